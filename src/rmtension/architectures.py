@@ -1,0 +1,53 @@
+"""One small adapter for each family of backbones: where its layers and its neurons are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from rmtension.errors import UserError
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """What the engine must know of a family.
+
+    A neuron's value is the output of its layer's activation function (METHOD, section 1): GPT-2 `mlp.act`;
+    gated MLPs `act_fn(gate_proj x)`, before the product with `up_proj x`, which a zero there makes zero too.
+    """
+
+    activations: Callable[[Any], list[nn.Module]]  # backbone -> one activation module a layer
+    neurons: Callable[[Any], int]  # config -> neurons of one layer
+
+
+ARCHITECTURES: dict[str, Architecture] = {
+    "gpt2": Architecture(
+        activations=lambda backbone: [layer.mlp.act for layer in backbone.h],
+        neurons=lambda config: config.n_inner or 4 * config.n_embd,
+    ),
+    "llama": Architecture(
+        activations=lambda backbone: [layer.mlp.act_fn for layer in backbone.layers],
+        neurons=lambda config: config.intermediate_size,
+    ),
+}
+
+
+def architecture(config: Any) -> Architecture:
+    """The adapter for a model's configuration; UserError where the family is unknown."""
+    if config.model_type not in ARCHITECTURES:
+        known = ", ".join(sorted(ARCHITECTURES))
+        raise UserError(f"no adapter for model family '{config.model_type}' (known: {known}); add one in architectures.py")
+    return ARCHITECTURES[config.model_type]
+
+
+def activation_modules(model: Any) -> list[nn.Module]:
+    """One activation module a layer, from the bottom up, of a reward model or a bare backbone."""
+    return architecture(model.config).activations(model.base_model)
+
+
+def layer_sizes(config: Any) -> tuple[int, int]:
+    """Number of layers, neurons of a layer."""
+    return config.num_hidden_layers, architecture(config).neurons(config)

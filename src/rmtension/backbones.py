@@ -1,0 +1,130 @@
+"""Backbones as Hugging Face folders: made here, found locally or on the hub, or out of a GGUF file."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GPT2Config,
+    LlamaConfig,
+    PreTrainedTokenizerFast,
+)
+
+from rmtension import synthetic
+from rmtension.progress import Progress
+from rmtension.study import FolderModel, GgufModel, MadeModel
+
+logger = logging.getLogger(__name__)
+
+POSITIONS = 512
+END, PAD = "<|end|>", "<|pad|>"
+BLOCK, BLOCKS_PER_STEP = 128, 16
+
+
+def train_tokenizer(texts: list[str], vocabulary: int) -> PreTrainedTokenizerFast:
+    """A byte-level BPE tokenizer with an end and a padding token."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary, special_tokens=[END, PAD], initial_alphabet=pre_tokenizers.ByteLevel.alphabet()
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, eos_token=END, pad_token=PAD, model_max_length=POSITIONS
+    )
+
+
+def made_config(model: MadeModel, tokenizer: Any) -> GPT2Config | LlamaConfig:
+    """Configuration of a made backbone; no dropout anywhere."""
+    common = {
+        "vocab_size": len(tokenizer),
+        "pad_token_id": tokenizer.pad_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "bos_token_id": None,
+    }
+    if model.family == "gpt2":
+        return GPT2Config(
+            n_positions=POSITIONS, n_embd=model.width, n_layer=model.layers, n_head=model.heads,
+            n_inner=model.neurons, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0, **common,
+        )  # fmt: skip
+    return LlamaConfig(
+        max_position_embeddings=POSITIONS, hidden_size=model.width, num_hidden_layers=model.layers,
+        num_attention_heads=model.heads, intermediate_size=model.neurons, tie_word_embeddings=True, **common,
+    )  # fmt: skip
+
+
+def pretrain(model: Any, blocks: torch.Tensor, epochs: int, peak: float, seed: int) -> None:
+    """Brief language-model training on token blocks [N, BLOCK], in place: AdamW, linear decay."""
+    optimizer = torch.optim.AdamW(model.parameters(), lr=peak)
+    orders = np.concatenate([np.random.default_rng([seed, e]).permutation(len(blocks)) for e in range(epochs)])
+    starts = range(0, len(orders), BLOCKS_PER_STEP)
+    progress = Progress("pretraining", len(starts), "steps")
+    for step, start in enumerate(starts):
+        for group in optimizer.param_groups:
+            group["lr"] = peak * (1 - step / len(starts))
+        batch = blocks[orders[start : start + BLOCKS_PER_STEP]]
+        loss = model(input_ids=batch, labels=batch).loss
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        progress.advance(1, tokens=batch.numel(), note=f"loss {loss.item():.3f}")
+
+
+def make_backbone(model: MadeModel, folder: Path) -> None:
+    """Train a tokenizer and a small language model on the synthetic corpus."""
+    settings = model.pretraining
+    texts = synthetic.corpus(settings.texts, settings.seed)
+    tokenizer = train_tokenizer(texts, model.vocabulary)
+    torch.manual_seed(settings.seed)
+    network = AutoModelForCausalLM.from_config(made_config(model, tokenizer))
+    tokens = np.concatenate([[*ids, tokenizer.eos_token_id] for ids in tokenizer(texts)["input_ids"]])
+    blocks = torch.from_numpy(tokens[: len(tokens) // BLOCK * BLOCK].reshape(-1, BLOCK))
+    pretrain(network, blocks, settings.epochs, settings.learning_rate, settings.seed)
+    save(network, tokenizer, folder)
+
+
+def link_backbone(model: FolderModel, data_root: str, folder: Path) -> None:
+    """Link the files of a local folder, or of a pinned revision on the hub, into `folder`."""
+    from huggingface_hub import snapshot_download
+
+    wanted = ["*.json", "*.safetensors", "*.txt", "*.model"]
+    local = model.local(data_root)
+    origin = local or Path(snapshot_download(str(model.hub), revision=model.revision, allow_patterns=wanted))
+    folder.mkdir(parents=True)
+    for file in sorted(origin.iterdir()):
+        (folder / file.name).symlink_to(file.resolve())
+
+
+def convert_gguf(file: Path, folder: Path) -> None:
+    """Dequantise a GGUF file to float32."""
+    tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
+    loaded = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32)
+    # transformers refuses to save a model that it read from GGUF: a fresh one takes over its weights.
+    network = type(loaded)(loaded.config).to(torch.float32)
+    network.load_state_dict(loaded.state_dict())
+    save(network, tokenizer, folder)
+
+
+def save(network: Any, tokenizer: Any, folder: Path) -> None:
+    network.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def prepare_backbone(model: MadeModel | FolderModel | GgufModel, data_root: str, folder: Path) -> None:
+    """Put a backbone into `folder`."""
+    match model:
+        case MadeModel():
+            make_backbone(model, folder)
+        case FolderModel():
+            link_backbone(model, data_root, folder)
+        case GgufModel():
+            convert_gguf(Path(data_root) / model.path, folder)

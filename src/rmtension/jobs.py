@@ -1,0 +1,139 @@
+"""What every workflow script does first: run warm where a worker waits, log to the rule's log, report mistakes.
+
+Importing torch and transformers takes longer than many a job here. A worker imports them once for a whole Snakemake
+run and forks a ready process for each script; without a worker (on a cluster, by hand) scripts simply run cold.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+import runpy
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import traceback
+from pathlib import Path
+from types import TracebackType
+
+from rmtension.errors import UserError
+
+WORKER = "RMTENSION_WORKER"  # environment variable: the worker's socket
+INSIDE = "RMTENSION_INSIDE_WORKER"
+PRELOADED = (
+    "polars",
+    "accelerate",
+    "transformers.models.auto.modeling_auto",
+    "transformers.models.auto.tokenization_auto",
+    "transformers.models.gpt2.modeling_gpt2",
+    "transformers.models.llama.modeling_llama",
+)
+
+
+# --- in a script ----------------------------------------------------------------------------------------------
+
+
+def start(log: str) -> None:
+    """Call before any heavy import: hands the script to the worker if there is one, and sends output to `log`."""
+    if WORKER in os.environ and INSIDE not in os.environ:
+        sys.exit(run_in_worker(os.environ[WORKER], sys.argv[0]))
+    terminal = os.dup(2)
+    Path(log).parent.mkdir(parents=True, exist_ok=True)
+    file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(file, 1)
+    os.dup2(file, 2)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
+
+    def report(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if issubclass(kind, UserError):
+            print(f"error: {error}", file=sys.stderr)
+            os.write(terminal, f"error: {error}\n".encode())
+        else:
+            traceback.print_exception(kind, error, trace)
+
+    sys.excepthook = report
+
+
+def run_in_worker(address: str, script: str) -> int:
+    """Have the worker run a script as if here; returns its exit status. When this process dies, so does the script."""
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.connect(address)
+        connection.sendall(f"{os.getcwd()}\0{script}\n".encode())
+        status = connection.recv(16)
+    if not status:
+        print(f"error: the process that ran {script} died (out of memory?)", file=sys.stderr)
+    return int(status or 1)
+
+
+# --- the worker -----------------------------------------------------------------------------------------------
+
+
+def start_worker() -> None:
+    """Start a worker that lives as long as this process, and tell child processes of it."""
+    address = str(Path(tempfile.mkdtemp(prefix="rmtension-")) / "worker")
+    command = [sys.executable, "-m", "rmtension.jobs", address]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True)
+    assert process.stdout is not None
+    process.stdout.readline()  # it listens now
+    os.environ[WORKER] = address
+
+
+def serve(address: str) -> None:
+    """Fork a ready process for each script that is sent to `address`, until standard input ends."""
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(address)
+        listener.listen(64)
+        print("ready", flush=True)
+        threading.Thread(target=end_with_parent, args=(address,), daemon=True).start()
+        for module in PRELOADED:
+            importlib.import_module(module)
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # finished children need no wait
+        while True:
+            connection, _ = listener.accept()
+            if os.fork() == 0:
+                listener.close()
+                run_script(connection)
+            connection.close()
+
+
+def end_with_parent(address: str) -> None:
+    """Standard input is a pipe from the parent: it ends when the parent does, however that dies."""
+    sys.stdin.buffer.read()
+    Path(address).unlink(missing_ok=True)
+    Path(address).parent.rmdir()
+    os.killpg(0, signal.SIGKILL)
+
+
+def run_script(connection: socket.socket) -> None:
+    """In the forked child: run the script and send its exit status; never returns."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    folder, script = connection.makefile().readline().rstrip("\n").split("\0")
+    threading.Thread(target=end_with_client, args=(connection,), daemon=True).start()
+    os.chdir(folder)
+    os.environ[INSIDE] = "1"
+    sys.argv = [script]
+    status = 0
+    try:
+        runpy.run_path(script, run_name="__main__")
+    except SystemExit as leave:
+        status = leave.code if isinstance(leave.code, int) else int(leave.code is not None)
+    except BaseException as error:
+        sys.excepthook(type(error), error, error.__traceback__)
+        status = 1
+    sys.stdout.flush()
+    sys.stderr.flush()
+    connection.sendall(str(status).encode())
+    os._exit(0)
+
+
+def end_with_client(connection: socket.socket) -> None:
+    connection.recv(1)
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    serve(sys.argv[1])

@@ -1,0 +1,15 @@
+"""Names of ablations, as they stand in every table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+def ablation_name(scoring: str, percent: float) -> str:
+    """Name of the set of the top `percent` by `scoring`; the whole network is one set whatever the scoring."""
+    return "all" if percent == 100 else f"{scoring}-p{percent:g}"
+
+
+def tension_names(singles: Sequence[str]) -> list[str]:
+    """Sets ablated in a mixed reward model: in both its parts' oriented sets, in the first's only, the second's only."""
+    return ["shared", *(f"{regime}-only" for regime in singles)] if singles else []

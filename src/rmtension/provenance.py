@@ -1,0 +1,46 @@
+"""Which code, data and libraries a result came from."""
+
+from __future__ import annotations
+
+import ast
+import platform
+from importlib.metadata import version
+from pathlib import Path
+
+from rmtension.files import fingerprint
+
+PACKAGE = Path(__file__).parent
+LIBRARIES = ("torch", "transformers", "accelerate", "datasets", "tokenizers", "polars", "numpy", "snakemake")
+
+
+def imported_modules(file: Path) -> set[str]:
+    """Modules of this package that a Python file imports, anywhere in it."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+        elif isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+    return {n.removeprefix("rmtension.") for n in names if n.startswith("rmtension.")}
+
+
+def module_files(script: Path) -> list[Path]:
+    """Every module of this package that a script comes to import, itself left out: what its result depends on."""
+    found: set[Path] = set()
+    pending = [script]
+    while pending:
+        modules = {PACKAGE / f"{name}.py" for name in imported_modules(pending.pop())}
+        fresh = {file for file in modules if file.exists()} - found
+        found |= fresh
+        pending += fresh
+    return sorted(found)
+
+
+def code_fingerprint(files: list[Path]) -> str:
+    return fingerprint(*sorted(files))
+
+
+def environment() -> dict[str, str]:
+    """Versions of Python and of the libraries that results depend on, and the machine's kind."""
+    versions = {name: version(name) for name in LIBRARIES}
+    return {"python": platform.python_version(), "machine": platform.machine()} | versions

@@ -1,0 +1,372 @@
+"""The study file: its types are the only source of what a study may say."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
+
+from rmtension.errors import UserError
+from rmtension.naming import ablation_name, tension_names
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+# YAML 1.1 reads 1e-4 as a string, so numbers (alone) may be given as strings.
+Number = Annotated[float, Field(strict=False)]
+Percent = Annotated[float, Field(gt=0, le=100, strict=False)]
+Count = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0)]
+Scoring = Literal["magnitude", "change", "random"]
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """A hint naming the known word closest to `word`, or all of them where none is close."""
+    words = sorted(known)
+    close = difflib.get_close_matches(word, words, n=1)
+    return f"did you mean '{close[0]}'?" if close else f"known: {', '.join(words)}"
+
+
+class Section(BaseModel):
+    """A part of the study file: immutable, and an unknown key is an error that names the nearest known one."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def refuse_unknown_keys(cls, data: Any) -> Any:
+        unknown = [key for key in data if key not in cls.model_fields] if isinstance(data, Mapping) else []
+        if unknown:
+            message = f"unknown key '{unknown[0]}'; {nearest(str(unknown[0]), cls.model_fields)}"
+            raise PydanticCustomError("unknown_key", "{message}", {"message": message})
+        return data
+
+
+class Located(Section):
+    """Something read from a local folder or file (below `data_root`) or from the hub."""
+
+    path: str | None = Field(None, description="Local folder or file, relative to data_root.")
+    hub: str | None = Field(None, description="Hub id, such as Anthropic/hh-rlhf.")
+    revision: str | None = Field(None, description="Pinned hub revision.")
+
+    def local(self, data_root: str) -> Path | None:
+        """The local folder or file, as seen from the working folder."""
+        return None if self.path is None else Path(data_root) / self.path
+
+    @model_validator(mode="after")
+    def exactly_one_place(self) -> Self:
+        if (self.path is None) == (self.hub is None):
+            raise ValueError("give exactly one of 'path' and 'hub'")
+        return self
+
+
+# --- models ---------------------------------------------------------------------------------------------------
+
+
+class Pretraining(Section):
+    """Brief language-model training of a made backbone on the synthetic corpus."""
+
+    texts: Count = Field(description="Synthetic dialogues to train the tokenizer and the language model on.")
+    epochs: Count = Field(description="Passes over those dialogues.")
+    learning_rate: Number = Field(2e-3, gt=0, description="Peak learning rate of AdamW.")
+    seed: Seed = Field(0, description="Seed of the corpus, the initial weights and the order.")
+
+
+class MadeModel(Section):
+    kind: Literal["made"]
+    family: Literal["gpt2", "llama"] = Field(description="Architecture.")
+    layers: Count
+    width: Count = Field(description="Hidden size.")
+    heads: Count
+    neurons: Count = Field(description="MLP hidden size of a layer.")
+    vocabulary: Count = Field(1024, description="Size of the byte-level BPE vocabulary.")
+    pretraining: Pretraining
+
+    @model_validator(mode="after")
+    def heads_divide_width(self) -> Self:
+        if self.width % self.heads:
+            raise ValueError(f"width {self.width} is not a multiple of heads {self.heads}")
+        return self
+
+
+class FolderModel(Located):
+    kind: Literal["pretrained"]
+
+
+class GgufModel(Section):
+    kind: Literal["gguf"]
+    path: str = Field(description="GGUF file, relative to data_root.")
+
+
+BackboneSource = Annotated[MadeModel | FolderModel | GgufModel, Field(discriminator="kind")]
+
+
+class Compute(Section):
+    """What one job of this model asks for and how it fills its batches."""
+
+    threads: Count = Field(1, description="CPU threads of a job; results depend on it, never on --cores.")
+    gpus: int = Field(0, ge=0, description="GPUs that a training or scoring job asks for.")
+    mem_mb: Count = Field(1500, description="Memory of a training job, in MB.")
+    runtime: Count = Field(30, description="Time limit of a training job, in minutes.")
+    training_tokens: Count = Field(4096, description="Most tokens of a micro-batch, padding included.")
+    inference_tokens: Count = Field(8192, description="Most tokens of a batch without gradients.")
+
+
+class Model(Section):
+    source: BackboneSource
+    compute: Compute = Compute()
+
+
+# --- data -----------------------------------------------------------------------------------------------------
+
+
+class SyntheticPairs(Section):
+    kind: Literal["synthetic"]
+    objective: Literal["helpful", "harmless"]
+    train: Count = Field(description="Pairs of the train split.")
+    test: Count = Field(description="Pairs of the test split.")
+    seed: Seed = 0
+
+
+class HHPairs(Located):
+    kind: Literal["hh-rlhf"]
+    folder: str = Field(description="Folder of the data set, such as helpful-base.")
+    max_train: Count | None = Field(None, description="Keep this many train pairs, drawn by `seed`.")
+    max_test: Count | None = Field(None, description="Keep this many test pairs, drawn by `seed`.")
+    seed: Seed = 0
+
+
+PairSource = Annotated[SyntheticPairs | HHPairs, Field(discriminator="kind")]
+
+
+class Regime(Section):
+    """What a reward model is trained on: named sources, or the union of two other regimes."""
+
+    train: list[Name] = Field([], description="Sources whose train split is used.")
+    test: list[Name] = Field([], description="Sources whose test split is used.")
+    mixes: list[Name] = Field([], description="Two single-objective regimes whose data are joined.")
+    epochs: Count = 2
+
+    @model_validator(mode="after")
+    def has_data(self) -> Self:
+        if self.mixes and (self.train or self.test or len(set(self.mixes)) != 2):
+            raise ValueError("'mixes' names two different regimes and stands without 'train' and 'test'")
+        if not self.mixes and not (self.train and self.test):
+            raise ValueError("regime without data: give 'train' and 'test', or 'mixes'")
+        return self
+
+
+class Validation(Section):
+    """Held out from train, for choosing a checkpoint; the test split is never looked at while training."""
+
+    fraction: Number = Field(0.05, gt=0, lt=1)
+    seed: Seed = 0
+
+
+class RegimeData(Section):
+    """All that one regime's pairs depend on."""
+
+    sources: dict[Name, PairSource]
+    orientations: dict[Name, str] = Field(description="Source -> the first single regime that uses it.")
+    train: list[Name]
+    test: list[Name]
+    validation: Validation
+    data_root: str
+
+
+# --- stages ---------------------------------------------------------------------------------------------------
+
+
+class Training(Section):
+    """METHOD: Bradley-Terry loss, AdamW without weight decay, linear decay to zero, no warm-up."""
+
+    learning_rate: Number = Field(1e-4, gt=0)
+    pairs_per_step: Count = 16
+    max_tokens: Count = Field(1024, description="Pairs with a longer side are left out, and counted.")
+    gradient_clip: Number = Field(1.0, gt=0)
+    head_deviation: Number = Field(0.02, gt=0, description="Standard deviation of the head's initial weights.")
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="bfloat16 computes in bf16 over float32 master weights; auto: where a GPU has it."
+    )
+    keep: Literal["best", "last"] = Field("best", description="best: lowest validation loss.")
+    evaluation_interval: Count = Field(100, description="Steps between looks at the validation split.")
+    checkpoint_interval: Count = Field(200, description="Steps between checkpoints to resume from.")
+
+
+class Activations(Section):
+    max_pairs: Count | None = Field(None, description="Use this many train pairs, drawn by `seed`.")
+    seed: Seed = 0
+
+
+class Neurons(Section):
+    scorings: list[Scoring] = Field(["magnitude", "change", "random"], min_length=1)
+    magnitude: Literal["mean", "mean_abs"] = Field(
+        "mean_abs", description="mean_abs: the paper's word; mean: the signed mean of the authors' code."
+    )
+    random_seed: Seed = 0
+
+
+class Ablation(Section):
+    percent: Percent = Field(10, description="Size of the oriented sets.")
+    scoring: Scoring = Field("magnitude", description="Scoring whose oriented sets a mixed RM's sets are made of.")
+    sweep: list[Percent] = Field([2, 5, 10, 20, 30, 100], description="Sizes of the ablation curve.")
+    sweep_benchmarks: list[Name] = Field([], description="Benchmarks on which the curve is run.")
+
+
+class RegimeTest(Section):
+    """The regime's own test split, as a benchmark."""
+
+    kind: Literal["regime-test"]
+
+
+class SyntheticBenchmark(Section):
+    kind: Literal["synthetic"]
+    per_task: Count
+    seed: Seed = 0
+
+
+class PublishedBenchmark(Located):
+    """A published benchmark in its upstream layout."""
+
+    kind: Literal["reward-bench", "rm-bench"]
+    tasks: list[str] | None = Field(None, description="Upstream subset names; default: the paper's.")
+    max_per_task: Count | None = Field(None, description="Keep this many comparisons a task, drawn by `seed`.")
+    seed: Seed = 0
+    template: Literal["hh", "paper"] = Field("hh", description="hh: the training form; paper: the authors'.")
+
+
+Benchmark = Annotated[RegimeTest | SyntheticBenchmark | PublishedBenchmark, Field(discriminator="kind")]
+
+
+class Figures(Section):
+    palette: str = Field("colorblind", description="A seaborn palette.")
+    dpi: Count = 150
+    font_size: Number = Field(9, gt=0, description="In points.")
+
+
+class Study(Section):
+    name: Name = Field(description="Outputs go to results/{name}.")
+    data_root: str = Field(".", description="Folder that local paths of the study are relative to.")
+    seeds: list[Seed] = Field(min_length=1)
+    models: dict[Name, Model] = Field(min_length=1)
+    sources: dict[Name, PairSource] = Field(min_length=1)
+    regimes: dict[Name, Regime] = Field(min_length=1)
+    validation: Validation = Validation()
+    training: Training = Training()
+    activations: Activations = Activations()
+    neurons: Neurons = Neurons()
+    ablation: Ablation = Ablation()
+    benchmarks: dict[Name, Benchmark] = Field(min_length=1)
+    figures: Figures = Figures()
+
+    @model_validator(mode="after")
+    def names_are_known(self) -> Self:
+        refuse_repeats("seeds", self.seeds)
+        refuse_repeats("ablation.sweep", self.ablation.sweep)
+        refuse_repeats("neurons.scorings", self.neurons.scorings)
+        for name, regime in self.regimes.items():
+            require_known(f"regimes.{name}.train", regime.train, self.sources)
+            require_known(f"regimes.{name}.test", regime.test, self.sources)
+            require_known(f"regimes.{name}.mixes", regime.mixes, self.single_regimes())
+        require_known("ablation.sweep_benchmarks", self.ablation.sweep_benchmarks, self.benchmarks)
+        require_known("ablation.scoring", [self.ablation.scoring], self.neurons.scorings)
+        return self
+
+    def single_regimes(self) -> list[str]:
+        """Regimes with data of their own, in the study's order."""
+        return [name for name, regime in self.regimes.items() if not regime.mixes]
+
+    def regime_sources(self, regime: str, split: Literal["train", "test"]) -> list[str]:
+        """Names of the sources that make up a split; a mixed regime's are those of both its parts."""
+        mixes = self.regimes[regime].mixes
+        parts = [name for part in mixes for name in self.regime_sources(part, split)]
+        return list(dict.fromkeys(parts)) if mixes else list(getattr(self.regimes[regime], split))
+
+    def regime_data(self, regime: str) -> RegimeData:
+        train, test = self.regime_sources(regime, "train"), self.regime_sources(regime, "test")
+        names = list(dict.fromkeys(train + test))
+        users = {r: self.regimes[r].train + self.regimes[r].test for r in self.single_regimes()}
+        return RegimeData(
+            sources={name: self.sources[name] for name in names},
+            orientations={name: next(r for r, used in users.items() if name in used) for name in names},
+            train=train,
+            test=test,
+            validation=self.validation,
+            data_root=self.data_root,
+        )
+
+    def ablations(self, regime: str, benchmark: str) -> list[str]:
+        """Names of all that is ablated in a regime's reward models on a benchmark, `none` first."""
+        swept = self.ablation.sweep if benchmark in self.ablation.sweep_benchmarks else []
+        own = [ablation_name(s, p) for s in self.neurons.scorings for p in [self.ablation.percent, *swept]]
+        return list(dict.fromkeys(["none", *own, *tension_names(self.regimes[regime].mixes)]))
+
+    def analysed(self) -> dict[str, Any]:
+        """The study as tables and report see it: without what only decides how jobs run and how figures look."""
+        return self.model_dump(mode="json", exclude={"figures": True, "models": {"__all__": {"compute"}}})
+
+    def local_paths(self) -> dict[str, Path]:
+        """Key of the study file -> local file or folder that it names."""
+        places: dict[str, str | None] = {}
+        places |= {f"models.{n}.source.path": getattr(m.source, "path", None) for n, m in self.models.items()}
+        places |= {f"sources.{n}.path": getattr(s, "path", None) for n, s in self.sources.items()}
+        places |= {f"benchmarks.{n}.path": getattr(b, "path", None) for n, b in self.benchmarks.items()}
+        return {key: Path(self.data_root) / path for key, path in places.items() if path is not None}
+
+
+def refuse_repeats(key: str, values: list[Any]) -> None:
+    repeated = [value for value in dict.fromkeys(values) if values.count(value) > 1]
+    if repeated:
+        raise PydanticCustomError("repeated", "{m}", {"m": f"{key}: {repeated[0]} is given more than once"})
+
+
+def require_known(key: str, names: Iterable[str], known: Iterable[str]) -> None:
+    for name in names:
+        if name not in known:
+            message = f"{key}: unknown name '{name}'; {nearest(name, known)}"
+            raise PydanticCustomError("unknown_name", "{message}", {"message": message})
+
+
+def load_study(settings: Mapping[str, Any], file: str) -> Study:
+    """Check a study file's content, and that the local files it names exist.
+
+    Raises UserError with one line for each mistake, naming `file` and the key.
+    """
+    try:
+        study = Study.model_validate(settings)
+    except ValidationError as error:
+        raise UserError("\n".join(f"{file}: {describe(e)}" for e in error.errors())) from None
+    for key, path in study.local_paths().items():
+        if not path.exists():
+            raise UserError(f"{file}: {key}: {path} does not exist; see docs/data.md for where to get it")
+    return study
+
+
+KINDS = {kind for kinds in (MadeModel, FolderModel, GgufModel, SyntheticPairs, HHPairs, RegimeTest,
+                            SyntheticBenchmark, PublishedBenchmark)
+         for kind in get_args(kinds.model_fields["kind"].annotation)}  # fmt: skip
+
+
+def describe(error: Any) -> str:
+    """One pydantic error as `key: what is wrong`; the tags that pydantic puts into union keys are left out."""
+    keys: list[str] = []
+    for part in error["loc"]:
+        # Pydantic adds a union member's tag behind the key that holds the union.
+        is_tag = part in KINDS and len(keys) == 2 + (keys[:1] == ["models"])
+        keys += [] if is_tag or part == "[key]" else [str(part)]
+    message = error["msg"].removeprefix("Value error, ")
+    if error["type"] == "union_tag_invalid":
+        expected = re.findall(r"'([^']+)'", error["ctx"]["expected_tags"])
+        keys.append("kind")
+        message = f"unknown kind '{error['ctx']['tag']}'; {nearest(error['ctx']['tag'], expected)}"
+    elif error["type"] == "union_tag_not_found":
+        keys.append("kind")
+        message = "this key is missing"
+    elif error["type"] == "missing":
+        message = "this key is missing"
+    elif error["type"] != "unknown_key" and isinstance(error["input"], int | float | str | bool):
+        message = f"{message}; got {error['input']!r}"
+    return f"{'.'.join(keys)}: {message}" if keys else message

@@ -1,0 +1,48 @@
+"""Tiny random reward models of every family, and the naive way to compute what the engine computes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from transformers import (
+    AutoModelForSequenceClassification,
+    GPT2Config,
+    LlamaConfig,
+    PretrainedConfig,
+    set_seed,
+)
+
+VOCABULARY = 50
+CONFIGS: dict[str, PretrainedConfig] = {
+    "gpt2": GPT2Config(vocab_size=VOCABULARY, n_positions=64, n_embd=16, n_layer=3, n_head=2, n_inner=24),
+    "llama": LlamaConfig(
+        vocab_size=VOCABULARY, max_position_embeddings=64, hidden_size=16, num_hidden_layers=3,
+        num_attention_heads=4, num_key_value_heads=2, intermediate_size=24,
+    ),
+}  # fmt: skip
+
+
+def random_model(family: str, seed: int = 0) -> Any:
+    """A reward model with weights large enough that layers, positions and neurons all matter."""
+    set_seed(seed)
+    config = CONFIGS[family]
+    # Padding is the end-of-text token, as in the GPT-2 and SmolLM2 tokenizers.
+    config.num_labels, config.pad_token_id, config.eos_token_id = 1, 0, 0
+    model = AutoModelForSequenceClassification.from_config(config).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim > 1:
+                parameter.normal_(0, 0.3)
+    return model
+
+
+@pytest.fixture(params=sorted(CONFIGS))
+def family(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def model(family: str) -> Any:
+    return random_model(family)

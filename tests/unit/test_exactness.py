@@ -1,0 +1,217 @@
+"""The shared-prefix engine against the naive way: each text alone through the plain transformers model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import CONFIGS, VOCABULARY, random_model
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from torch.nn.functional import logsigmoid
+
+from rmtension.ablation import ablated
+from rmtension.activations import activation_statistics
+from rmtension.architectures import activation_modules, layer_sizes
+from rmtension.evaluation import candidate_scores
+from rmtension.packing import Packed, Tokens, batches, collate, group_by_length, pack
+from rmtension.reward_model import score
+from rmtension.training import bradley_terry, margins
+
+CPU = torch.device("cpu")
+MODELS = {family: random_model(family) for family in CONFIGS}
+BASES = {family: random_model(family, seed=1) for family in CONFIGS}
+
+# Token 0 is both padding and end of text, and may stand anywhere in a text: also at its end.
+token = st.integers(0, VOCABULARY - 1)
+text = st.lists(token, min_size=1, max_size=12)
+
+
+@st.composite
+def candidates(draw: st.DrawFn, most: int = 6, least: int = 1) -> list[Tokens]:
+    """Texts over a shared prefix of any length; some are themselves a prefix of their siblings."""
+    prefix = draw(st.lists(token, max_size=20))
+    own = draw(st.lists(st.lists(token, max_size=12), min_size=least, max_size=most))
+    if draw(st.booleans()) and len(own) > 1:
+        own[1] = own[0][: len(own[0]) // 2]
+    return [np.array([*prefix, *o] or [1], dtype=np.int64) for o in own]
+
+
+@st.composite
+def comparisons(draw: st.DrawFn, pairs: bool = False) -> list[tuple[list[Tokens], int]]:
+    """Several comparisons: their candidates, and how many of them are chosen."""
+    result = []
+    for _ in range(draw(st.integers(1, 4))):
+        texts = draw(candidates(most=2, least=2) if pairs else candidates())
+        result.append((texts, 1 if pairs else draw(st.integers(0, len(texts)))))
+    return result
+
+
+def packed(data: list[tuple[list[Tokens], int]]) -> list[Packed]:
+    return [pack(texts[:n], texts[n:]) for texts, n in data]
+
+
+def naive_score(model: Any, text: Tokens) -> torch.Tensor:
+    """The reward of one text alone, read at its last token by hand."""
+    states = model.base_model(torch.from_numpy(text)[None]).last_hidden_state
+    return model.score(states[0, -1])[0]
+
+
+exact = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+
+@exact
+@given(data=comparisons(), budget=st.integers(1, 200), family=st.sampled_from(sorted(CONFIGS)))
+def test_scores_equal_each_text_alone_for_any_batching(data: list[Any], budget: int, family: str) -> None:
+    model = MODELS[family]
+    none = torch.zeros(layer_sizes(model.config), dtype=torch.bool)
+    ours = candidate_scores(model, packed(data), {"none": none}, budget, CPU)[0]
+    with torch.no_grad():
+        naive = [naive_score(model, text).item() for texts, _ in data for text in texts]
+    np.testing.assert_allclose(ours, naive, atol=1e-5, rtol=0)
+
+
+@exact
+@given(data=comparisons(pairs=True), family=st.sampled_from(sorted(CONFIGS)))
+def test_gradients_equal_separate_sequences(data: list[Any], family: str) -> None:
+    model = MODELS[family]
+    batch = collate(packed(data), range(len(data)))
+    ours = torch.autograd.grad(bradley_terry(margins(score(model, batch), batch)), list(model.parameters()))
+    loss = -sum(logsigmoid(naive_score(model, a) - naive_score(model, b)) for (a, b), _ in data)
+    naive = torch.autograd.grad(loss, list(model.parameters()))
+    for one, other in zip(ours, naive, strict=True):
+        scale = other.abs().max().clamp(min=1.0)
+        torch.testing.assert_close(one / scale, other / scale, atol=1e-5, rtol=0)
+
+
+def naive_activations(model: Any, text: Tokens) -> torch.Tensor:
+    """Activations [layers, tokens, neurons] of one text alone, by recomputing the activation of its own input."""
+    inputs: list[torch.Tensor] = []
+    handles = [m.register_forward_pre_hook(lambda _m, x: inputs.append(x[0])) for m in activation_modules(model)]
+    with torch.no_grad():
+        model.base_model(torch.from_numpy(text)[None])
+        for handle in handles:
+            handle.remove()
+        return torch.stack([m(x)[0] for m, x in zip(activation_modules(model), inputs, strict=True)])
+
+
+@settings(exact, max_examples=15)
+@given(data=comparisons(pairs=True), budget=st.integers(1, 200), family=st.sampled_from(sorted(CONFIGS)))
+def test_statistics_equal_a_pass_over_each_text(data: list[Any], budget: int, family: str) -> None:
+    trained, base = MODELS[family].double(), BASES[family].double()
+    try:
+        ours = activation_statistics(trained, base, packed(data), budget, CPU)
+        for side, response in enumerate(("chosen", "rejected")):
+            a = torch.cat([naive_activations(trained, texts[side]) for texts, _ in data], dim=1)
+            b = torch.cat([naive_activations(base, texts[side]) for texts, _ in data], dim=1)
+            rows = ours.filter(response=response).sort("layer", "neuron")
+            assert set(rows["n_tokens"]) == {a.shape[1]}
+            expected = {
+                "mean": a.mean(1),
+                "mean_abs": a.abs().mean(1),
+                "rms": a.square().mean(1).sqrt(),
+                "frac_positive": (a > 0).double().mean(1),
+                "change_rms": (a - b).square().mean(1).sqrt(),
+            }
+            for name, values in expected.items():
+                np.testing.assert_allclose(rows[name], values.flatten(), rtol=1e-6, atol=1e-12, err_msg=name)
+    finally:
+        trained.float(), base.float()
+
+
+def test_float32_statistics_stay_close(family: str) -> None:
+    rng = np.random.default_rng(0)
+    texts = [[rng.integers(0, VOCABULARY, 30), rng.integers(0, VOCABULARY, 20)] for _ in range(20)]
+    data = [pack(t[:1], t[1:]) for t in texts]
+    ours = activation_statistics(MODELS[family], BASES[family], data, 100, CPU).filter(response="chosen")
+    a = torch.cat([naive_activations(MODELS[family], t[0]) for t in texts], dim=1).double()
+    scale = a.square().mean(1).sqrt().flatten().numpy()
+    for name, values in {"mean": a.mean(1), "mean_abs": a.abs().mean(1)}.items():
+        error = np.abs(ours.sort("layer", "neuron")[name].to_numpy() - values.flatten().numpy()) / scale
+        assert error.max() < 1e-6
+
+
+@exact
+@given(data=comparisons(), share=st.floats(0, 1), seed=st.integers(0, 99), family=st.sampled_from(sorted(CONFIGS)))
+def test_ablated_scores_equal_a_naive_hook(data: list[Any], share: float, seed: int, family: str) -> None:
+    model = MODELS[family]
+    generator = torch.Generator().manual_seed(seed)
+    mask = torch.rand(layer_sizes(model.config), generator=generator) < share
+    ours = candidate_scores(model, packed(data), {"set": mask}, 60, CPU)[0]
+
+    def zero_one_by_one(layer: int, output: torch.Tensor) -> torch.Tensor:
+        output = output.clone()
+        for neuron in mask[layer].nonzero().flatten().tolist():
+            output[:, :, neuron] = 0
+        return output
+
+    handles = [
+        module.register_forward_hook(lambda _m, _i, output, layer=layer: zero_one_by_one(layer, output))
+        for layer, module in enumerate(activation_modules(model))
+    ]
+    with torch.no_grad():
+        naive = [naive_score(model, text).item() for texts, _ in data for text in texts]
+    for handle in handles:
+        handle.remove()
+    np.testing.assert_allclose(ours, naive, atol=1e-5, rtol=0)
+
+
+def test_zeroing_a_gated_neuron_removes_its_column(model: Any, family: str) -> None:
+    """Ablating neuron j equals a network without row j of the projection behind the activation."""
+    mask = torch.zeros(layer_sizes(model.config), dtype=torch.bool)
+    mask[1, 5] = True
+    text = np.arange(1, 15)
+    with torch.no_grad(), ablated(model, mask):
+        ours = naive_score(model, text)
+    with torch.no_grad():
+        if family == "gpt2":
+            model.base_model.h[1].mlp.c_proj.weight[5] = 0
+        else:
+            model.base_model.layers[1].mlp.down_proj.weight[:, 5] = 0
+        assert ours.item() == pytest.approx(naive_score(model, text).item(), abs=1e-6)
+
+
+def test_hooks_are_gone_after_an_exception(model: Any) -> None:
+    text = np.arange(1, 10)
+    with torch.no_grad():
+        before = naive_score(model, text)
+        with pytest.raises(RuntimeError), ablated(model, torch.ones(layer_sizes(model.config), dtype=torch.bool)):
+            assert naive_score(model, text) != before
+            raise RuntimeError
+        assert naive_score(model, text) == before
+    assert not any(module._forward_hooks for module in activation_modules(model))
+
+
+@given(data=comparisons())
+def test_packing_keeps_every_text(data: list[Any]) -> None:
+    """Each candidate's tokens and positions can be read back, and the prefix is as long as it can be."""
+    for (texts, n), one in zip(data, packed(data), strict=True):
+        prefix = one.segments == 0
+        for i, text in enumerate(texts, start=1):
+            own = prefix | (one.segments == i)
+            assert one.tokens[own].tolist() == text.tolist()
+            assert one.positions[own].tolist() == list(range(len(text)))
+            assert one.tokens[one.ends[i - 1]] == text[-1] and own[one.ends[i - 1]]
+        longest = prefix.sum()
+        nexts = {tuple(text[: longest + 1]) for text in texts}
+        assert len(nexts) > 1 or any(len(text) == longest for text in texts)
+        assert one.n_chosen == n
+
+
+@given(lengths=st.lists(st.integers(1, 50), max_size=40), budget=st.integers(1, 120))
+def test_groups_hold_every_comparison_within_the_budget(lengths: list[int], budget: int) -> None:
+    groups = group_by_length(lengths, range(len(lengths)), budget)
+    assert sorted(i for group in groups for i in group) == list(range(len(lengths)))
+    for group in groups:
+        assert len(group) == 1 or len(group) * max(lengths[i] for i in group) <= budget
+
+
+def test_siblings_do_not_see_each_other() -> None:
+    one = pack([np.array([1, 2, 3])], [np.array([1, 2, 4, 5])])
+    batch = next(batches([one], 100))
+    #                1  2 | 3 | 4  5
+    expected = [[1, 0, 0, 0, 0], [1, 1, 0, 0, 0], [1, 1, 1, 0, 0], [1, 1, 0, 1, 0], [1, 1, 0, 1, 1]]
+    assert batch.mask[0, 0].int().tolist() == expected
+    assert batch.positions.tolist() == [[0, 1, 2, 2, 3]]

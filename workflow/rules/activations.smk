@@ -1,0 +1,29 @@
+# Streaming statistics of every neuron, trained and base backbone side by side.
+
+
+rule activations:
+    input:
+        reward_model=f"{RESULTS}/reward_models/{RM}",
+        backbone=f"{RESULTS}/backbones/{{model}}",
+        pairs=f"{RESULTS}/data/{{regime}}/train.parquet",
+        code=code("activations.py"),
+    output:
+        f"{RESULTS}/activations/{RM}.parquet",
+    params:
+        activations=settings(study.activations),
+        max_tokens=study.training.max_tokens,
+        budget=compute("inference_tokens"),
+        threads=compute("threads"),
+    log:
+        f"{RESULTS}/logs/activations/{RM}.log",
+    benchmark:
+        f"{RESULTS}/benchmark/activations/{RM}.tsv"
+    threads: compute("threads")
+    resources:
+        mem_mb=compute("mem_mb"),
+        runtime=compute("runtime"),
+        gpu=gpus,
+    message:
+        "Activation statistics of {wildcards.model}, {wildcards.regime}, seed {wildcards.seed}"
+    script:
+        "../scripts/activations.py"

@@ -1,0 +1,22 @@
+# Every neuron of a reward model, ranked by every scoring.
+
+
+rule neurons:
+    input:
+        activations=f"{RESULTS}/activations/{RM}.parquet",
+        code=code("neurons.py"),
+    output:
+        f"{RESULTS}/neurons/{RM}.parquet",
+    params:
+        neurons=settings(study.neurons),
+    log:
+        f"{RESULTS}/logs/neurons/{RM}.log",
+    benchmark:
+        f"{RESULTS}/benchmark/neurons/{RM}.tsv"
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    message:
+        "Rank the neurons of {wildcards.model}, {wildcards.regime}, seed {wildcards.seed}"
+    script:
+        "../scripts/neurons.py"

@@ -1,0 +1,23 @@
+# One page that shows it all.
+
+
+rule report_page:
+    input:
+        tables=rules.tables.output.parquet,
+        figures=expand(f"{RESULTS}/figures/{{figure}}.png", figure=FIGURES),
+        code=code("report_page.py"),
+    output:
+        f"{RESULTS}/report.html",
+    params:
+        study=study.analysed(),
+    log:
+        f"{RESULTS}/logs/report_page.log",
+    benchmark:
+        f"{RESULTS}/benchmark/report_page.tsv"
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    message:
+        "Report"
+    script:
+        "../scripts/report_page.py"

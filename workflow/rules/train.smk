@@ -1,0 +1,31 @@
+# One reward model: model x regime x seed.
+
+
+rule train:
+    input:
+        backbone=f"{RESULTS}/backbones/{{model}}",
+        train=f"{RESULTS}/data/{{regime}}/train.parquet",
+        validation=f"{RESULTS}/data/{{regime}}/validation.parquet",
+        code=code("train.py"),
+    output:
+        directory(f"{RESULTS}/reward_models/{RM}"),
+    params:
+        training=settings(study.training),
+        epochs=lambda wildcards: study.regimes[wildcards.regime].epochs,
+        budget=compute("training_tokens"),
+        threads=compute("threads"),
+        # Outside the output, which Snakemake deletes when a job fails or starts again.
+        checkpoint=f"{RESULTS}/checkpoints/{RM}.pt",
+    log:
+        f"{RESULTS}/logs/train/{RM}.log",
+    benchmark:
+        f"{RESULTS}/benchmark/train/{RM}.tsv"
+    threads: compute("threads")
+    resources:
+        mem_mb=compute("mem_mb"),
+        runtime=compute("runtime"),
+        gpu=gpus,
+    message:
+        "Train {wildcards.model}, {wildcards.regime}, seed {wildcards.seed}"
+    script:
+        "../scripts/train.py"

@@ -1,0 +1,24 @@
+"""Activation statistics of one reward model and its base."""
+
+from rmtension import jobs
+
+jobs.start(snakemake.log[0])
+
+from pathlib import Path
+
+from rmtension.activations import reward_model_statistics
+from rmtension.device import start_torch
+from rmtension.files import write_parquet
+from rmtension.study import Activations
+
+params = snakemake.params
+statistics = reward_model_statistics(
+    Path(snakemake.input.reward_model),
+    Path(snakemake.input.backbone),
+    Path(snakemake.input.pairs),
+    settings=Activations.model_validate(params.activations),
+    max_tokens=params.max_tokens,
+    budget=params.budget,
+    device=start_torch(params.threads),
+)
+write_parquet(statistics, Path(snakemake.output[0]))

@@ -1,0 +1,19 @@
+"""One backbone as a Hugging Face folder."""
+
+from rmtension import jobs
+
+jobs.start(snakemake.log[0])
+
+from pathlib import Path
+
+from pydantic import TypeAdapter
+
+from rmtension.backbones import prepare_backbone
+from rmtension.device import start_torch
+from rmtension.files import replacing
+from rmtension.study import BackboneSource
+
+start_torch(snakemake.params.threads)
+source = TypeAdapter(BackboneSource).validate_python(snakemake.params.source)
+with replacing(Path(snakemake.output[0])) as folder:
+    prepare_backbone(source, snakemake.params.data_root, folder)

@@ -1,0 +1,17 @@
+"""The comparisons of one benchmark."""
+
+from rmtension import jobs
+
+jobs.start(snakemake.log[0])
+
+from pathlib import Path
+
+from pydantic import TypeAdapter
+
+from rmtension.comparisons import read_benchmark
+from rmtension.files import write_parquet
+from rmtension.study import Benchmark
+
+settings = TypeAdapter(Benchmark).validate_python(snakemake.params.benchmark)
+comparisons = read_benchmark(snakemake.wildcards.benchmark, settings, snakemake.params.data_root)
+write_parquet(comparisons, Path(snakemake.output[0]))

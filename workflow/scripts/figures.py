@@ -1,0 +1,18 @@
+"""Every figure of the study, as pdf and png."""
+
+from rmtension import jobs
+
+jobs.start(snakemake.log[0])
+
+from pathlib import Path
+
+import polars as pl
+
+from rmtension.figures import make_figures, write_figure
+from rmtension.study import Figures
+
+settings = Figures.model_validate(snakemake.params.figures)
+tables = {path.stem: pl.read_parquet(path) for path in map(Path, snakemake.input.tables)}
+folder = Path(snakemake.output.vector[0]).parent
+for name, figure in make_figures(tables, settings).items():
+    write_figure(figure, folder / name, settings.dpi)

@@ -1,0 +1,18 @@
+"""The report of the study as one page."""
+
+from rmtension import jobs
+
+jobs.start(snakemake.log[0])
+
+from pathlib import Path
+
+import polars as pl
+
+from rmtension.provenance import environment
+from rmtension.report import write_report
+from rmtension.study import Study
+
+tables = {path.stem: pl.read_parquet(path) for path in map(Path, snakemake.input.tables)}
+figures = {path.stem: path for path in map(Path, snakemake.input.figures)}
+study = Study.model_validate(snakemake.params.study)
+write_report(Path(snakemake.output[0]), study, tables, figures, environment())
