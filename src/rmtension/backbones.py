@@ -49,11 +49,13 @@ def made_config(model: MadeModel, tokenizer: Any) -> GPT2Config | LlamaConfig:
         "pad_token_id": tokenizer.pad_token_id,
         "eos_token_id": tokenizer.eos_token_id,
         "bos_token_id": None,
+        # The usual 0.02 suits widths near 1,000; at a tenth of that it leaves the MLPs with next to nothing to say.
+        "initializer_range": model.width**-0.5,
     }
     if model.family == "gpt2":
         return GPT2Config(
             n_positions=POSITIONS, n_embd=model.width, n_layer=model.layers, n_head=model.heads,
-            n_inner=model.neurons, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0, **common,
+            n_inner=model.neurons, activation_function="gelu_pytorch_tanh", resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0, **common,
         )  # fmt: skip
     return LlamaConfig(
         max_position_embeddings=POSITIONS, hidden_size=model.width, num_hidden_layers=model.layers,

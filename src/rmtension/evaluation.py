@@ -39,9 +39,9 @@ def neuron_masks(selected: pl.DataFrame, ablations: Sequence[str], config: Any) 
     masks = {}
     for name in ablations:
         neurons = selected.filter(pl.col("ablation") == name)
-        mask = torch.zeros(layer_sizes(config), dtype=torch.bool)
-        mask[neurons["layer"].to_numpy(), neurons["neuron"].to_numpy()] = True
-        masks[name] = mask
+        mask = np.zeros(layer_sizes(config), dtype=np.bool_)
+        mask[neurons["layer"], neurons["neuron"]] = True
+        masks[name] = torch.from_numpy(mask)
     return masks
 
 

@@ -46,6 +46,7 @@ def start(log: str) -> None:
     file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(file, 1)
     os.dup2(file, 2)
+    os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"  # bars do not belong in a file
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
 
     def report(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

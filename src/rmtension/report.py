@@ -79,7 +79,7 @@ def write_report(
     template = environment.from_string(Path(__file__).with_name("report.html.j2").read_text(encoding="utf-8"))
     page = template.render(
         study=study,
-        settings=yaml.safe_dump(study.model_dump(mode="json"), sort_keys=False),
+        settings=yaml.safe_dump(study.analysed(), sort_keys=False),
         sections=sections,
         unscored=unscored(tables["benchmark_accuracy"]),
         provenance=provenance,

@@ -236,7 +236,7 @@ class TrainingRun:
         }
 
 
-def read_pairs(tokenizer: Any, file: Path, max_tokens: int) -> tuple[list[Packed], int]:
+def packed_pairs(tokenizer: Any, file: Path, max_tokens: int) -> tuple[list[Packed], int]:
     """The pairs of a file, packed, and how many were left out because a side is empty or longer than `max_tokens`."""
     frame = as_comparisons(pl.read_parquet(file))
     kept, packed = pack_comparisons(tokenizer, frame["chosen"].to_list(), frame["rejected"].to_list(), max_tokens)
@@ -250,8 +250,8 @@ def read_pairs(tokenizer: Any, file: Path, max_tokens: int) -> tuple[list[Packed
 def train_reward_model(run: TrainingRun, checkpoint: Path, output: Path, environment: dict[str, str]) -> None:
     """Train from `run`, through `checkpoint`, into the folder `output`: the model, training.parquet, provenance.json."""
     tokenizer = load_tokenizer(run.backbone)
-    train, train_left_out = read_pairs(tokenizer, run.train, run.settings.max_tokens)
-    validation, validation_left_out = read_pairs(tokenizer, run.validation, run.settings.max_tokens)
+    train, train_left_out = packed_pairs(tokenizer, run.train, run.settings.max_tokens)
+    validation, validation_left_out = packed_pairs(tokenizer, run.validation, run.settings.max_tokens)
     provenance = {"origins": run.origins(), "settings": run.choices(), "environment": environment}
     model = new_reward_model(run.backbone, run.seed, run.settings.head_deviation)
     trainer = Trainer(model, run.settings, run.epochs, run.seed, run.budget)

@@ -1,0 +1,44 @@
+# Each target is a documented command over the environment that `make setup` builds.
+SHELL := /bin/sh
+PYTHON ?= python3
+CORES ?= $(shell nproc)
+UV_VERSION := 0.13.8
+BIN := .venv/bin
+# A folder of wheels named for pip is one for uv too.
+export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
+
+.PHONY: run test check setup lock clean
+
+run: setup
+	$(BIN)/snakemake --cores $(CORES) --profile workflow/profiles/default
+
+test: setup
+	$(BIN)/python -m pytest
+
+check: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/snakefmt --check Snakefile workflow
+	$(BIN)/snakemake --lint
+
+setup: .venv/installed
+
+.venv/installed: requirements.lock pyproject.toml .uv/bin/uv
+	.uv/bin/uv venv --quiet --allow-existing --python $(PYTHON) .venv
+	.uv/bin/uv pip install --quiet --python $(BIN)/python -r requirements.lock
+	.uv/bin/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
+	touch $@
+
+# Into a folder of its own: needs neither root, nor venv, nor leave to change the system's Python.
+.uv/bin/uv:
+	$(PYTHON) -m pip install --quiet --target .uv uv==$(UV_VERSION)
+
+# The GPU libraries are left out: torch itself names their exact versions.
+lock: .uv/bin/uv
+	UV_FIND_LINKS= .uv/bin/uv pip compile --quiet --universal --python-version 3.11 --extra dev --no-header \
+	  --no-annotate pyproject.toml \
+	  | grep -v -E '^(nvidia|cuda|triton)' > requirements.lock
+
+clean:
+	rm -rf .venv .uv .snakemake

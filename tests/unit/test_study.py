@@ -1,0 +1,121 @@
+"""A mistake in a study file is one line that names the file and the key."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from rmtension.errors import UserError
+from rmtension.study import Study, load_study
+
+ROOT = Path(__file__).parents[2]
+DEFAULT = yaml.safe_load((ROOT / "config.yaml").read_text())
+
+
+def changed(path: str, value: Any) -> dict[str, Any]:
+    """The default study with one key set, or removed where the value is None."""
+    settings: dict[str, Any] = copy.deepcopy(DEFAULT)
+    *parents, last = path.split("/")
+    place: Any = settings
+    for key in parents:
+        place = place[key]
+    if value is None:
+        del place[last]
+    else:
+        place[last] = value
+    return settings
+
+
+MISTAKES = {
+    "misspelt key": ("training/learning_rat", 1e-3, "training: unknown key 'learning_rat'; did you mean 'learning_rate'?"),
+    "misspelt section": ("trainning", {}, "unknown key 'trainning'; did you mean 'training'?"),
+    "misspelt key of a model": (
+        "models/tiny-gpt2/source/layer", 3, "models.tiny-gpt2.source: unknown key 'layer'; did you mean 'layers'?",
+    ),
+    "wrong type": ("training/learning_rate", "fast", "training.learning_rate: "),
+    "number as text": ("training/pairs_per_step", "16", "training.pairs_per_step: "),
+    "percentile of zero": ("ablation/percent", 0, "ablation.percent: "),
+    "percentile over 100": ("ablation/sweep", [10, 101], "ablation.sweep.1: "),
+    "percentile twice": ("ablation/sweep", [10, 10], "ablation.sweep: 10"),
+    "seed twice": ("seeds", [1, 2, 1], "seeds: 1 is given more than once"),
+    "negative seed": ("seeds", [-1], "seeds.0: "),
+    "no seed": ("seeds", [], "seeds: "),
+    "regime without data": ("regimes/helpful", {"epochs": 1}, "regimes.helpful: regime without data"),
+    "unknown source": (
+        "regimes/helpful/train", ["synthetic-helpfull"],
+        "regimes.helpful.train: unknown name 'synthetic-helpfull'; did you mean 'synthetic-helpful'?",
+    ),
+    "unknown regime": ("regimes/helpful-harmless/mixes", ["helpful", "harmful"], "regimes.helpful-harmless.mixes: unknown name"),
+    "regime mixed with itself": ("regimes/helpful-harmless/mixes", ["helpful", "helpful"], "regimes.helpful-harmless: "),
+    "unknown model family": ("models/tiny-gpt2/source/family", "gpt3", "models.tiny-gpt2.source.family: "),
+    "unknown kind of model": (
+        "models/tiny-gpt2/source/kind", "mad", "models.tiny-gpt2.source.kind: unknown kind 'mad'; did you mean 'made'?",
+    ),
+    "unknown benchmark": ("ablation/sweep_benchmarks", ["hh-tset"], "unknown name 'hh-tset'; did you mean 'hh-test'?"),
+    "unknown kind of benchmark": (
+        "benchmarks/hh-test", {"kind": "reward-bensh"},
+        "benchmarks.hh-test.kind: unknown kind 'reward-bensh'; did you mean 'reward-bench'?",
+    ),
+    "benchmark file that is missing": (
+        "benchmarks/rb", {"kind": "reward-bench", "path": "nowhere.parquet"},
+        "benchmarks.rb.path: nowhere.parquet does not exist",
+    ),
+    "neither path nor hub": ("benchmarks/rb", {"kind": "reward-bench"}, "benchmarks.rb: give exactly one of 'path' and 'hub'"),
+    "name that is no file name": ("models/a b", DEFAULT["models"]["tiny-gpt2"], "models.a b: "),
+    "missing key": ("models/tiny-gpt2/source/layers", None, "models.tiny-gpt2.source.layers: this key is missing"),
+    "missing section": ("regimes", None, "regimes: this key is missing"),
+    "heads that do not divide": ("models/tiny-gpt2/source/heads", 7, "models.tiny-gpt2.source: width 64"),
+    "sets by a scoring that is not computed": ("neurons/scorings", ["change"], "ablation.scoring: unknown name 'magnitude'"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_one_line_naming_file_and_key(mistake: str) -> None:
+    path, value, expected = MISTAKES[mistake]
+    with pytest.raises(UserError) as caught:
+        load_study(changed(path, value), "my-study.yaml")
+    message = str(caught.value)
+    assert "\n" not in message
+    assert message.startswith("my-study.yaml: ")
+    assert expected in message
+
+
+def test_every_mistake_has_its_line() -> None:
+    settings = changed("seeds", [-1]) | {"trainning": {}}
+    with pytest.raises(UserError, match="trainning"):
+        load_study(settings, "f")
+    settings = changed("seeds", [-1])
+    settings["training"]["epochs"] = 1
+    with pytest.raises(UserError) as caught:
+        load_study(settings, "f")
+    assert [line.split(":")[1].strip() for line in str(caught.value).splitlines()] == ["seeds.0", "training"]
+
+
+def test_numbers_may_be_written_as_yaml_misreads_them() -> None:
+    assert yaml.safe_load("1e-4") == "1e-4"
+    assert load_study(changed("training/learning_rate", "1e-4"), "f").training.learning_rate == 1e-4
+
+
+def test_ablations_of_a_study() -> None:
+    study = Study.model_validate(changed("ablation/sweep", [2, 100]))
+    own = ["none", "magnitude-p10", "change-p10", "random-p10"]
+    assert study.ablations("helpful", "synthetic") == own
+    assert study.ablations("helpful-harmless", "synthetic") == [*own, "shared", "helpful-only", "harmless-only"]
+    swept = study.ablations("helpful", "hh-test")
+    assert sorted(swept) == sorted([*own, "magnitude-p2", "change-p2", "random-p2", "all"])
+
+
+def test_a_mixed_regime_has_the_data_of_its_parts() -> None:
+    study = Study.model_validate(DEFAULT)
+    data = study.regime_data("helpful-harmless")
+    assert data.train == ["synthetic-helpful", "synthetic-harmless"]
+    assert data.orientations == {"synthetic-helpful": "helpful", "synthetic-harmless": "harmless"}
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "studies").glob("*.yaml")), ids=lambda f: f.name)
+def test_shipped_studies_are_valid(file: Path) -> None:
+    Study.model_validate(yaml.safe_load(file.read_text()))
