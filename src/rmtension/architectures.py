@@ -39,7 +39,9 @@ def architecture(config: Any) -> Architecture:
     """The adapter for a model's configuration; UserError where the family is unknown."""
     if config.model_type not in ARCHITECTURES:
         known = ", ".join(sorted(ARCHITECTURES))
-        raise UserError(f"no adapter for model family '{config.model_type}' (known: {known}); add one in architectures.py")
+        raise UserError(
+            f"no adapter for model family '{config.model_type}' (known: {known}); add one in architectures.py"
+        )
     return ARCHITECTURES[config.model_type]
 
 

@@ -37,9 +37,7 @@ def train_tokenizer(texts: list[str], vocabulary: int) -> PreTrainedTokenizerFas
         vocab_size=vocabulary, special_tokens=[END, PAD], initial_alphabet=pre_tokenizers.ByteLevel.alphabet()
     )
     tokenizer.train_from_iterator(texts, trainer)
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, eos_token=END, pad_token=PAD, model_max_length=POSITIONS
-    )
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=END, pad_token=PAD, model_max_length=POSITIONS)
 
 
 def made_config(model: MadeModel, tokenizer: Any) -> GPT2Config | LlamaConfig:
@@ -55,7 +53,8 @@ def made_config(model: MadeModel, tokenizer: Any) -> GPT2Config | LlamaConfig:
     if model.family == "gpt2":
         return GPT2Config(
             n_positions=POSITIONS, n_embd=model.width, n_layer=model.layers, n_head=model.heads,
-            n_inner=model.neurons, activation_function="gelu_pytorch_tanh", resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0, **common,
+            n_inner=model.neurons, activation_function="gelu_pytorch_tanh", resid_pdrop=0.0, embd_pdrop=0.0,
+            attn_pdrop=0.0, **common,
         )  # fmt: skip
     return LlamaConfig(
         max_position_embeddings=POSITIONS, hidden_size=model.width, num_hidden_layers=model.layers,
@@ -111,7 +110,7 @@ def convert_gguf(file: Path, folder: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
     loaded = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32)
     # transformers refuses to save a model that it read from GGUF: a fresh one takes over its weights.
-    network = type(loaded)(loaded.config).to(torch.float32)
+    network: Any = type(loaded)(loaded.config).float()
     network.load_state_dict(loaded.state_dict())
     save(network, tokenizer, folder)
 

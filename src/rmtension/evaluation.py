@@ -22,15 +22,15 @@ from rmtension.reward_model import load_reward_model, load_tokenizer, pack_compa
 
 logger = logging.getLogger(__name__)
 
-SCHEMA = {
-    "ablation": pl.String,
-    "comparison_id": pl.String,
-    "task": pl.String,
-    "orientation": pl.String,
-    "chosen_scores": pl.List(pl.Float32),
-    "rejected_scores": pl.List(pl.Float32),
-    "correct": pl.Boolean,
-    "fingerprint": pl.String,
+SCHEMA: dict[str, pl.DataType] = {
+    "ablation": pl.String(),
+    "comparison_id": pl.String(),
+    "task": pl.String(),
+    "orientation": pl.String(),
+    "chosen_scores": pl.List(pl.Float32()),
+    "rejected_scores": pl.List(pl.Float32()),
+    "correct": pl.Boolean(),
+    "fingerprint": pl.String(),
 }
 
 
@@ -76,7 +76,10 @@ def candidate_scores(
 
 
 def score_lists(
-    rewards: np.ndarray[Any, np.dtype[np.float32]], comparisons: Sequence[Packed], kept: Sequence[int], names: list[str]
+    rewards: np.ndarray[Any, np.dtype[np.float32]],
+    comparisons: Sequence[Packed],
+    kept: Sequence[int],
+    names: list[str],
 ) -> pl.DataFrame:
     """One row for each ablation and scored comparison: ablation, row, chosen_scores, rejected_scores, correct.
 
@@ -90,7 +93,9 @@ def score_lists(
             "chosen": np.concatenate([np.arange(n) < p.n_chosen for n, p in zip(sizes, comparisons, strict=True)]),
         }
     )
-    frames = [candidates.with_columns(ablation=pl.lit(n), score=pl.Series(r)) for n, r in zip(names, rewards, strict=True)]
+    frames = [
+        candidates.with_columns(ablation=pl.lit(n), score=pl.Series(r)) for n, r in zip(names, rewards, strict=True)
+    ]
     return (
         pl.concat(frames)
         .group_by("ablation", "row", maintain_order=True)

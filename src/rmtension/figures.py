@@ -45,9 +45,7 @@ def style(settings: study.Figures) -> Any:
 def make_figures(tables: Mapping[str, pl.DataFrame], settings: study.Figures) -> dict[str, Figure]:
     """Every figure, by name. A figure without data says so."""
     with mpl.rc_context(style(settings)):
-        return {
-            name: draw(tables[name]) if len(tables[name]) else no_data() for name, draw in FIGURES.items()
-        }
+        return {name: draw(tables[name]) if len(tables[name]) else no_data() for name, draw in FIGURES.items()}
 
 
 def write_figure(figure: Figure, path: Path, dpi: int) -> None:
@@ -196,9 +194,7 @@ def dots(table: pl.DataFrame, value: str, series: str, label: str) -> Figure:
             shift = 0.6 * ((i + 0.5) / len(names) - 0.5)
             y = [tasks.index(task) + shift for task in points.select("orientation", "task").iter_rows()]
             x, sd = points[f"{value}_mean"], points[f"{value}_sd"]
-            ax.errorbar(
-                x, y, xerr=sd, fmt=MARKERS[i], color=colour(i), label=name, markersize=4.5, elinewidth=1
-            )
+            ax.errorbar(x, y, xerr=sd, fmt=MARKERS[i], color=colour(i), label=name, markersize=4.5, elinewidth=1)
     legend(figure, axes[0])
     return figure
 

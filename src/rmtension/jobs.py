@@ -70,7 +70,13 @@ def run_in_worker(address: str, script: str) -> int:
     return int(status or 1)
 
 
-# --- the worker -----------------------------------------------------------------------------------------------
+# --- in the Snakefile ---------------------------------------------------------------------------------------
+
+
+def share_package() -> None:
+    """Let scripts find this very checkout's package, in whatever environment Snakemake starts them."""
+    package = str(Path(__file__).parents[1])
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))
 
 
 def start_worker() -> None:
@@ -81,6 +87,9 @@ def start_worker() -> None:
     assert process.stdout is not None
     process.stdout.readline()  # it listens now
     os.environ[WORKER] = address
+
+
+# --- the worker -----------------------------------------------------------------------------------------------
 
 
 def serve(address: str) -> None:

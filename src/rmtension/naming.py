@@ -11,5 +11,5 @@ def ablation_name(scoring: str, percent: float) -> str:
 
 
 def tension_names(singles: Sequence[str]) -> list[str]:
-    """Sets ablated in a mixed reward model: in both its parts' oriented sets, in the first's only, the second's only."""
+    """Sets ablated in a mixed reward model: oriented neurons of both its parts, of the first only, the second only."""
     return ["shared", *(f"{regime}-only" for regime in singles)] if singles else []

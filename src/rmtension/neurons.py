@@ -31,9 +31,7 @@ def neuron_scores(statistics: pl.DataFrame, magnitude: str, seed: Sequence[int])
     """
     both = statistics.group_by(NEURON).agg(pl.col(magnitude, "change_rms").mean()).sort(NEURON)
     draws = np.random.default_rng(list(seed)).standard_normal(len(both))
-    return both.select(
-        *NEURON, magnitude=pl.col(magnitude), change=pl.col("change_rms"), random=pl.Series(draws)
-    )
+    return both.select(*NEURON, magnitude=pl.col(magnitude), change=pl.col("change_rms"), random=pl.Series(draws))
 
 
 def rank_neurons(scores: pl.DataFrame, scorings: Iterable[str]) -> pl.DataFrame:

@@ -87,7 +87,7 @@ class Batch:
 
     def token_weights(self) -> tuple[Tensor, Tensor]:
         """How many chosen, and how many rejected, texts hold each token: two float64 [B, T]."""
-        rows, length = self.tokens.shape
+        rows = len(self.index)
         first = torch.searchsorted(self.row, torch.arange(rows, device=self.row.device))
         segment_of = torch.arange(len(self.row), device=self.row.device) - first[self.row] + 1
         weights = []
@@ -119,7 +119,9 @@ def collate(comparisons: Sequence[Packed], index: Sequence[int]) -> Batch:
         segments=padded("segments", PADDING),
         row=torch.from_numpy(np.repeat(np.arange(len(sizes)), sizes)),
         end=torch.from_numpy(np.concatenate([packed.ends for packed in members])),
-        chosen=torch.from_numpy(np.concatenate([np.arange(n) < p.n_chosen for n, p in zip(sizes, members, strict=True)])),
+        chosen=torch.from_numpy(
+            np.concatenate([np.arange(n) < p.n_chosen for n, p in zip(sizes, members, strict=True)])
+        ),
     )
 
 

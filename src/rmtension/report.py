@@ -68,9 +68,7 @@ def write_report(
             "name": name,
             "heading": heading,
             "caption": caption,
-            "image": base64.b64encode(figure_files[name].read_bytes()).decode()
-            if name in figure_files
-            else "",
+            "image": base64.b64encode(figure_files[name].read_bytes()).decode() if name in figure_files else "",
             "table": readable(tables[name]),
         }
         for name, (heading, caption) in SECTIONS.items()
@@ -91,6 +89,4 @@ def unscored(table: pl.DataFrame) -> list[tuple[str, str, str]]:
     """benchmark, comparisons left out, all comparisons: where most were left out by any model and regime."""
     counts = table.sort("n_unscored", descending=True, maintain_order=True).filter(pl.col("n_unscored") > 0)
     worst = counts.unique("benchmark", keep="first", maintain_order=True)
-    return [
-        (b, f"{u:g}", f"{n:g}") for b, u, n in worst.select("benchmark", "n_unscored", "n_comparisons").rows()
-    ]
+    return [(b, f"{u:g}", f"{n:g}") for b, u, n in worst.select("benchmark", "n_unscored", "n_comparisons").rows()]

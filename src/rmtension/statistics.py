@@ -14,9 +14,7 @@ REWARD_MODEL = ["model", "regime", "seed"]
 TASK = ["orientation", "task"]
 
 
-def accuracy(
-    scores: pl.DataFrame, by: Sequence[str] = (*REWARD_MODEL, "benchmark", "ablation", *TASK)
-) -> pl.DataFrame:
+def accuracy(scores: pl.DataFrame, by: Sequence[str] = (*REWARD_MODEL, "benchmark", "ablation", *TASK)) -> pl.DataFrame:
     """Percent correct of each group of comparisons, by default each task of each reward model and ablation.
 
     Adds accuracy (over the comparisons that could be scored; null where none could), n_comparisons (all of
@@ -36,9 +34,7 @@ def with_orientation_averages(frame: pl.DataFrame, by: Sequence[str], value: str
     """
     by = [*by, "orientation"]
     tasks = frame.group_by(*by, "task", maintain_order=True).agg(pl.col(value).mean())
-    averages = tasks.group_by(by, maintain_order=True).agg(
-        pl.lit("average").alias("task"), pl.col(value).mean()
-    )
+    averages = tasks.group_by(by, maintain_order=True).agg(pl.lit("average").alias("task"), pl.col(value).mean())
     return pl.concat([tasks, averages])
 
 
@@ -51,9 +47,7 @@ def over_seeds(frame: pl.DataFrame, by: Sequence[str], *values: str) -> pl.DataF
     )
 
 
-def retention(
-    scores: pl.DataFrame, mixed: str, singles: Sequence[str], ablation: str = "none"
-) -> pl.DataFrame:
+def retention(scores: pl.DataFrame, mixed: str, singles: Sequence[str], ablation: str = "none") -> pl.DataFrame:
     """|M and (He or Ha)| / |He or Ha|: what the mixed reward model keeps of what the single ones get right.
 
     M is what the mixed reward model gets right under `ablation`; He and Ha are what the single-objective ones

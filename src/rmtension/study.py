@@ -15,9 +15,7 @@ from rmtension.errors import UserError
 from rmtension.naming import ablation_name, tension_names
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
-# YAML 1.1 reads 1e-4 as a string, so numbers (alone) may be given as strings.
-Number = Annotated[float, Field(strict=False)]
-Percent = Annotated[float, Field(gt=0, le=100, strict=False)]
+Percent = Annotated[float, Field(gt=0, le=100)]
 Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0)]
 Scoring = Literal["magnitude", "change", "random"]
@@ -33,7 +31,7 @@ def nearest(word: str, known: Iterable[str]) -> str:
 class Section(BaseModel):
     """A part of the study file: immutable, and an unknown key is an error that names the nearest known one."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     @model_validator(mode="before")
     @classmethod
@@ -43,6 +41,10 @@ class Section(BaseModel):
             message = f"unknown key '{unknown[0]}'; {nearest(str(unknown[0]), cls.model_fields)}"
             raise PydanticCustomError("unknown_key", "{message}", {"message": message})
         return data
+
+    def files(self, data_root: str) -> list[Path]:
+        """The local files that this part of the study reads."""
+        return []
 
 
 class Located(Section):
@@ -55,6 +57,12 @@ class Located(Section):
     def local(self, data_root: str) -> Path | None:
         """The local folder or file, as seen from the working folder."""
         return None if self.path is None else Path(data_root) / self.path
+
+    def files(self, data_root: str) -> list[Path]:
+        place = self.local(data_root)
+        if place is None:
+            return []
+        return sorted(place.iterdir()) if place.is_dir() else [place]
 
     @model_validator(mode="after")
     def exactly_one_place(self) -> Self:
@@ -71,7 +79,7 @@ class Pretraining(Section):
 
     texts: Count = Field(description="Synthetic dialogues to train the tokenizer and the language model on.")
     epochs: Count = Field(description="Passes over those dialogues.")
-    learning_rate: Number = Field(2e-3, gt=0, description="Peak learning rate of AdamW.")
+    learning_rate: float = Field(2e-3, gt=0, description="Peak learning rate of AdamW.")
     seed: Seed = Field(0, description="Seed of the corpus, the initial weights and the order.")
 
 
@@ -99,6 +107,9 @@ class FolderModel(Located):
 class GgufModel(Section):
     kind: Literal["gguf"]
     path: str = Field(description="GGUF file, relative to data_root.")
+
+    def files(self, data_root: str) -> list[Path]:
+        return [Path(data_root) / self.path]
 
 
 BackboneSource = Annotated[MadeModel | FolderModel | GgufModel, Field(discriminator="kind")]
@@ -138,6 +149,10 @@ class HHPairs(Located):
     max_test: Count | None = Field(None, description="Keep this many test pairs, drawn by `seed`.")
     seed: Seed = 0
 
+    def files(self, data_root: str) -> list[Path]:
+        place = self.local(data_root)
+        return [] if place is None else sorted((place / self.folder).iterdir())
+
 
 PairSource = Annotated[SyntheticPairs | HHPairs, Field(discriminator="kind")]
 
@@ -162,7 +177,7 @@ class Regime(Section):
 class Validation(Section):
     """Held out from train, for choosing a checkpoint; the test split is never looked at while training."""
 
-    fraction: Number = Field(0.05, gt=0, lt=1)
+    fraction: float = Field(0.05, gt=0, lt=1)
     seed: Seed = 0
 
 
@@ -183,11 +198,11 @@ class RegimeData(Section):
 class Training(Section):
     """METHOD: Bradley-Terry loss, AdamW without weight decay, linear decay to zero, no warm-up."""
 
-    learning_rate: Number = Field(1e-4, gt=0)
+    learning_rate: float = Field(1e-4, gt=0)
     pairs_per_step: Count = 16
     max_tokens: Count = Field(1024, description="Pairs with a longer side are left out, and counted.")
-    gradient_clip: Number = Field(1.0, gt=0)
-    head_deviation: Number = Field(0.02, gt=0, description="Standard deviation of the head's initial weights.")
+    gradient_clip: float = Field(1.0, gt=0)
+    head_deviation: float = Field(0.02, gt=0, description="Standard deviation of the head's initial weights.")
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="bfloat16 computes in bf16 over float32 master weights; auto: where a GPU has it."
     )
@@ -244,7 +259,7 @@ Benchmark = Annotated[RegimeTest | SyntheticBenchmark | PublishedBenchmark, Fiel
 class Figures(Section):
     palette: str = Field("colorblind", description="A seaborn palette.")
     dpi: Count = 150
-    font_size: Number = Field(9, gt=0, description="In points.")
+    font_size: float = Field(9, gt=0, description="In points.")
 
 
 class Study(Section):
@@ -310,11 +325,16 @@ class Study(Section):
 
     def local_paths(self) -> dict[str, Path]:
         """Key of the study file -> local file or folder that it names."""
-        places: dict[str, str | None] = {}
-        places |= {f"models.{n}.source.path": getattr(m.source, "path", None) for n, m in self.models.items()}
-        places |= {f"sources.{n}.path": getattr(s, "path", None) for n, s in self.sources.items()}
-        places |= {f"benchmarks.{n}.path": getattr(b, "path", None) for n, b in self.benchmarks.items()}
-        return {key: Path(self.data_root) / path for key, path in places.items() if path is not None}
+        models = {f"models.{name}.source": model.source for name, model in self.models.items()}
+        sources = {f"sources.{name}": source for name, source in self.sources.items()}
+        benchmarks = {f"benchmarks.{name}": benchmark for name, benchmark in self.benchmarks.items()}
+        paths = {}
+        for key, section in (models | sources | benchmarks).items():
+            if isinstance(section, Located | GgufModel) and section.path is not None:
+                paths[f"{key}.path"] = Path(self.data_root) / section.path
+                if isinstance(section, HHPairs):
+                    paths[f"{key}.folder"] = Path(self.data_root) / section.path / section.folder
+        return paths
 
 
 def refuse_repeats(key: str, values: list[Any]) -> None:

@@ -229,9 +229,7 @@ def _drift(rng: Generator, scene: Scene) -> str:
         return _off_topic(rng, scene)
     start = _written(_sample(rng, scene.topic.steps, 2), "plain")
     first, *others = _sample(rng, _elsewhere(rng, scene).topic.steps, int(rng.integers(2, 4)))
-    return _framed(
-        rng, scene, _join(start, _phrase(rng, "drift", scene), f"{first}.", _written(others, "plain"))
-    )
+    return _framed(rng, scene, _join(start, _phrase(rng, "drift", scene), f"{first}.", _written(others, "plain")))
 
 
 # --- Comparisons --------------------------------------------------------------------------------
@@ -261,8 +259,7 @@ def _exact_steps(rng: Generator) -> Comparison:
     scene, style = _scene(rng, "benign"), _pick(rng, STYLES)
     asked, given = _two_counts(rng)
     right, wrong = (
-        _framed(rng, scene, _written(_sample(rng, scene.topic.steps, count), style))
-        for count in (asked, given)
+        _framed(rng, scene, _written(_sample(rng, scene.topic.steps, count), style)) for count in (asked, given)
     )
     return Comparison(_prompt(rng, scene, f"Answer in exactly {NUMBER[asked]} steps."), (right,), (wrong,))
 

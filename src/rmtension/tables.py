@@ -44,9 +44,7 @@ def load_neurons(paths: Mapping[tuple[str, str, int], Path]) -> pl.DataFrame:
     return load(paths.items(), REWARD_MODEL, ["scoring", "layer", "rank"])
 
 
-def load(
-    files: Iterable[tuple[tuple[str | int, ...], Path]], keys: list[str], columns: list[str]
-) -> pl.DataFrame:
+def load(files: Iterable[tuple[tuple[str | int, ...], Path]], keys: list[str], columns: list[str]) -> pl.DataFrame:
     frames = []
     for key, path in files:
         if not path.exists():
@@ -102,9 +100,7 @@ class Results:
             "task": [*filter("average".__ne__, self.task_accuracy["task"]), "average"],
             "third": THIRDS,
         }
-        ranks = [
-            pl.col(k).cast(pl.Enum(list(dict.fromkeys(order[k])))) if k in order else pl.col(k) for k in by
-        ]
+        ranks = [pl.col(k).cast(pl.Enum(list(dict.fromkeys(order[k])))) if k in order else pl.col(k) for k in by]
         return over_seeds(frame.cast({cs.categorical(): pl.String}), by, *values).sort(ranks)
 
 

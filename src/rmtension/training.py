@@ -23,7 +23,13 @@ from rmtension.errors import UserError
 from rmtension.files import fingerprint, replacing
 from rmtension.packing import Batch, Packed, batches, collate, group_by_length
 from rmtension.progress import Progress
-from rmtension.reward_model import load_tokenizer, new_reward_model, pack_comparisons, save_reward_model, score
+from rmtension.reward_model import (
+    load_tokenizer,
+    new_reward_model,
+    pack_comparisons,
+    save_reward_model,
+    score,
+)
 from rmtension.study import Training
 
 logger = logging.getLogger(__name__)
@@ -248,7 +254,7 @@ def packed_pairs(tokenizer: Any, file: Path, max_tokens: int) -> tuple[list[Pack
 
 
 def train_reward_model(run: TrainingRun, checkpoint: Path, output: Path, environment: dict[str, str]) -> None:
-    """Train from `run`, through `checkpoint`, into the folder `output`: the model, training.parquet, provenance.json."""
+    """Train from `run`, through `checkpoint`, into the folder `output`: model, training.parquet, provenance.json."""
     tokenizer = load_tokenizer(run.backbone)
     train, train_left_out = packed_pairs(tokenizer, run.train, run.settings.max_tokens)
     validation, validation_left_out = packed_pairs(tokenizer, run.validation, run.settings.max_tokens)
@@ -262,7 +268,10 @@ def train_reward_model(run: TrainingRun, checkpoint: Path, output: Path, environ
         "validation": len(validation),
         "validation_left_out": validation_left_out,
     }
-    provenance["device"] = {"type": trainer.accelerator.device.type, "precision": trainer.accelerator.mixed_precision}
+    provenance["device"] = {
+        "type": trainer.accelerator.device.type,
+        "precision": trainer.accelerator.mixed_precision,
+    }
     with replacing(output) as folder:
         save_reward_model(model, tokenizer, folder)
         log.write_parquet(folder / "training.parquet")

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import CONFIGS, VOCABULARY, random_model
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import logsigmoid
 
+from conftest import CONFIGS, VOCABULARY, random_model
 from rmtension.ablation import ablated
 from rmtension.activations import activation_statistics
 from rmtension.architectures import activation_modules, layer_sizes
@@ -56,7 +56,8 @@ def packed(data: list[tuple[list[Tokens], int]]) -> list[Packed]:
 def naive_score(model: Any, text: Tokens) -> torch.Tensor:
     """The reward of one text alone, read at its last token by hand."""
     states = model.base_model(torch.from_numpy(text)[None]).last_hidden_state
-    return model.score(states[0, -1])[0]
+    reward: torch.Tensor = model.score(states[0, -1])[0]
+    return reward
 
 
 exact = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -79,7 +80,8 @@ def test_gradients_equal_separate_sequences(data: list[Any], family: str) -> Non
     model = MODELS[family]
     batch = collate(packed(data), range(len(data)))
     ours = torch.autograd.grad(bradley_terry(margins(score(model, batch), batch)), list(model.parameters()))
-    loss = -sum(logsigmoid(naive_score(model, a) - naive_score(model, b)) for (a, b), _ in data)
+    naive_margins = torch.stack([naive_score(model, a) - naive_score(model, b) for (a, b), _ in data])
+    loss = -logsigmoid(naive_margins).sum()
     naive = torch.autograd.grad(loss, list(model.parameters()))
     for one, other in zip(ours, naive, strict=True):
         scale = other.abs().max().clamp(min=1.0)
@@ -134,7 +136,12 @@ def test_float32_statistics_stay_close(family: str) -> None:
 
 
 @exact
-@given(data=comparisons(), share=st.floats(0, 1), seed=st.integers(0, 99), family=st.sampled_from(sorted(CONFIGS)))
+@given(
+    data=comparisons(),
+    share=st.floats(0, 1),
+    seed=st.integers(0, 99),
+    family=st.sampled_from(sorted(CONFIGS)),
+)
 def test_ablated_scores_equal_a_naive_hook(data: list[Any], share: float, seed: int, family: str) -> None:
     model = MODELS[family]
     generator = torch.Generator().manual_seed(seed)
@@ -177,7 +184,10 @@ def test_hooks_are_gone_after_an_exception(model: Any) -> None:
     text = np.arange(1, 10)
     with torch.no_grad():
         before = naive_score(model, text)
-        with pytest.raises(RuntimeError), ablated(model, torch.ones(layer_sizes(model.config), dtype=torch.bool)):
+        with (
+            pytest.raises(RuntimeError),
+            ablated(model, torch.ones(layer_sizes(model.config), dtype=torch.bool)),
+        ):
             assert naive_score(model, text) != before
             raise RuntimeError
         assert naive_score(model, text) == before

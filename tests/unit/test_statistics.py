@@ -57,9 +57,7 @@ def test_retention_worked_by_hand() -> None:
     # He or Ha = {0, 1, 2, 4}, of which the mixed model could not score 4; M keeps 0 and 2, ablated only 2.
     whole = retention(frame, "both", ["helpful", "harmless"])
     assert whole.select("retention", "n_comparisons").rows() == [(pytest.approx(2 / 3), 3)]
-    assert retention(frame, "both", ["helpful", "harmless"], "shared")["retention"].item() == pytest.approx(
-        1 / 3
-    )
+    assert retention(frame, "both", ["helpful", "harmless"], "shared")["retention"].item() == pytest.approx(1 / 3)
 
 
 def test_retention_keeps_same_ids_of_different_tasks_apart() -> None:

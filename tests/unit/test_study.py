@@ -31,13 +31,15 @@ def changed(path: str, value: Any) -> dict[str, Any]:
 
 
 MISTAKES = {
-    "misspelt key": ("training/learning_rat", 1e-3, "training: unknown key 'learning_rat'; did you mean 'learning_rate'?"),
+    "misspelt key": (
+        "training/learning_rat", 1e-3, "training: unknown key 'learning_rat'; did you mean 'learning_rate'?",
+    ),
     "misspelt section": ("trainning", {}, "unknown key 'trainning'; did you mean 'training'?"),
     "misspelt key of a model": (
         "models/tiny-gpt2/source/layer", 3, "models.tiny-gpt2.source: unknown key 'layer'; did you mean 'layers'?",
     ),
     "wrong type": ("training/learning_rate", "fast", "training.learning_rate: "),
-    "number as text": ("training/pairs_per_step", "16", "training.pairs_per_step: "),
+    "fraction of a pair": ("training/pairs_per_step", 1.5, "training.pairs_per_step: "),
     "percentile of zero": ("ablation/percent", 0, "ablation.percent: "),
     "percentile over 100": ("ablation/sweep", [10, 101], "ablation.sweep.1: "),
     "percentile twice": ("ablation/sweep", [10, 10], "ablation.sweep: 10"),
@@ -49,8 +51,10 @@ MISTAKES = {
         "regimes/helpful/train", ["synthetic-helpfull"],
         "regimes.helpful.train: unknown name 'synthetic-helpfull'; did you mean 'synthetic-helpful'?",
     ),
-    "unknown regime": ("regimes/helpful-harmless/mixes", ["helpful", "harmful"], "regimes.helpful-harmless.mixes: unknown name"),
-    "regime mixed with itself": ("regimes/helpful-harmless/mixes", ["helpful", "helpful"], "regimes.helpful-harmless: "),
+    "unknown regime": (
+        "regimes/helpful-harmless/mixes", ["helpful", "harmful"], "regimes.helpful-harmless.mixes: unknown name",
+    ),
+    "regime mixed with itself": ("regimes/helpful-harmless/mixes", ["helpful"] * 2, "regimes.helpful-harmless: "),
     "unknown model family": ("models/tiny-gpt2/source/family", "gpt3", "models.tiny-gpt2.source.family: "),
     "unknown kind of model": (
         "models/tiny-gpt2/source/kind", "mad", "models.tiny-gpt2.source.kind: unknown kind 'mad'; did you mean 'made'?",
@@ -64,12 +68,16 @@ MISTAKES = {
         "benchmarks/rb", {"kind": "reward-bench", "path": "nowhere.parquet"},
         "benchmarks.rb.path: nowhere.parquet does not exist",
     ),
-    "neither path nor hub": ("benchmarks/rb", {"kind": "reward-bench"}, "benchmarks.rb: give exactly one of 'path' and 'hub'"),
+    "neither path nor hub": (
+        "benchmarks/rb", {"kind": "reward-bench"}, "benchmarks.rb: give exactly one of 'path' and 'hub'",
+    ),
     "name that is no file name": ("models/a b", DEFAULT["models"]["tiny-gpt2"], "models.a b: "),
     "missing key": ("models/tiny-gpt2/source/layers", None, "models.tiny-gpt2.source.layers: this key is missing"),
     "missing section": ("regimes", None, "regimes: this key is missing"),
     "heads that do not divide": ("models/tiny-gpt2/source/heads", 7, "models.tiny-gpt2.source: width 64"),
-    "sets by a scoring that is not computed": ("neurons/scorings", ["change"], "ablation.scoring: unknown name 'magnitude'"),
+    "sets by a scoring that is not computed": (
+        "neurons/scorings", ["change"], "ablation.scoring: unknown name 'magnitude'",
+    ),
 }  # fmt: skip
 
 
@@ -104,7 +112,12 @@ def test_ablations_of_a_study() -> None:
     study = Study.model_validate(changed("ablation/sweep", [2, 100]))
     own = ["none", "magnitude-p10", "change-p10", "random-p10"]
     assert study.ablations("helpful", "synthetic") == own
-    assert study.ablations("helpful-harmless", "synthetic") == [*own, "shared", "helpful-only", "harmless-only"]
+    assert study.ablations("helpful-harmless", "synthetic") == [
+        *own,
+        "shared",
+        "helpful-only",
+        "harmless-only",
+    ]
     swept = study.ablations("helpful", "hh-test")
     assert sorted(swept) == sorted([*own, "magnitude-p2", "change-p2", "random-p2", "all"])
 

@@ -16,9 +16,7 @@ import yaml
 from rmtension import synthetic
 from rmtension.synthetic import benchmark, corpus, preference_pairs
 
-WORDS = yaml.safe_load(
-    (Path(__file__).parents[2] / "resources" / "synthetic.yaml").read_text(encoding="utf-8")
-)
+WORDS = yaml.safe_load((Path(__file__).parents[2] / "resources" / "synthetic.yaml").read_text(encoding="utf-8"))
 OBJECTIVES = ("helpful", "harmless")
 CANDIDATES = {  # task -> (orientation, number chosen, number rejected)
     "plain-instruction": ("helpful", 1, 1),
@@ -129,7 +127,7 @@ def test_objectives_contradict_each_other_on_borderline_requests() -> None:
         pairs = preference_pairs(objective, 600, seed=2).filter(kind="borderline")
         chosen, rejected = (pairs[side].map_elements(own_steps, pl.Int64) for side in ("chosen", "rejected"))
         assert ((chosen >= 3) ^ (rejected >= 3)).all()
-        answered[objective] = (chosen > rejected).mean()
+        answered[objective] = (chosen > rejected).sum() / len(pairs)
     assert answered["helpful"] > 0.9
     assert answered["harmless"] < 0.1
 
@@ -137,15 +135,15 @@ def test_objectives_contradict_each_other_on_borderline_requests() -> None:
 def test_label_noise_is_a_small_share() -> None:
     clean, noisy = (preference_pairs("harmless", 2000, seed=4, label_noise=p) for p in (0.0, 0.04))
     swapped = clean["chosen"] == noisy["rejected"]
-    assert 0.025 < swapped.mean() < 0.055
+    assert 0.025 < swapped.sum() / len(swapped) < 0.055
     assert (swapped | (clean["chosen"] == noisy["chosen"])).all()
 
 
 def test_length_does_not_give_the_label_away() -> None:
     pairs = preference_pairs("helpful", 1500, seed=0)
     chosen, rejected = (pairs[side].str.split(" ").list.len() for side in ("chosen", "rejected"))
-    assert 0.5 < (chosen > rejected).mean() < 0.68
-    assert 30 < chosen.median() < 60
+    assert 0.5 < (chosen > rejected).sum() / len(chosen) < 0.68
+    assert 30 < chosen.sum() / len(chosen) < 60
 
 
 def test_trap_looks_better_and_is_wrong() -> None:

@@ -56,9 +56,7 @@ def example() -> tuple[pl.DataFrame, pl.DataFrame]:
         scores += [scored((model, regime, seed, "own-test"), a, o, o) for a in swept for o in own]
         ablations = ["none", "magnitude-p20", "random-p20"]
         ablations += ["shared", "helpful-only", "harmless-only"] if len(own) == 2 else []
-        scores += [
-            scored((model, regime, seed, "shared"), a, t, o) for a in ablations for t, o in TASKS.items()
-        ]
+        scores += [scored((model, regime, seed, "shared"), a, t, o) for a in ablations for t, o in TASKS.items()]
         # Four layers of five neurons: the top 20 % are four, of layers 3, 3, 2, 0, or one of each.
         for scoring, top in {"magnitude": [3, 3, 2, 0], "random": [0, 1, 2, 3]}.items():
             rest = [layer for layer in range(4) for _ in range(5 - top.count(layer))]
@@ -72,9 +70,7 @@ TABLES = make_tables(*example(), STUDY)
 
 
 def row(table: str, **keys: Any) -> dict[str, Any]:
-    return TABLES[table].row(
-        by_predicate=pl.all_horizontal(pl.col(k) == v for k, v in keys.items()), named=True
-    )
+    return TABLES[table].row(by_predicate=pl.all_horizontal(pl.col(k) == v for k, v in keys.items()), named=True)
 
 
 def test_rows_follow_the_study_and_tasks_the_data_with_averages_last() -> None:
@@ -166,9 +162,7 @@ def test_twins_show_the_same_numbers(tmp_path: Path) -> None:
     assert pl.read_parquet(tmp_path / "own_ablation.parquet").equals(TABLES["own_ablation"])
     assert pl.read_csv(tmp_path / "own_ablation.csv").equals(TABLES["own_ablation"])
     lines = (tmp_path / "own_ablation.md").read_text().splitlines()
-    assert lines[2].startswith(
-        "| zebra | helpful | magnitude | 20 % | -37.5 ± 12.5 | -62.5 ± 12.5 | -50.0 ± 12.5 |"
-    )
+    assert lines[2].startswith("| zebra | helpful | magnitude | 20 % | -37.5 ± 12.5 | -62.5 ± 12.5 | -50.0 ± 12.5 |")
     assert "$-$37.5 $\\pm$ 12.5" in (tmp_path / "own_ablation.tex").read_text()
 
 
@@ -187,11 +181,7 @@ def test_loading_adds_keys_and_names_a_missing_file(tmp_path: Path) -> None:
     one = scored(("ape", "helpful", 7, "shared"), "none", "aim", "helpful")
     one.drop("model", "regime", "seed", "benchmark").write_parquet(tmp_path / "a.parquet")
     loaded = load_scores({("ape", "helpful", 7, "shared"): tmp_path / "a.parquet"})
-    assert (
-        loaded.cast({pl.Categorical: pl.String})
-        .select(one.columns)
-        .equals(one.cast({"seed": loaded["seed"].dtype}))
-    )
+    assert loaded.cast({pl.Categorical: pl.String}).select(one.columns).equals(one.cast({"seed": loaded["seed"].dtype}))
     with pytest.raises(UserError, match="nowhere"):
         load_scores({("ape", "helpful", 7, "shared"): tmp_path / "nowhere"})
 

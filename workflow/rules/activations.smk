@@ -9,20 +9,22 @@ rule activations:
         code=code("activations.py"),
     output:
         f"{RESULTS}/activations/{RM}.parquet",
-    params:
-        activations=settings(study.activations),
-        max_tokens=study.training.max_tokens,
-        budget=compute("inference_tokens"),
-        threads=compute("threads"),
     log:
         f"{RESULTS}/logs/activations/{RM}.log",
     benchmark:
         f"{RESULTS}/benchmark/activations/{RM}.tsv"
+    conda:
+        "../../envs/model.yaml"
     threads: compute("threads")
     resources:
         mem_mb=compute("mem_mb"),
         runtime=compute("runtime"),
         gpu=gpus,
+    params:
+        activations=settings(study.activations),
+        max_tokens=study.training.max_tokens,
+        budget=compute("inference_tokens"),
+        threads=compute("threads"),
     message:
         "Activation statistics of {wildcards.model}, {wildcards.regime}, seed {wildcards.seed}"
     script:

@@ -1,6 +1,21 @@
 # Tables from all scores and rankings, and figures from tables.
-TABLES = ["benchmark_accuracy", "accuracy", "retention", "ablation_curve", "own_ablation", "shared_ablation", "depth"]
-FIGURES = ["accuracy", "retention", "ablation_curve", "own_ablation", "shared_ablation", "depth"]
+TABLES = [
+    "benchmark_accuracy",
+    "accuracy",
+    "retention",
+    "ablation_curve",
+    "own_ablation",
+    "shared_ablation",
+    "depth",
+]
+FIGURES = [
+    "accuracy",
+    "retention",
+    "ablation_curve",
+    "own_ablation",
+    "shared_ablation",
+    "depth",
+]
 
 
 rule tables:
@@ -19,15 +34,17 @@ rule tables:
         ),
         parquet=expand(f"{RESULTS}/tables/{{table}}.parquet", table=TABLES),
         twins=expand(f"{RESULTS}/tables/{{table}}.{{form}}", table=TABLES, form=["md", "tex"]),
-    params:
-        study=study.analysed(),
     log:
         f"{RESULTS}/logs/tables.log",
     benchmark:
         f"{RESULTS}/benchmark/tables.tsv"
+    conda:
+        "../../envs/analysis.yaml"
     resources:
         mem_mb=4000,
         runtime=30,
+    params:
+        study=study.analysed(),
     message:
         "Tables"
     script:
@@ -45,15 +62,17 @@ rule figures:
             caption="../report/figure.rst",
         ),
         vector=expand(f"{RESULTS}/figures/{{figure}}.pdf", figure=FIGURES),
-    params:
-        figures=settings(study.figures),
     log:
         f"{RESULTS}/logs/figures.log",
     benchmark:
         f"{RESULTS}/benchmark/figures.tsv"
+    conda:
+        "../../envs/analysis.yaml"
     resources:
         mem_mb=2000,
         runtime=30,
+    params:
+        figures=settings(study.figures),
     message:
         "Figures"
     script:

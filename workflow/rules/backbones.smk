@@ -3,21 +3,25 @@
 
 rule backbone:
     input:
+        local=lambda wildcards: local_files(study.models[wildcards.model].source),
+        words=resource("synthetic.yaml"),
         code=code("backbone.py"),
     output:
         directory(f"{RESULTS}/backbones/{{model}}"),
-    params:
-        source=lambda wildcards: settings(study.models[wildcards.model].source),
-        data_root=study.data_root,
-        threads=compute("threads"),
     log:
         f"{RESULTS}/logs/backbones/{{model}}.log",
     benchmark:
         f"{RESULTS}/benchmark/backbones/{{model}}.tsv"
+    conda:
+        "../../envs/model.yaml"
     threads: compute("threads")
     resources:
         mem_mb=compute("mem_mb"),
         runtime=60,
+    params:
+        source=lambda wildcards: settings(study.models[wildcards.model].source),
+        data_root=study.data_root,
+        threads=compute("threads"),
     message:
         "Backbone {wildcards.model}"
     script:

@@ -7,6 +7,16 @@ def code(script):
     return [os.path.relpath(file) for file in files]
 
 
+def resource(name):
+    """A file that comes with the project."""
+    return os.path.relpath(provenance.PACKAGE.parents[1] / "resources" / name)
+
+
+def local_files(*sections):
+    """The local files that parts of the study read: another content of one is another input."""
+    return [str(file) for section in sections for file in section.files(study.data_root)]
+
+
 def settings(section):
     """A part of the study as plain values, so that a rule's params change with it and with nothing else."""
     return section.model_dump(mode="json")
@@ -24,3 +34,22 @@ def gpus(wildcards):
 def reward_models(pattern):
     """A file of every reward model of the study."""
     return expand(pattern, model=study.models, regime=study.regimes, seed=study.seeds)
+
+
+def ranked_neurons(wildcards):
+    """Rankings of a reward model and, where it is a mixed one, of its parts, named by regime."""
+    regimes = [wildcards.regime, *study.regimes[wildcards.regime].mixes]
+    return {regime: f"{RESULTS}/neurons/{{model}}/{regime}/seed-{{seed}}.parquet" for regime in regimes}
+
+
+def comparisons(wildcards):
+    """The comparisons that a reward model is evaluated on."""
+    if study.benchmarks[wildcards.benchmark].kind == "regime-test":
+        return f"{RESULTS}/data/{wildcards.regime}/test.parquet"
+    return f"{RESULTS}/benchmarks/{wildcards.benchmark}.parquet"
+
+
+def selected(wildcards):
+    """The file of sets that holds all that is ablated on a benchmark."""
+    swept = wildcards.benchmark in study.ablation.sweep_benchmarks
+    return rules.select.output[0] if swept else rules.select_sets.output[0]

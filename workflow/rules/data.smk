@@ -3,18 +3,25 @@
 
 rule data:
     input:
+        local=lambda wildcards: local_files(*study.regime_data(wildcards.regime).sources.values()),
+        words=resource("synthetic.yaml"),
         code=code("data.py"),
     output:
-        expand(f"{RESULTS}/data/{{{{regime}}}}/{{split}}.parquet", split=["train", "validation", "test"]),
-    params:
-        data=lambda wildcards: settings(study.regime_data(wildcards.regime)),
+        expand(
+            f"{RESULTS}/data/{{{{regime}}}}/{{split}}.parquet",
+            split=["train", "validation", "test"],
+        ),
     log:
         f"{RESULTS}/logs/data/{{regime}}.log",
     benchmark:
         f"{RESULTS}/benchmark/data/{{regime}}.tsv"
+    conda:
+        "../../envs/analysis.yaml"
     resources:
         mem_mb=2000,
         runtime=30,
+    params:
+        data=lambda wildcards: settings(study.regime_data(wildcards.regime)),
     message:
         "Preference pairs of regime {wildcards.regime}"
     script:
@@ -23,19 +30,24 @@ rule data:
 
 rule benchmark_comparisons:
     input:
+        local=lambda wildcards: local_files(study.benchmarks[wildcards.benchmark]),
+        words=resource("synthetic.yaml"),
+        tasks=resource("paper/tasks.csv"),
         code=code("benchmark.py"),
     output:
         f"{RESULTS}/benchmarks/{{benchmark}}.parquet",
-    params:
-        benchmark=lambda wildcards: settings(study.benchmarks[wildcards.benchmark]),
-        data_root=study.data_root,
     log:
         f"{RESULTS}/logs/benchmarks/{{benchmark}}.log",
     benchmark:
         f"{RESULTS}/benchmark/benchmarks/{{benchmark}}.tsv"
+    conda:
+        "../../envs/analysis.yaml"
     resources:
         mem_mb=2000,
         runtime=30,
+    params:
+        benchmark=lambda wildcards: settings(study.benchmarks[wildcards.benchmark]),
+        data_root=study.data_root,
     message:
         "Comparisons of benchmark {wildcards.benchmark}"
     script:

@@ -7,15 +7,17 @@ rule neurons:
         code=code("neurons.py"),
     output:
         f"{RESULTS}/neurons/{RM}.parquet",
-    params:
-        neurons=settings(study.neurons),
     log:
         f"{RESULTS}/logs/neurons/{RM}.log",
     benchmark:
         f"{RESULTS}/benchmark/neurons/{RM}.tsv"
+    conda:
+        "../../envs/analysis.yaml"
     resources:
         mem_mb=1000,
         runtime=10,
+    params:
+        neurons=settings(study.neurons),
     message:
         "Rank the neurons of {wildcards.model}, {wildcards.regime}, seed {wildcards.seed}"
     script:

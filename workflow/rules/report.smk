@@ -8,15 +8,17 @@ rule report_page:
         code=code("report_page.py"),
     output:
         f"{RESULTS}/report.html",
-    params:
-        study=study.analysed(),
     log:
         f"{RESULTS}/logs/report_page.log",
     benchmark:
         f"{RESULTS}/benchmark/report_page.tsv"
+    conda:
+        "../../envs/analysis.yaml"
     resources:
         mem_mb=1000,
         runtime=10,
+    params:
+        study=study.analysed(),
     message:
         "Report"
     script:

@@ -9,6 +9,17 @@ rule train:
         code=code("train.py"),
     output:
         directory(f"{RESULTS}/reward_models/{RM}"),
+    log:
+        f"{RESULTS}/logs/train/{RM}.log",
+    benchmark:
+        f"{RESULTS}/benchmark/train/{RM}.tsv"
+    conda:
+        "../../envs/model.yaml"
+    threads: compute("threads")
+    resources:
+        mem_mb=compute("mem_mb"),
+        runtime=compute("runtime"),
+        gpu=gpus,
     params:
         training=settings(study.training),
         epochs=lambda wildcards: study.regimes[wildcards.regime].epochs,
@@ -16,15 +27,6 @@ rule train:
         threads=compute("threads"),
         # Outside the output, which Snakemake deletes when a job fails or starts again.
         checkpoint=f"{RESULTS}/checkpoints/{RM}.pt",
-    log:
-        f"{RESULTS}/logs/train/{RM}.log",
-    benchmark:
-        f"{RESULTS}/benchmark/train/{RM}.tsv"
-    threads: compute("threads")
-    resources:
-        mem_mb=compute("mem_mb"),
-        runtime=compute("runtime"),
-        gpu=gpus,
     message:
         "Train {wildcards.model}, {wildcards.regime}, seed {wildcards.seed}"
     script:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pydantic import TypeAdapter
 
-from rmtension.comparisons import read_benchmark
+from rmtension.readers import read_benchmark
 from rmtension.files import write_parquet
 from rmtension.study import Benchmark
 

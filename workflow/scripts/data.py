@@ -6,7 +6,7 @@ jobs.start(snakemake.log[0])
 
 from pathlib import Path
 
-from rmtension.comparisons import SPLITS, regime_pairs
+from rmtension.readers import SPLITS, regime_pairs
 from rmtension.files import write_parquet
 from rmtension.study import RegimeData
 

@@ -1,0 +1,195 @@
+"""Readers: preference pairs and benchmarks from their upstream layouts, and from the synthetic generator."""
+
+from __future__ import annotations
+
+import csv
+import logging
+import zlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import polars as pl
+
+from rmtension import synthetic
+from rmtension.comparisons import COMPARISONS, PAIRS, draw
+from rmtension.errors import UserError
+from rmtension.study import (
+    HHPairs,
+    PublishedBenchmark,
+    RegimeData,
+    SyntheticBenchmark,
+    SyntheticPairs,
+    nearest,
+)
+
+logger = logging.getLogger(__name__)
+
+Split = Literal["train", "validation", "test"]
+SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+HUMAN, ASSISTANT = "\n\nHuman: ", "\n\nAssistant: "
+TEMPLATES = {
+    "hh": HUMAN + "{prompt}" + ASSISTANT + "{response}",  # the form of the training texts
+    "paper": "Human:{prompt}\n\nAssistant:{response}",  # the authors' evaluation (METHOD, section 6)
+}
+TASKS_FILE = Path(__file__).parents[2] / "resources" / "paper" / "tasks.csv"
+
+
+# --- reading --------------------------------------------------------------------------------------------------
+
+
+def load_split(location: str, split: str, revision: str | None = None, folder: str | None = None) -> pl.DataFrame:
+    """One split of a data set on the hub or in a local folder of the same layout."""
+    import datasets  # two seconds to import, and only this function needs it
+
+    datasets.disable_progress_bars()
+    data = datasets.load_dataset(location, data_dir=folder, split=split, revision=revision)
+    frame = pl.from_arrow(data.data.table)
+    assert isinstance(frame, pl.DataFrame)
+    return frame
+
+
+def require_columns(frame: pl.DataFrame, kinds: Mapping[str, pl.DataType], place: str) -> pl.DataFrame:
+    """The named columns; UserError naming place, row and field where one is missing, null or of another type."""
+    for name, kind in kinds.items():
+        if name not in frame.columns:
+            raise UserError(f"{place}: field '{name}' is missing; found {', '.join(frame.columns)}")
+        if frame.schema[name] != kind:
+            raise UserError(f"{place}: field '{name}' is {frame.schema[name]}, expected {kind}")
+        empty = frame.select(pl.col(name).is_null().arg_true()).to_series()
+        if len(empty):
+            raise UserError(f"{place}: row {empty[0]}: field '{name}' is empty")
+    return frame.select(*kinds)
+
+
+# --- preference pairs -----------------------------------------------------------------------------------------
+
+
+def read_hh_pairs(source: HHPairs, split: Literal["train", "test"], data_root: str) -> pl.DataFrame:
+    """row, chosen and rejected (whole dialogues) of one split of an HH-RLHF folder."""
+    location = str(source.local(data_root) or source.hub)
+    place = f"{location}/{source.folder} ({split})"
+    frame = load_split(location, split, source.revision, source.folder)
+    frame = require_columns(frame, {"chosen": pl.String(), "rejected": pl.String()}, place).with_row_index("row")
+    for side in ("chosen", "rejected"):
+        is_dialogue = pl.col(side).str.starts_with(HUMAN) & pl.col(side).str.contains(ASSISTANT, literal=True)
+        bad = frame.filter(~is_dialogue)["row"]
+        if len(bad):
+            raise UserError(f"{place}: row {bad[0]}: field '{side}' is no dialogue of Human and Assistant turns")
+    return draw(frame, source.max_train if split == "train" else source.max_test, source.seed)
+
+
+def read_pairs(data: RegimeData, name: str, split: Literal["train", "test"]) -> pl.DataFrame:
+    """One split of a named source: PAIRS. Pairs with two equal sides teach nothing: they are left out and counted."""
+    source = data.sources[name]
+    if isinstance(source, SyntheticPairs):
+        n = source.train if split == "train" else source.test
+        seed = zlib.crc32(f"{source.seed} {split}".encode())
+        frame = synthetic.preference_pairs(source.objective, n, seed).with_row_index("row")
+    else:
+        frame = read_hh_pairs(source, split, data.data_root)
+    different = frame.filter(pl.col("chosen") != pl.col("rejected"))
+    logger.info("%s, %s: %d pairs, %d left out as identical", name, split, len(different), len(frame) - len(different))
+    return different.select(
+        "chosen",
+        "rejected",
+        comparison_id=pl.format("{}/{}/{}", pl.lit(name), pl.lit(split), "row"),
+        source=pl.lit(name),
+        orientation=pl.lit(data.orientations[name]),
+    ).select(PAIRS)
+
+
+def hold_out(pairs: pl.DataFrame, fraction: float, seed: int) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Divide pairs into train and validation by opening question, so that no question is in both.
+
+    Pairs of one question are never split; `fraction` is of the questions, at least one.
+    """
+    opening = pairs.select(pl.col("chosen").str.split(ASSISTANT).list.first()).to_series()
+    questions = opening.unique().sort()
+    order = np.random.default_rng(seed).permutation(len(questions))
+    held = questions[order[: max(1, round(fraction * len(questions)))]]
+    is_held = opening.is_in(held.implode())
+    return pairs.filter(~is_held), pairs.filter(is_held)
+
+
+def regime_pairs(data: RegimeData) -> dict[Split, pl.DataFrame]:
+    """Every split of a regime's data: PAIRS.
+
+    Validation comes out of each source's train split, so that a mixed regime holds out what its parts hold out.
+    """
+    validation = data.validation
+    divided = [hold_out(read_pairs(data, n, "train"), validation.fraction, validation.seed) for n in data.train]
+    test = [read_pairs(data, name, "test") for name in data.test]
+    return {
+        "train": pl.concat(kept for kept, _ in divided),
+        "validation": pl.concat(held for _, held in divided),
+        "test": pl.concat(test),
+    }
+
+
+# --- benchmarks -----------------------------------------------------------------------------------------------
+
+
+def published_tasks(benchmark: str) -> list[tuple[str, str, str]]:
+    """Upstream subset, task name and orientation of the tasks that the paper uses."""
+    with TASKS_FILE.open(newline="", encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if row["benchmark"] == benchmark]
+    return [(row["subset"], row["task"], row["orientation"]) for row in rows]
+
+
+def fill(template: str, prompts: Sequence[str], responses: Sequence[Sequence[str]]) -> list[list[str]]:
+    form = TEMPLATES[template]
+    return [
+        [form.format(prompt=prompt, response=response) for response in several]
+        for prompt, several in zip(prompts, responses, strict=True)
+    ]
+
+
+def read_reward_bench(path: Path | None, hub: str | None, revision: str | None) -> pl.DataFrame:
+    """RewardBench's filtered split: subset, prompt, chosen [1], rejected [1]."""
+    frame = pl.read_parquet(path) if path else load_split(str(hub), "filtered", revision)
+    kinds = {name: pl.String() for name in ("subset", "prompt", "chosen", "rejected")}
+    frame = require_columns(frame, kinds, str(path or hub))
+    return frame.with_columns(pl.concat_list("chosen"), pl.concat_list("rejected"))
+
+
+def read_rm_bench(path: Path | None, hub: str | None, revision: str | None) -> pl.DataFrame:
+    """RM-Bench: subset, prompt, chosen [3], rejected [3], the three styles in order."""
+    frame = pl.read_parquet(path) if path else load_split(str(hub), "train", revision)
+    texts = pl.List(pl.String())
+    kinds = {"domain": pl.String(), "prompt": pl.String(), "chosen": texts, "rejected": texts}
+    return require_columns(frame, kinds, str(path or hub)).rename({"domain": "subset"})
+
+
+READERS = {"reward-bench": read_reward_bench, "rm-bench": read_rm_bench}
+
+
+def read_published(name: str, settings: PublishedBenchmark, data_root: str) -> pl.DataFrame:
+    """COMPARISONS of a published benchmark. Rows are keyed by their number: upstream ids can repeat."""
+    path = settings.local(data_root)
+    frame = READERS[settings.kind](path, settings.hub, settings.revision).with_row_index("row")
+    tasks = pl.DataFrame(published_tasks(settings.kind), schema=["subset", "task", "orientation"], orient="row")
+    wanted = tasks["subset"].to_list() if settings.tasks is None else settings.tasks
+    for subset in settings.tasks or []:
+        if subset not in tasks["subset"]:
+            raise UserError(f"benchmarks.{name}.tasks: unknown task '{subset}'; {nearest(subset, tasks['subset'])}")
+    absent = [subset for subset in wanted if subset not in frame["subset"]]
+    if absent:
+        logger.warning("%s: no rows of %s in %s", name, ", ".join(absent), path or settings.hub)
+    drawn = [draw(frame.filter(pl.col("subset") == s), settings.max_per_task, settings.seed) for s in wanted]
+    frame = pl.concat(drawn).join(tasks, on="subset", how="left", maintain_order="left")
+    prompts = frame["prompt"].to_list()
+    texts = {side: fill(settings.template, prompts, frame[side].to_list()) for side in ("chosen", "rejected")}
+    return frame.with_columns(
+        pl.format("{}/{}", pl.lit(name), "row").alias("comparison_id"),
+        *(pl.Series(side, lists, dtype=pl.List(pl.String)) for side, lists in texts.items()),
+    ).select(COMPARISONS)
+
+
+def read_benchmark(name: str, settings: SyntheticBenchmark | PublishedBenchmark, data_root: str) -> pl.DataFrame:
+    """COMPARISONS of a benchmark other than a regime's own test split."""
+    if isinstance(settings, PublishedBenchmark):
+        return read_published(name, settings, data_root)
+    frame = synthetic.benchmark(settings.per_task, settings.seed).with_row_index("row")
+    return frame.with_columns(comparison_id=pl.format("{}/{}", pl.lit(name), "row")).select(COMPARISONS)
