@@ -109,8 +109,11 @@ def convert_gguf(file: Path, folder: Path) -> None:
     """Dequantise a GGUF file to float32."""
     tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
     loaded = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32)
-    # transformers refuses to save a model that it read from GGUF: a fresh one takes over its weights.
-    network: Any = type(loaded)(loaded.config).float()
+    # transformers refuses to save a model that it read from GGUF: a fresh one, of a configuration that no longer
+    # calls itself quantised, takes over its weights.
+    config = loaded.config
+    del config.quantization_config
+    network: Any = type(loaded)(config).float()
     network.load_state_dict(loaded.state_dict())
     save(network, tokenizer, folder)
 

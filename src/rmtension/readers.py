@@ -39,12 +39,17 @@ TASKS_FILE = Path(__file__).parents[2] / "resources" / "paper" / "tasks.csv"
 # --- reading --------------------------------------------------------------------------------------------------
 
 
-def load_split(location: str, split: str, revision: str | None = None, folder: str | None = None) -> pl.DataFrame:
-    """One split of a data set on the hub or in a local folder of the same layout."""
+def load_split(location: str, split: str, revision: str | None = None, files: str | None = None) -> pl.DataFrame:
+    """One split of a data set on the hub or in a local folder of the same layout; `files`: pattern of its files."""
     import datasets  # two seconds to import, and only this function needs it
 
     datasets.disable_progress_bars()
-    data = datasets.load_dataset(location, data_dir=folder, split=split, revision=revision)
+    data_files = {split: files} if files else None
+    try:
+        data = datasets.load_dataset(location, data_files=data_files, split=split, revision=revision)
+    except (datasets.exceptions.DatasetsError, FileNotFoundError, ConnectionError) as error:
+        cause = str(error.__cause__ or error).splitlines()[0]
+        raise UserError(f"{location}/{files or ''} ({split}): cannot be read: {cause}") from None
     frame = pl.from_arrow(data.data.table)
     assert isinstance(frame, pl.DataFrame)
     return frame
@@ -70,14 +75,21 @@ def read_hh_pairs(source: HHPairs, split: Literal["train", "test"], data_root: s
     """row, chosen and rejected (whole dialogues) of one split of an HH-RLHF folder."""
     location = str(source.local(data_root) or source.hub)
     place = f"{location}/{source.folder} ({split})"
-    frame = load_split(location, split, source.revision, source.folder)
+    frame = load_split(location, split, source.revision, f"{source.folder}/{split}.jsonl*")
     frame = require_columns(frame, {"chosen": pl.String(), "rejected": pl.String()}, place).with_row_index("row")
     for side in ("chosen", "rejected"):
         is_dialogue = pl.col(side).str.starts_with(HUMAN) & pl.col(side).str.contains(ASSISTANT, literal=True)
         bad = frame.filter(~is_dialogue)["row"]
         if len(bad):
             raise UserError(f"{place}: row {bad[0]}: field '{side}' is no dialogue of Human and Assistant turns")
-    return draw(frame, source.max_train if split == "train" else source.max_test, source.seed)
+    return frame
+
+
+def synthetic_pairs(source: SyntheticPairs, split: Literal["train", "test"]) -> pl.DataFrame:
+    """row, chosen and rejected of one split; the two splits come from seeds of their own."""
+    n = source.train if split == "train" else source.test
+    seed = zlib.crc32(f"{source.seed} {split}".encode())
+    return synthetic.preference_pairs(source.objective, n, seed).with_row_index("row")
 
 
 def read_pairs(data: RegimeData, name: str, split: Literal["train", "test"]) -> pl.DataFrame:
@@ -88,16 +100,20 @@ def read_pairs(data: RegimeData, name: str, split: Literal["train", "test"]) -> 
         seed = zlib.crc32(f"{source.seed} {split}".encode())
         frame = synthetic.preference_pairs(source.objective, n, seed).with_row_index("row")
     else:
-        frame = read_hh_pairs(source, split, data.data_root)
+        frame, n, seed = read_hh_pairs(source, split, data.data_root), getattr(source, f"max_{split}"), source.seed
     different = frame.filter(pl.col("chosen") != pl.col("rejected"))
     logger.info("%s, %s: %d pairs, %d left out as identical", name, split, len(different), len(frame) - len(different))
-    return different.select(
-        "chosen",
-        "rejected",
-        comparison_id=pl.format("{}/{}/{}", pl.lit(name), pl.lit(split), "row"),
-        source=pl.lit(name),
-        orientation=pl.lit(data.orientations[name]),
-    ).select(PAIRS)
+    return (
+        draw(different, n, seed)
+        .select(
+            "chosen",
+            "rejected",
+            comparison_id=pl.format("{}/{}/{}", pl.lit(name), pl.lit(split), "row"),
+            source=pl.lit(name),
+            orientation=pl.lit(data.orientations[name]),
+        )
+        .select(PAIRS)
+    )
 
 
 def hold_out(pairs: pl.DataFrame, fraction: float, seed: int) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -146,20 +162,29 @@ def fill(template: str, prompts: Sequence[str], responses: Sequence[Sequence[str
     ]
 
 
-def read_reward_bench(path: Path | None, hub: str | None, revision: str | None) -> pl.DataFrame:
+def load_benchmark(settings: PublishedBenchmark, path: Path | None, split: str) -> pl.DataFrame:
+    """A benchmark's upstream table, from a local parquet file or from the hub."""
+    if path is None:
+        return load_split(str(settings.hub), split, settings.revision)
+    try:
+        return pl.read_parquet(path)
+    except pl.exceptions.ComputeError as error:
+        raise UserError(f"{path}: cannot be read as parquet ({str(error).splitlines()[0]})") from None
+
+
+def read_reward_bench(settings: PublishedBenchmark, path: Path | None) -> pl.DataFrame:
     """RewardBench's filtered split: subset, prompt, chosen [1], rejected [1]."""
-    frame = pl.read_parquet(path) if path else load_split(str(hub), "filtered", revision)
     kinds = {name: pl.String() for name in ("subset", "prompt", "chosen", "rejected")}
-    frame = require_columns(frame, kinds, str(path or hub))
+    frame = require_columns(load_benchmark(settings, path, "filtered"), kinds, str(path or settings.hub))
     return frame.with_columns(pl.concat_list("chosen"), pl.concat_list("rejected"))
 
 
-def read_rm_bench(path: Path | None, hub: str | None, revision: str | None) -> pl.DataFrame:
+def read_rm_bench(settings: PublishedBenchmark, path: Path | None) -> pl.DataFrame:
     """RM-Bench: subset, prompt, chosen [3], rejected [3], the three styles in order."""
-    frame = pl.read_parquet(path) if path else load_split(str(hub), "train", revision)
     texts = pl.List(pl.String())
     kinds = {"domain": pl.String(), "prompt": pl.String(), "chosen": texts, "rejected": texts}
-    return require_columns(frame, kinds, str(path or hub)).rename({"domain": "subset"})
+    frame = require_columns(load_benchmark(settings, path, "train"), kinds, str(path or settings.hub))
+    return frame.rename({"domain": "subset"})
 
 
 READERS = {"reward-bench": read_reward_bench, "rm-bench": read_rm_bench}
@@ -168,7 +193,7 @@ READERS = {"reward-bench": read_reward_bench, "rm-bench": read_rm_bench}
 def read_published(name: str, settings: PublishedBenchmark, data_root: str) -> pl.DataFrame:
     """COMPARISONS of a published benchmark. Rows are keyed by their number: upstream ids can repeat."""
     path = settings.local(data_root)
-    frame = READERS[settings.kind](path, settings.hub, settings.revision).with_row_index("row")
+    frame = READERS[settings.kind](settings, path).with_row_index("row")
     tasks = pl.DataFrame(published_tasks(settings.kind), schema=["subset", "task", "orientation"], orient="row")
     wanted = tasks["subset"].to_list() if settings.tasks is None else settings.tasks
     for subset in settings.tasks or []:

@@ -9,9 +9,9 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tiny_models import CONFIGS, VOCABULARY, random_model
 from torch.nn.functional import logsigmoid
 
-from conftest import CONFIGS, VOCABULARY, random_model
 from rmtension.ablation import ablated
 from rmtension.activations import activation_statistics
 from rmtension.architectures import activation_modules, layer_sizes

@@ -74,7 +74,7 @@ MISTAKES = {
     "name that is no file name": ("models/a b", DEFAULT["models"]["tiny-gpt2"], "models.a b: "),
     "missing key": ("models/tiny-gpt2/source/layers", None, "models.tiny-gpt2.source.layers: this key is missing"),
     "missing section": ("regimes", None, "regimes: this key is missing"),
-    "heads that do not divide": ("models/tiny-gpt2/source/heads", 7, "models.tiny-gpt2.source: width 64"),
+    "heads that do not divide": ("models/tiny-gpt2/source/heads", 7, "models.tiny-gpt2.source: width 48"),
     "sets by a scoring that is not computed": (
         "neurons/scorings", ["change"], "ablation.scoring: unknown name 'magnitude'",
     ),

@@ -1,10 +1,9 @@
-"""Tiny random reward models of every family, and the naive way to compute what the engine computes."""
+"""Tiny random reward models of every family."""
 
 from __future__ import annotations
 
 from typing import Any
 
-import pytest
 import torch
 from transformers import (
     AutoModelForSequenceClassification,
@@ -36,13 +35,3 @@ def random_model(family: str, seed: int = 0) -> Any:
             if parameter.ndim > 1:
                 parameter.normal_(0, 0.3)
     return model
-
-
-@pytest.fixture(params=sorted(CONFIGS))
-def family(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
-@pytest.fixture
-def model(family: str) -> Any:
-    return random_model(family)

@@ -1,0 +1,132 @@
+"""The documentation lists what the code makes: files, columns and keys, under the same names."""
+
+from __future__ import annotations
+
+import json
+import re
+import runpy
+from pathlib import Path
+
+import polars as pl
+import pytest
+import torch
+import yaml
+from test_tables import STUDY, TABLES
+
+from rmtension.activations import reward_model_statistics
+from rmtension.backbones import make_backbone
+from rmtension.comparisons import as_comparisons
+from rmtension.evaluation import evaluate
+from rmtension.neurons import neuron_scores, oriented_sets, rank_neurons, sets_to_frame
+from rmtension.provenance import environment
+from rmtension.readers import read_benchmark, regime_pairs
+from rmtension.study import MadeModel, Study, SyntheticBenchmark
+from rmtension.tables import write_table
+from rmtension.training import TrainingRun, train_reward_model
+
+DOCS = Path(__file__).parents[2] / "docs"
+OUTPUTS = (DOCS / "outputs.md").read_text(encoding="utf-8")
+STUDIES = (DOCS / "choosing-a-study.md").read_text(encoding="utf-8")
+REFERENCE = runpy.run_path(str(DOCS / "study_reference.py"))
+CPU = torch.device("cpu")
+
+
+def listed(file: str, page: str = OUTPUTS) -> list[list[str]]:
+    """Rows of the first table below the heading that names a file; cells without their backticks."""
+    [below] = re.findall(rf"^#+ `{re.escape(file)}`\n(.*?)(?=^#|\Z)", page, flags=re.MULTILINE | re.DOTALL)
+    rows = below.partition("\n| ")[2].partition("\n\n")[0].splitlines()[2:]
+    return [[cell.strip().strip("`") for cell in row.strip("|").split("|")] for row in rows]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The outputs of a study of one tiny reward model, under the names that the documentation gives them."""
+    torch.set_num_threads(1)  # for models this small, threads only wait for each other
+    root = tmp_path_factory.mktemp("study")
+    reward_model = root / "reward_models/{model}/{regime}/seed-{seed}"
+    selected = root / "selected/{model}/{regime}/seed-{seed}"
+    backbone = root / "backbones/{model}"
+    frames: dict[str, pl.DataFrame] = {}
+    for split, pairs in regime_pairs(STUDY.regime_data("helpful")).items():
+        frames[f"data/{{regime}}/{split}.parquet"] = pairs
+    benchmark = SyntheticBenchmark(kind="synthetic", per_task=1)
+    frames["benchmarks/{benchmark}.parquet"] = read_benchmark("b", benchmark, ".")
+    for file in [*frames]:
+        (root / file).parent.mkdir(parents=True, exist_ok=True)
+        frames[file].write_parquet(root / file)
+
+    pretraining = {"texts": 20, "epochs": 1}
+    source = {"kind": "made", "family": "gpt2", "layers": 1, "width": 8, "heads": 2, "neurons": 8, "vocabulary": 300}
+    make_backbone(MadeModel.model_validate(source | {"pretraining": pretraining}), backbone)
+    train, validation = root / "data/{regime}/train.parquet", root / "data/{regime}/validation.parquet"
+    run = TrainingRun(
+        backbone, train, validation, code=[], settings=STUDY.training, epochs=1, seed=0, budget=4096, threads=1
+    )
+    train_reward_model(run, root / "checkpoint", reward_model, environment())
+
+    statistics = reward_model_statistics(
+        reward_model, backbone, train, STUDY.activations, max_tokens=512, budget=4096, device=CPU
+    )
+    ranked = rank_neurons(neuron_scores(statistics, "mean_abs", [0]), STUDY.neurons.scorings)
+    sets = sets_to_frame(oriented_sets(ranked, ["magnitude"], [50]))
+    test = as_comparisons(pl.read_parquet(root / "data/{regime}/test.parquet"))
+    scores = evaluate(reward_model, test, sets, ["none"], previous=None, inputs="", budget=4096, device=CPU)
+    for file, frame in {
+        "activations/{model}/{regime}/seed-{seed}.parquet": statistics,
+        "neurons/{model}/{regime}/seed-{seed}.parquet": ranked,
+        f"{selected.relative_to(root)}.parquet": sets,
+        f"{selected.relative_to(root)}/sets.parquet": sets,
+        "scores/{model}/{regime}/seed-{seed}/{benchmark}.parquet": scores,
+    }.items():
+        (root / file).parent.mkdir(parents=True, exist_ok=True)
+        frame.write_parquet(root / file)
+    for name, table in TABLES.items():
+        write_table(table, root / f"tables/{name}.parquet")
+    return root
+
+
+def parquet_files(root: Path) -> list[str]:
+    return sorted(str(file.relative_to(root)) for file in root.rglob("*.parquet"))
+
+
+def test_every_parquet_file_has_its_heading(made: Path) -> None:
+    # The splits of a regime share one heading.
+    splits = r"(?<=data/\{regime\}/)(train|validation|test)(?=\.parquet)"
+    files = {re.sub(splits, "{split}", file) for file in parquet_files(made)}
+    assert set(re.findall(r"^#+ `(.*\.parquet)`$", OUTPUTS, flags=re.MULTILINE)) == files
+
+
+def test_columns_and_types_are_those_of_the_files(made: Path) -> None:
+    for file in parquet_files(made):
+        heading = re.sub(r"^(data/\{regime\}/).*", r"\1{split}.parquet", file)
+        columns = [tuple(row[:2]) for row in listed(heading)]
+        assert columns == [(name, str(kind)) for name, kind in pl.read_parquet_schema(made / file).items()], file
+
+
+def test_a_reward_model_folder_holds_the_listed_files(made: Path) -> None:
+    folder = "reward_models/{model}/{regime}/seed-{seed}/"
+    assert {row[0] for row in listed(folder)} == {file.name for file in (made / folder).iterdir()}
+
+
+def test_provenance_has_the_listed_keys(made: Path) -> None:
+    file = "reward_models/{model}/{regime}/seed-{seed}/provenance.json"
+    content = json.loads((made / file).read_text())
+    keys = [f"{part}.{key}" for part, values in content.items() for key in values]
+    assert [row[0] for row in listed(file)] == keys
+
+
+def test_every_key_of_a_study_is_described() -> None:
+    rows = re.findall(r"^\| (\S+?) .*?\| `(\w+)` \|", STUDIES, flags=re.MULTILINE)
+    for place, section in REFERENCE["sections"]("", Study):
+        assert {key for named, key in rows if named == (place or "top")} >= set(section.model_fields), place
+
+
+def test_the_reference_of_study_keys_is_up_to_date() -> None:
+    assert REFERENCE["renewed"](STUDIES) == STUDIES, "run python docs/study_reference.py"
+
+
+def test_the_example_of_a_study_is_valid() -> None:
+    examples = re.findall(r"^```yaml\n(.*?)^```", STUDIES, flags=re.MULTILINE | re.DOTALL)
+    assert examples
+    for example in examples:
+        Study.model_validate(yaml.safe_load(example))

@@ -1,0 +1,116 @@
+"""The scores file: correctness, comparisons that cannot be scored, and reuse of what still holds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import polars as pl
+import pytest
+import torch
+from tiny_models import CONFIGS, random_model
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedTokenizerFast
+
+from rmtension import evaluation
+from rmtension.evaluation import SCHEMA, evaluate
+from rmtension.reward_model import save_reward_model
+
+CPU = torch.device("cpu")
+WORDS = [f"w{i}" for i in range(50)]
+SELECTED = pl.DataFrame({"ablation": ["a", "a", "b"], "layer": [0, 2, 1], "neuron": [3, 4, 5]})
+
+
+@pytest.fixture
+def folder(family: str, tmp_path: Path) -> Path:
+    """A saved reward model whose padding token is its end-of-text token, w0."""
+    words = Tokenizer(models.WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="w0"))
+    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, eos_token="w0", pad_token="w0")
+    save_reward_model(random_model(family), tokenizer, tmp_path / "rm")
+    return tmp_path / "rm"
+
+
+def comparisons(*rows: tuple[list[str], list[str]]) -> pl.DataFrame:
+    return pl.DataFrame(
+        {
+            "comparison_id": [f"c{i}" for i in range(len(rows))],
+            "task": ["t"] * len(rows),
+            "orientation": ["helpful"] * len(rows),
+            "chosen": [chosen for chosen, _ in rows],
+            "rejected": [rejected for _, rejected in rows],
+        }
+    )
+
+
+ROWS = comparisons(
+    (["w1 w2 w3"], ["w1 w2 w4"]),
+    (["w1 w2 w3 w4"], ["w1 w2 w3", "w9"]),
+    (["w5 w6", "w5 w7"], ["w5 w8", "w5", "w9 w9 w9"]),
+    (["w3 w3"], ["w3 w3"]),
+    ([" ".join(WORDS[1:40])], [" ".join(WORDS[1:39])]),
+)
+
+
+def run(folder: Path, rows: pl.DataFrame, names: list[str], previous: pl.DataFrame | None = None, inputs: str = "x",
+        budget: int = 50) -> pl.DataFrame:  # fmt: skip
+    return evaluate(folder, rows, SELECTED, names, previous, inputs, budget, CPU)
+
+
+def test_scores_are_those_of_transformers_alone(folder: Path) -> None:
+    scores = run(folder, ROWS, ["none"])
+    model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    for row in scores.iter_rows(named=True):
+        comparison = ROWS.filter(comparison_id=row["comparison_id"]).row(0, named=True)
+        for side in ("chosen", "rejected"):
+            for text, score in zip(comparison[side], row[f"{side}_scores"], strict=True):
+                with torch.no_grad():
+                    alone = model(**tokenizer(text, return_tensors="pt")).logits.item()
+                assert score == pytest.approx(alone, abs=1e-5)
+
+
+def test_correct_is_strict_over_all_candidates(folder: Path) -> None:
+    scores = run(folder, ROWS, ["none", "a"])
+    assert scores.schema == SCHEMA
+    assert scores["comparison_id"].to_list() == [f"c{i}" for i in range(5)] * 2
+    for row in scores.iter_rows(named=True):
+        assert row["correct"] == (min(row["chosen_scores"]) > max(row["rejected_scores"]))
+    tie = scores.filter(comparison_id="c3", ablation="none").row(0, named=True)
+    assert tie["chosen_scores"] == tie["rejected_scores"] and tie["correct"] is False
+
+
+def test_what_cannot_be_scored_is_kept_as_null(folder: Path, family: str) -> None:
+    too_long = " ".join(["w5"] * (CONFIGS[family].max_position_embeddings + 1))
+    rows = comparisons((["w1"], [too_long]), (["w1"], ["w2"]), (["w1"], [""]))
+    scores = run(folder, rows, ["none", "b"])
+    assert scores["correct"].is_null().to_list() == [True, False, True] * 2
+    assert scores["chosen_scores"].is_null().to_list() == [True, False, True] * 2
+
+
+def test_an_ablation_without_neurons_changes_nothing(folder: Path) -> None:
+    scores = run(folder, ROWS, ["none", "empty", "a"])
+    none, empty, a = (scores.filter(ablation=name)["chosen_scores"].to_list() for name in ("none", "empty", "a"))
+    assert none == empty != a
+
+
+def test_only_what_is_missing_is_computed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    computed: list[list[str]] = []
+    compute = evaluation.compute
+
+    def counting(folder, rows, masks, budget, device):  # type: ignore[no-untyped-def]
+        computed.append(list(masks))
+        return compute(folder, rows, masks, budget, device)
+
+    monkeypatch.setattr(evaluation, "compute", counting)
+    first = run(folder, ROWS, ["none", "a"])
+    assert run(folder, ROWS, ["none", "a"], previous=first).equals(first)
+    more = run(folder, ROWS, ["none", "b", "a"], previous=first)
+    assert computed == [["none", "a"], ["b"]]
+    assert more.equals(run(folder, ROWS, ["none", "b", "a"]))
+    assert run(folder, ROWS, ["a"], previous=more).equals(first.filter(ablation="a"))
+    computed.clear()
+    run(folder, ROWS, ["none", "a"], previous=first, inputs="another model")
+    assert computed == [["none", "a"]]
+    computed.clear()
+    evaluate(folder, ROWS, SELECTED[:1], ["none", "a"], first, "x", 50, CPU)
+    assert computed == [["a"]], "a set of other neurons under the same name"

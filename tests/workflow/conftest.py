@@ -1,0 +1,26 @@
+"""A small study that has been run once, for tests that look at it or change it."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from project import Project
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """The small study, run to its end. Tests only read it."""
+    project = Project(tmp_path_factory.mktemp("finished") / "project")
+    project.run()
+    return project
+
+
+@pytest.fixture
+def project(finished: Project, tmp_path: Path) -> Project:
+    """A copy of the finished study, free to change."""
+    project = Project(tmp_path / "project")
+    for part in ("results", ".snakemake"):
+        shutil.copytree(finished.folder / part, project.folder / part, symlinks=True)
+    return project
