@@ -89,7 +89,7 @@ class Sums:
 def activation_statistics(
     trained: Any, base: Any, comparisons: Sequence[Packed], budget: int, device: torch.device
 ) -> pl.DataFrame:
-    """Statistics of every neuron over the chosen and over the rejected texts (METHOD, section 4).
+    """Statistics of every neuron over the chosen and over the rejected texts (docs/methods.md, section 4).
 
     A shared prefix is computed once and counts once for each text that holds it. `trained` and `base` share an
     architecture; both see the same batches of at most `budget` tokens. Returns one row for each layer, neuron and

@@ -15,7 +15,7 @@ from rmtension.errors import UserError
 class Architecture:
     """What the engine must know of a family.
 
-    A neuron's value is the output of its layer's activation function (METHOD, section 1): GPT-2 `mlp.act`;
+    A neuron's value is the output of its layer's activation function (docs/methods.md, section 1): GPT-2 `mlp.act`;
     gated MLPs `act_fn(gate_proj x)`, before the product with `up_proj x`, which a zero there makes zero too.
     """
 

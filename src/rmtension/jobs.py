@@ -22,7 +22,7 @@ from types import TracebackType
 
 from rmtension.errors import UserError
 
-WORKER = "RMTENSION_WORKER"  # environment variable: the worker's socket
+WORKER = "RMTENSION_WORKER"  # environment variable: the worker's environment and its socket
 INSIDE = "RMTENSION_INSIDE_WORKER"
 PRELOADED = (
     "polars",
@@ -39,8 +39,10 @@ PRELOADED = (
 
 def start(log: str) -> None:
     """Call before any heavy import: hands the script to the worker if there is one, and sends output to `log`."""
-    if WORKER in os.environ and INSIDE not in os.environ:
-        sys.exit(run_in_worker(os.environ[WORKER], sys.argv[0]))
+    environment, _, address = os.environ.get(WORKER, "").partition(os.pathsep)
+    # A script that runs in a conda environment of its own must not be run in the worker's.
+    if environment == sys.prefix and INSIDE not in os.environ:
+        sys.exit(run_in_worker(address, sys.argv[0]))
     terminal = os.dup(2)
     Path(log).parent.mkdir(parents=True, exist_ok=True)
     file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
@@ -86,7 +88,7 @@ def start_worker() -> None:
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True)
     assert process.stdout is not None
     process.stdout.readline()  # it listens now
-    os.environ[WORKER] = address
+    os.environ[WORKER] = f"{sys.prefix}{os.pathsep}{address}"
 
 
 # --- the worker -----------------------------------------------------------------------------------------------

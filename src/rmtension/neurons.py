@@ -24,7 +24,7 @@ def seed_of(random_seed: int, *reward_model: str) -> list[int]:
 
 
 def neuron_scores(statistics: pl.DataFrame, magnitude: str, seed: Sequence[int]) -> pl.DataFrame:
-    """Score of every neuron by every scoring (METHOD, section 4): layer, neuron, magnitude, change, random.
+    """Score of every neuron by every scoring (docs/methods.md, section 4): layer, neuron, magnitude, change, random.
 
     A figure for both responses is the plain average of the chosen and the rejected one. `magnitude` names the column
     that the scoring of that name reads: mean_abs or mean. `seed` drives the random control.
@@ -58,7 +58,7 @@ def oriented_sets(ranked: pl.DataFrame, scorings: Iterable[str], percents: Itera
 def tension_sets(singles: Mapping[str, pl.DataFrame]) -> dict[str, pl.DataFrame]:
     """Sets to be ablated in a mixed reward model, from the oriented sets of its two single-objective ones.
 
-    shared: in both; `{regime}-only`: in that regime's and not in the other's (METHOD, section 5).
+    shared: in both; `{regime}-only`: in that regime's and not in the other's (docs/methods.md, section 5).
     """
     first, second = singles.values()
     sets = (

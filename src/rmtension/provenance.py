@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import ast
 import platform
-from importlib.metadata import version
+from importlib.metadata import distributions
 from pathlib import Path
-
-from rmtension.files import fingerprint
 
 PACKAGE = Path(__file__).parent
 LIBRARIES = ("torch", "transformers", "accelerate", "datasets", "tokenizers", "polars", "numpy", "snakemake")
@@ -36,11 +34,8 @@ def module_files(script: Path) -> list[Path]:
     return sorted(found)
 
 
-def code_fingerprint(files: list[Path]) -> str:
-    return fingerprint(*sorted(files))
-
-
 def environment() -> dict[str, str]:
     """Versions of Python and of the libraries that results depend on, and the machine's kind."""
-    versions = {name: version(name) for name in LIBRARIES}
+    installed = {library.name: library.version for library in distributions() if library.name in LIBRARIES}
+    versions = {name: installed[name] for name in LIBRARIES if name in installed}
     return {"python": platform.python_version(), "machine": platform.machine()} | versions

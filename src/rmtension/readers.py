@@ -31,7 +31,7 @@ SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 HUMAN, ASSISTANT = "\n\nHuman: ", "\n\nAssistant: "
 TEMPLATES = {
     "hh": HUMAN + "{prompt}" + ASSISTANT + "{response}",  # the form of the training texts
-    "paper": "Human:{prompt}\n\nAssistant:{response}",  # the authors' evaluation (METHOD, section 6)
+    "paper": "Human:{prompt}\n\nAssistant:{response}",  # the authors' evaluation (docs/methods.md, section 6)
 }
 TASKS_FILE = Path(__file__).parents[2] / "resources" / "paper" / "tasks.csv"
 

@@ -51,8 +51,8 @@ class Located(Section):
     """Something read from a local folder or file (below `data_root`) or from the hub."""
 
     path: str | None = Field(None, description="Local folder or file, relative to data_root.")
-    hub: str | None = Field(None, description="Hub id, such as Anthropic/hh-rlhf.")
-    revision: str | None = Field(None, description="Pinned hub revision.")
+    hub: str | None = Field(None, description="Id on the hub: owner/name.")
+    revision: str | None = Field(None, description="Commit on the hub; goes with hub.")
 
     def local(self, data_root: str) -> Path | None:
         """The local folder or file, as seen from the working folder."""
@@ -68,6 +68,8 @@ class Located(Section):
     def exactly_one_place(self) -> Self:
         if (self.path is None) == (self.hub is None):
             raise ValueError("give exactly one of 'path' and 'hub'")
+        if self.hub is not None and self.revision is None:
+            raise ValueError("give a 'revision' beside 'hub': what lies on the hub can change")
         return self
 
 
@@ -86,12 +88,12 @@ class Pretraining(Section):
 class MadeModel(Section):
     kind: Literal["made"]
     family: Literal["gpt2", "llama"] = Field(description="Architecture.")
-    layers: Count
+    layers: Count = Field(description="Number of layers.")
     width: Count = Field(description="Hidden size.")
-    heads: Count
+    heads: Count = Field(description="Attention heads of a layer; divides width.")
     neurons: Count = Field(description="MLP hidden size of a layer.")
     vocabulary: Count = Field(1024, description="Size of the byte-level BPE vocabulary.")
-    pretraining: Pretraining
+    pretraining: Pretraining = Field(description="How it learns the synthetic language.")
 
     @model_validator(mode="after")
     def heads_divide_width(self) -> Self:
@@ -120,15 +122,15 @@ class Compute(Section):
 
     threads: Count = Field(1, description="CPU threads of a job; results depend on it, never on --cores.")
     gpus: int = Field(0, ge=0, description="GPUs that a training or scoring job asks for.")
-    mem_mb: Count = Field(1500, description="Memory of a training job, in MB.")
-    runtime: Count = Field(30, description="Time limit of a training job, in minutes.")
+    mem_mb: Count = Field(1500, description="Memory of a job that loads the model, in MB.")
+    runtime: Count = Field(30, description="Time limit of a job that trains or scores, in minutes.")
     training_tokens: Count = Field(4096, description="Most tokens of a micro-batch, padding included.")
     inference_tokens: Count = Field(8192, description="Most tokens of a batch without gradients.")
 
 
 class Model(Section):
-    source: BackboneSource
-    compute: Compute = Compute()
+    source: BackboneSource = Field(description="Where the backbone comes from.")
+    compute: Compute = Field(Compute(), description="What its jobs ask for.")
 
 
 # --- data -----------------------------------------------------------------------------------------------------
@@ -136,10 +138,10 @@ class Model(Section):
 
 class SyntheticPairs(Section):
     kind: Literal["synthetic"]
-    objective: Literal["helpful", "harmless"]
+    objective: Literal["helpful", "harmless"] = Field(description="What the pairs prefer.")
     train: Count = Field(description="Pairs of the train split.")
     test: Count = Field(description="Pairs of the test split.")
-    seed: Seed = 0
+    seed: Seed = Field(0, description="Seed of the generator.")
 
 
 class HHPairs(Located):
@@ -147,7 +149,7 @@ class HHPairs(Located):
     folder: str = Field(description="Folder of the data set, such as helpful-base.")
     max_train: Count | None = Field(None, description="Keep this many train pairs, drawn by `seed`.")
     max_test: Count | None = Field(None, description="Keep this many test pairs, drawn by `seed`.")
-    seed: Seed = 0
+    seed: Seed = Field(0, description="Draws what is kept.")
 
     def files(self, data_root: str) -> list[Path]:
         place = self.local(data_root)
@@ -163,7 +165,7 @@ class Regime(Section):
     train: list[Name] = Field([], description="Sources whose train split is used.")
     test: list[Name] = Field([], description="Sources whose test split is used.")
     mixes: list[Name] = Field([], description="Two single-objective regimes whose data are joined.")
-    epochs: Count = 2
+    epochs: Count = Field(2, description="Passes over the training pairs.")
 
     @model_validator(mode="after")
     def has_data(self) -> Self:
@@ -177,8 +179,8 @@ class Regime(Section):
 class Validation(Section):
     """Held out from train, for choosing a checkpoint; the test split is never looked at while training."""
 
-    fraction: float = Field(0.05, gt=0, lt=1)
-    seed: Seed = 0
+    fraction: float = Field(0.05, gt=0, lt=1, description="Share of the opening questions that is held out.")
+    seed: Seed = Field(0, description="Draws those questions.")
 
 
 class RegimeData(Section):
@@ -196,12 +198,12 @@ class RegimeData(Section):
 
 
 class Training(Section):
-    """METHOD: Bradley-Terry loss, AdamW without weight decay, linear decay to zero, no warm-up."""
+    """docs/methods.md, section 3: Bradley-Terry loss, AdamW without weight decay, linear decay to zero, no warm-up."""
 
-    learning_rate: float = Field(1e-4, gt=0)
-    pairs_per_step: Count = 16
+    learning_rate: float = Field(1e-4, gt=0, description="Peak learning rate.")
+    pairs_per_step: Count = Field(16, description="Pairs of one optimiser step, whatever fits in a micro-batch.")
     max_tokens: Count = Field(1024, description="Pairs with a longer side are left out, and counted.")
-    gradient_clip: float = Field(1.0, gt=0)
+    gradient_clip: float = Field(1.0, gt=0, description="Largest norm of a step's gradient.")
     head_deviation: float = Field(0.02, gt=0, description="Standard deviation of the head's initial weights.")
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="bfloat16 computes in bf16 over float32 master weights; auto: where a GPU has it."
@@ -213,15 +215,17 @@ class Training(Section):
 
 class Activations(Section):
     max_pairs: Count | None = Field(None, description="Use this many train pairs, drawn by `seed`.")
-    seed: Seed = 0
+    seed: Seed = Field(0, description="Draws what is kept.")
 
 
 class Neurons(Section):
-    scorings: list[Scoring] = Field(["magnitude", "change", "random"], min_length=1)
+    scorings: list[Scoring] = Field(
+        ["magnitude", "change", "random"], min_length=1, description="What neurons are ranked by."
+    )
     magnitude: Literal["mean", "mean_abs"] = Field(
         "mean_abs", description="mean_abs: the paper's word; mean: the signed mean of the authors' code."
     )
-    random_seed: Seed = 0
+    random_seed: Seed = Field(0, description="Seed of the scoring `random`.")
 
 
 class Ablation(Section):
@@ -239,8 +243,8 @@ class RegimeTest(Section):
 
 class SyntheticBenchmark(Section):
     kind: Literal["synthetic"]
-    per_task: Count
-    seed: Seed = 0
+    per_task: Count = Field(description="Comparisons of each task.")
+    seed: Seed = Field(0, description="Seed of the generator.")
 
 
 class PublishedBenchmark(Located):
@@ -249,7 +253,7 @@ class PublishedBenchmark(Located):
     kind: Literal["reward-bench", "rm-bench"]
     tasks: list[str] | None = Field(None, description="Upstream subset names; default: the paper's.")
     max_per_task: Count | None = Field(None, description="Keep this many comparisons a task, drawn by `seed`.")
-    seed: Seed = 0
+    seed: Seed = Field(0, description="Draws what is kept.")
     template: Literal["hh", "paper"] = Field("hh", description="hh: the training form; paper: the authors'.")
 
 
@@ -258,23 +262,23 @@ Benchmark = Annotated[RegimeTest | SyntheticBenchmark | PublishedBenchmark, Fiel
 
 class Figures(Section):
     palette: str = Field("colorblind", description="A seaborn palette.")
-    dpi: Count = 150
+    dpi: Count = Field(150, description="Resolution of the png files.")
     font_size: float = Field(9, gt=0, description="In points.")
 
 
 class Study(Section):
     name: Name = Field(description="Outputs go to results/{name}.")
     data_root: str = Field(".", description="Folder that local paths of the study are relative to.")
-    seeds: list[Seed] = Field(min_length=1)
-    models: dict[Name, Model] = Field(min_length=1)
-    sources: dict[Name, PairSource] = Field(min_length=1)
-    regimes: dict[Name, Regime] = Field(min_length=1)
+    seeds: list[Seed] = Field(min_length=1, description="One reward model of every model and regime for each.")
+    models: dict[Name, Model] = Field(min_length=1, description="Backbones by name.")
+    sources: dict[Name, PairSource] = Field(min_length=1, description="Preference pairs by name.")
+    regimes: dict[Name, Regime] = Field(min_length=1, description="What reward models are trained on, by name.")
     validation: Validation = Validation()
     training: Training = Training()
     activations: Activations = Activations()
     neurons: Neurons = Neurons()
     ablation: Ablation = Ablation()
-    benchmarks: dict[Name, Benchmark] = Field(min_length=1)
+    benchmarks: dict[Name, Benchmark] = Field(min_length=1, description="What they are evaluated on, by name.")
     figures: Figures = Figures()
 
     @model_validator(mode="after")

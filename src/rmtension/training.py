@@ -63,7 +63,7 @@ def margins(rewards: Tensor, batch: Batch) -> Tensor:
 
 
 def bradley_terry(margin: Tensor) -> Tensor:
-    """Sum over pairs of -log sigmoid(chosen - rejected) (METHOD, section 3)."""
+    """Sum over pairs of -log sigmoid(chosen - rejected) (docs/methods.md, section 3)."""
     return -logsigmoid(margin).sum()
 
 

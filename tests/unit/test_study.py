@@ -71,6 +71,7 @@ MISTAKES = {
     "neither path nor hub": (
         "benchmarks/rb", {"kind": "reward-bench"}, "benchmarks.rb: give exactly one of 'path' and 'hub'",
     ),
+    "hub without a commit": ("benchmarks/rb", {"kind": "rm-bench", "hub": "a/b"}, "benchmarks.rb: give a 'revision'"),
     "name that is no file name": ("models/a b", DEFAULT["models"]["tiny-gpt2"], "models.a b: "),
     "missing key": ("models/tiny-gpt2/source/layers", None, "models.tiny-gpt2.source.layers: this key is missing"),
     "missing section": ("regimes", None, "regimes: this key is missing"),

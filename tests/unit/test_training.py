@@ -93,7 +93,7 @@ def test_learns_and_keeps_the_best_weights(family: str, tmp_path: Path) -> None:
     assert log["step"].to_list() == list(range(1, 91))
 
 
-class Killed(Exception):
+class KilledError(Exception):
     pass
 
 
@@ -104,7 +104,7 @@ def train_and_die(model: Any, at: int, checkpoint: Path, key: str) -> pl.DataFra
 
     def dying_step(*arguments: Any) -> dict[str, Any]:
         if trainer.state.step + 1 == at:
-            raise Killed
+            raise KilledError
         return step(*arguments)
 
     trainer.step = dying_step  # type: ignore[method-assign]
@@ -119,7 +119,7 @@ def weights(model: Any) -> bytes:
 def test_a_killed_run_resumes_to_the_same_bytes(at: int, tmp_path: Path) -> None:
     undisturbed = random_model("gpt2")
     whole = train_and_die(undisturbed, 99, tmp_path / "a", "key")
-    with pytest.raises(Killed):
+    with pytest.raises(KilledError):
         train_and_die(random_model("gpt2"), at, tmp_path / "b", "key")
     resumed = random_model("gpt2", seed=5)  # its weights come from the checkpoint, if there is one
     if at <= 3:
@@ -134,7 +134,7 @@ def test_a_wrong_checkpoint_is_refused_and_said_so(
     damage: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     checkpoint = tmp_path / "c"
-    with pytest.raises(Killed):
+    with pytest.raises(KilledError):
         train_and_die(random_model("gpt2"), 8, checkpoint, "other" if damage == "other key" else "key")
     if damage == "truncated":
         checkpoint.write_bytes(checkpoint.read_bytes()[:1000])

@@ -14,7 +14,9 @@ SETTINGS = {
     "a comment": ("# A whole study", "# The whole study", {}),
     "a figure's style": ("ablation:", "figures: {palette: dark}\nablation:", {"figures": 1, "report_page": 1}),
     "another percentile": ("sweep: [5, 20]", "sweep: [5, 20, 30]", {"select": 6, "evaluate": 6} | ANALYSIS),
-    "size of the oriented sets": ("percent: 10", "percent: 15", {"select_sets": 6, "select": 6, "evaluate": 12} | ANALYSIS),
+    "size of the oriented sets": (
+        "percent: 10", "percent: 15", {"select_sets": 6, "select": 6, "evaluate": 12} | ANALYSIS,
+    ),
     "another seed": (
         "seeds: [0, 7]", "seeds: [0, 7, 9]",
         {"train": 3, "activations": 3, "neurons": 3, "select_sets": 3, "select": 3, "evaluate": 6} | ANALYSIS,

@@ -3,8 +3,7 @@
 
 rule backbone:
     input:
-        local=lambda wildcards: local_files(study.models[wildcards.model].source),
-        words=resource("synthetic.yaml"),
+        files=lambda wildcards: read_files(study.models[wildcards.model].source),
         code=code("backbone.py"),
     output:
         directory(f"{RESULTS}/backbones/{{model}}"),

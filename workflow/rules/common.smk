@@ -12,9 +12,19 @@ def resource(name):
     return os.path.relpath(provenance.PACKAGE.parents[1] / "resources" / name)
 
 
-def local_files(*sections):
-    """The local files that parts of the study read: another content of one is another input."""
-    return [str(file) for section in sections for file in section.files(study.data_root)]
+# Kind of a part of the study -> the file of the project that it draws on.
+DRAWS_ON = {
+    "made": "synthetic.yaml",
+    "synthetic": "synthetic.yaml",
+    "reward-bench": "paper/tasks.csv",
+    "rm-bench": "paper/tasks.csv",
+}
+
+
+def read_files(*sections):
+    """The files that parts of the study read, of the project and of the user's: another content is another input."""
+    own = {resource(DRAWS_ON[section.kind]) for section in sections if section.kind in DRAWS_ON}
+    return [*sorted(own), *(str(file) for section in sections for file in section.files(study.data_root))]
 
 
 def settings(section):
@@ -22,9 +32,9 @@ def settings(section):
     return section.model_dump(mode="json")
 
 
-def compute(field, share=1.0):
-    """A resource of the job's model, as a function of its wildcards."""
-    return lambda wildcards: max(1, round(share * getattr(study.models[wildcards.model].compute, field)))
+def compute(field):
+    """A setting of the job's model's compute section, as a function of the wildcards."""
+    return lambda wildcards: getattr(study.models[wildcards.model].compute, field)
 
 
 def gpus(wildcards):

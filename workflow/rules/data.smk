@@ -3,8 +3,7 @@
 
 rule data:
     input:
-        local=lambda wildcards: local_files(*study.regime_data(wildcards.regime).sources.values()),
-        words=resource("synthetic.yaml"),
+        files=lambda wildcards: read_files(*study.regime_data(wildcards.regime).sources.values()),
         code=code("data.py"),
     output:
         expand(
@@ -30,9 +29,7 @@ rule data:
 
 rule benchmark_comparisons:
     input:
-        local=lambda wildcards: local_files(study.benchmarks[wildcards.benchmark]),
-        words=resource("synthetic.yaml"),
-        tasks=resource("paper/tasks.csv"),
+        files=lambda wildcards: read_files(study.benchmarks[wildcards.benchmark]),
         code=code("benchmark.py"),
     output:
         f"{RESULTS}/benchmarks/{{benchmark}}.parquet",

@@ -5,6 +5,7 @@ rule report_page:
     input:
         tables=rules.tables.output.parquet,
         figures=expand(f"{RESULTS}/figures/{{figure}}.png", figure=FIGURES),
+        template=os.path.relpath(provenance.PACKAGE / "report.html.j2"),
         code=code("report_page.py"),
     output:
         f"{RESULTS}/report.html",

@@ -1,12 +1,24 @@
-"""A small study that has been run once, for tests that look at it or change it."""
+"""Fixtures: every family of backbones, and a small study that has been run once."""
 
 from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from project import Project
+from tiny_models import CONFIGS, random_model
+
+
+@pytest.fixture(params=sorted(CONFIGS))
+def family(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def model(family: str) -> Any:
+    return random_model(family)
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,103 @@
+"""Scripts behave the same in the warm worker and cold."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from rmtension import jobs
+
+SCRIPT = """
+from rmtension import jobs
+jobs.start({log!r})
+import logging, os, pathlib, sys, time
+from rmtension.errors import UserError
+{body}
+"""
+
+
+def script(folder: Path, body: str) -> list[str]:
+    file = folder / "script.py"
+    file.write_text(SCRIPT.format(log=str(folder / "logs" / "x.log"), body=body))
+    return [sys.executable, str(file)]
+
+
+@pytest.fixture(params=["cold", "warm"])
+def environment(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    monkeypatch.delenv(jobs.WORKER, raising=False)
+    if request.param == "warm":
+        monkeypatch.setattr(jobs, "PRELOADED", ())  # starts at once; the worker process preloads all the same
+        jobs.start_worker()
+    return dict(os.environ)
+
+
+def test_output_goes_to_the_log_and_success_is_zero(tmp_path: Path, environment: dict[str, str]) -> None:
+    body = "print('out'); logging.info('logged'); pathlib.Path('made').write_text(os.getcwd())"
+    done = subprocess.run(script(tmp_path, body), env=environment, cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    log = (tmp_path / "logs" / "x.log").read_text()
+    assert "out" in log and "logged" in log
+    assert (tmp_path / "made").read_text() == str(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "said"),
+    [
+        ("raise UserError('file f, row 3: mend it')", 1, "error: file f, row 3: mend it"),
+        ("raise ValueError('a bug')", 1, "Traceback"),
+        ("sys.exit(3)", 3, ""),
+        ("sys.exit('words')", 1, ""),
+    ],
+)
+def test_failures(tmp_path: Path, environment: dict[str, str], body: str, status: int, said: str) -> None:
+    done = subprocess.run(script(tmp_path, body), env=environment, capture_output=True, text=True)
+    assert done.returncode == status
+    log = (tmp_path / "logs" / "x.log").read_text()
+    assert said in log
+    if "UserError" in body:
+        assert "Traceback" not in log
+
+
+def alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z"
+
+
+def wait_until(condition: object, seconds: float = 30) -> None:
+    assert callable(condition)
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.05)
+
+
+def test_a_killed_client_takes_its_script_along(tmp_path: Path, environment: dict[str, str]) -> None:
+    pid_file = tmp_path / "pid"
+    body = f"pathlib.Path({str(pid_file)!r}).write_text(str(os.getpid())); time.sleep(60)"
+    client = subprocess.Popen(script(tmp_path, body), env=environment)
+    wait_until(lambda: pid_file.exists() and pid_file.read_text())
+    client.send_signal(signal.SIGKILL)
+    client.wait()
+    wait_until(lambda: not alive(int(pid_file.read_text())))
+
+
+def test_a_worker_ends_with_its_parent(tmp_path: Path) -> None:
+    body = (
+        "from rmtension import jobs; import os, time; jobs.start_worker(); print(os.environ[jobs.WORKER], flush=True)"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", body + "; time.sleep(60)"], stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None
+    address = Path(parent.stdout.readline().strip().split(os.pathsep)[1])
+    assert address.exists()
+    parent.kill()
+    parent.wait()
+    wait_until(lambda: not address.exists())

@@ -1,0 +1,209 @@
+"""What a finished study holds, recomputed without the engine: plain transformers, one text at a time."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from project import Project
+from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer
+
+RM = "tiny/helpful-harmless/seed-7"
+
+
+def load(project: Project, name: str = RM) -> tuple[Any, Any]:
+    folder = project.results / "reward_models" / name
+    return AutoModelForSequenceClassification.from_pretrained(folder).eval(), AutoTokenizer.from_pretrained(folder)
+
+
+def scores_of(project: Project, benchmark: str, name: str = RM) -> pl.DataFrame:
+    return pl.read_parquet(project.results / "scores" / name / f"{benchmark}.parquet")
+
+
+@torch.no_grad()
+def reward(model: Any, tokenizer: Any, text: str) -> float:
+    return float(model(**tokenizer(text, return_tensors="pt")).logits.item())
+
+
+COLUMNS = {
+    "data/helpful/train.parquet": ["comparison_id", "chosen", "rejected", "source"],
+    "data/helpful-harmless/validation.parquet": ["comparison_id", "chosen", "rejected", "source"],
+    "data/harmless/test.parquet": ["comparison_id", "chosen", "rejected", "source"],
+    "benchmarks/tasks.parquet": ["comparison_id", "task", "orientation", "chosen", "rejected"],
+    f"reward_models/{RM}/training.parquet": ["step", "loss", "accuracy", "learning_rate", "tokens", "seconds"],
+    f"activations/{RM}.parquet": [
+        "layer", "neuron", "response", "n_tokens", "mean", "mean_abs", "rms", "frac_positive", "change_rms",
+    ],
+    f"neurons/{RM}.parquet": ["scoring", "layer", "neuron", "score", "rank"],
+    f"selected/{RM}.parquet": ["ablation", "layer", "neuron"],
+    f"scores/{RM}/own.parquet": [
+        "ablation", "comparison_id", "task", "chosen_scores", "rejected_scores", "correct",
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("file", COLUMNS)
+def test_every_file_has_its_columns(finished: Project, file: str) -> None:
+    frame = pl.read_parquet(finished.results / file)
+    assert set(COLUMNS[file]) <= set(frame.columns)
+    assert len(frame)
+
+
+def test_every_table_and_figure_has_its_twins(finished: Project) -> None:
+    forms = {
+        folder: {(p.stem, p.suffix) for p in (finished.results / folder).iterdir()} for folder in ("tables", "figures")
+    }
+    tables = {
+        "benchmark_accuracy",
+        "accuracy",
+        "retention",
+        "ablation_curve",
+        "own_ablation",
+        "shared_ablation",
+        "depth",
+    }
+    assert forms["tables"] == {(t, form) for t in tables for form in (".parquet", ".csv", ".md", ".tex")}
+    assert forms["figures"] == {(t, form) for t in tables - {"benchmark_accuracy"} for form in (".pdf", ".png")}
+    assert "<html" in (finished.results / "report.html").read_text()
+    assert not list((finished.results / "checkpoints").rglob("*.pt")), "checkpoints go when the model is there"
+
+
+def test_saved_reward_models_reproduce_their_scores(finished: Project) -> None:
+    model, tokenizer = load(finished)
+    rows = scores_of(finished, "tasks").filter(ablation="none")
+    comparisons = pl.read_parquet(finished.results / "benchmarks" / "tasks.parquet").drop("task", "orientation")
+    for row in rows.join(comparisons, on="comparison_id").iter_rows(named=True):
+        for side in ("chosen", "rejected"):
+            alone = [reward(model, tokenizer, text) for text in row[side]]
+            np.testing.assert_allclose(row[f"{side}_scores"], alone, atol=1e-4)
+
+
+def activations(model: Any, tokens: torch.Tensor) -> torch.Tensor:
+    """Activation function's outputs [layers, tokens, neurons] of one text alone."""
+    kept: list[torch.Tensor] = []
+    handles = [b.mlp.act.register_forward_hook(lambda _m, _i, out: kept.append(out[0])) for b in model.base_model.h]
+    with torch.no_grad():
+        model.base_model(tokens)
+    for handle in handles:
+        handle.remove()
+    return torch.stack(kept).double()
+
+
+def test_statistics_are_those_of_a_pass_over_each_text(finished: Project) -> None:
+    model, tokenizer = load(finished)
+    base = AutoModel.from_pretrained(finished.results / "backbones" / "tiny").eval()
+    pairs = pl.read_parquet(finished.results / "data" / "helpful-harmless" / "train.parquet")
+    found = pl.read_parquet(finished.results / "activations" / f"{RM}.parquet")
+    for response in ("chosen", "rejected"):
+        tokens = [tokenizer(text, return_tensors="pt")["input_ids"] for text in pairs[response]]
+        a = torch.cat([activations(model, t) for t in tokens], dim=1)
+        b = torch.cat([activations(base, t) for t in tokens], dim=1)
+        rows = found.filter(response=response).sort("layer", "neuron")
+        assert set(rows["n_tokens"]) == {a.shape[1]}
+        scale = a.square().mean(1).sqrt().flatten().numpy()
+        expected = {
+            "mean": a.mean(1),
+            "mean_abs": a.abs().mean(1),
+            "rms": a.square().mean(1).sqrt(),
+            "change_rms": (a - b).square().mean(1).sqrt(),
+        }
+        for name, values in expected.items():
+            assert (np.abs(rows[name].to_numpy() - values.flatten().numpy()) / scale).max() < 1e-6, name
+
+
+@pytest.mark.parametrize("ablation", ["magnitude-p20", "random-p5", "shared", "helpful-only"])
+def test_ablated_scores_are_those_of_a_naive_hook(finished: Project, ablation: str) -> None:
+    model, tokenizer = load(finished)
+    neurons = pl.read_parquet(finished.results / "selected" / f"{RM}.parquet").filter(ablation=ablation)
+    pairs = pl.read_parquet(finished.results / "data" / "helpful-harmless" / "test.parquet")
+
+    def zero(layer: int, output: torch.Tensor) -> torch.Tensor:
+        output[..., neurons.filter(layer=layer)["neuron"].to_list()] = 0
+        return output
+
+    for layer, block in enumerate(model.base_model.h):
+        block.mlp.act.register_forward_hook(lambda _m, _i, out, layer=layer: zero(layer, out))
+    rows = scores_of(finished, "own").filter(ablation=ablation).join(pairs, on="comparison_id")
+    assert len(rows) == len(pairs) == 40
+    for row in rows.iter_rows(named=True):
+        for side in ("chosen", "rejected"):
+            assert row[f"{side}_scores"] == [pytest.approx(reward(model, tokenizer, row[side]), abs=1e-5)]
+
+
+def test_selected_sets_follow_from_the_rankings(finished: Project) -> None:
+    selected = pl.read_parquet(finished.results / "selected" / f"{RM}.parquet")
+    sizes = dict(selected.group_by("ablation").len().rows())
+    assert {sizes[f"{s}-p{p}"] for s in ("magnitude", "change", "random") for p in (5,)} == {round(0.05 * 96)}
+    top = {
+        regime: set(
+            pl.read_parquet(finished.results / "neurons" / f"tiny/{regime}/seed-7.parquet")
+            .filter(pl.col("rank") <= 10, scoring="magnitude")
+            .select("layer", "neuron")
+            .rows()
+        )
+        for regime in ("helpful", "harmless")
+    }
+    for name, expected in {
+        "shared": top["helpful"] & top["harmless"],
+        "helpful-only": top["helpful"] - top["harmless"],
+        "harmless-only": top["harmless"] - top["helpful"],
+    }.items():
+        assert set(selected.filter(ablation=name).select("layer", "neuron").rows()) == expected
+
+
+def test_provenance_names_settings_data_and_versions(finished: Project) -> None:
+    provenance = json.loads((finished.results / "reward_models" / RM / "provenance.json").read_text())
+    assert provenance["settings"]["seed"] == 7
+    assert provenance["settings"]["training"]["learning_rate"] == 1e-3
+    assert set(provenance["origins"]) == {"backbone", "train", "validation", "code"}
+    assert provenance["environment"]["torch"] == torch.__version__
+
+
+def test_the_same_study_gives_the_same_bytes(finished: Project, tmp_path: Path) -> None:
+    """Run anew in another folder, with one core and without the warm worker's forks sharing anything."""
+    again = Project(tmp_path / "again")
+    again.run("--cores", "1")
+    for kind in ("scores", "selected", "neurons", "activations", "tables", "figures"):
+        files = sorted(p.relative_to(finished.results) for p in (finished.results / kind).rglob("*") if p.is_file())
+        assert files
+        for file in files:
+            assert (finished.results / file).read_bytes() == (again.results / file).read_bytes(), file
+    weights = f"reward_models/{RM}/model.safetensors"
+    assert (finished.results / weights).read_bytes() == (again.results / weights).read_bytes()
+
+
+def test_snakemakes_own_report(project: Project) -> None:
+    done = project.snakemake("--report", "own-report.html")
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert (project.folder / "own-report.html").stat().st_size > 100_000
+
+
+def test_a_bad_study_stops_before_any_job_with_one_line(project: Project) -> None:
+    project.edit("small.yaml", "learning_rate", "learning_rat")
+    done = project.snakemake("--cores", "1")
+    assert done.returncode == 1
+    lines = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
+    assert lines == ["error: small.yaml: training: unknown key 'learning_rat'; did you mean 'learning_rate'?"]
+
+
+def test_a_users_mistake_in_a_job_is_one_line(project: Project) -> None:
+    """Data that turn out unusable: the rule's log and the terminal say why, without a traceback."""
+    project.edit("small.yaml", "max_tokens: 256", "max_tokens: 3")
+    done = project.snakemake("--cores", "2")
+    assert done.returncode == 1
+    expected = "no pair within training.max_tokens = 3"
+    assert expected in done.stderr
+    logs = [file.read_text() for file in (project.results / "logs" / "train").rglob("*.log")]
+    failed = [log for log in logs if expected in log]
+    assert failed and not any("Traceback" in log for log in failed)
+
+
+def test_the_default_study_replaces_nothing_and_is_replaced(project: Project) -> None:
+    assert project.planned("--rerun-triggers", "mtime") == {}
+    done = project.snakemake("--dry-run", study=None)
+    assert "tiny-llama" in done.stdout and "results/small" not in done.stdout
