@@ -81,6 +81,11 @@ def share_package() -> None:
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))
 
 
+def forget_worker() -> None:
+    """In a job on a cluster: the worker that it inherited is the submitting machine's, outside its limits."""
+    os.environ.pop(WORKER, None)
+
+
 def start_worker() -> None:
     """Start a worker that lives as long as this process, and tell child processes of it."""
     address = str(Path(tempfile.mkdtemp(prefix="rmtension-")) / "worker")

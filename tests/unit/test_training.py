@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -97,17 +98,19 @@ class KilledError(Exception):
     pass
 
 
+class DyingTrainer(Trainer):
+    dies_in_step = 0
+
+    def step(self, pairs: Sequence[Packed], index: Sequence[int], rate: float) -> dict[str, Any]:
+        if self.state.step + 1 == self.dies_in_step:
+            raise KilledError
+        return super().step(pairs, index, rate)
+
+
 def train_and_die(model: Any, at: int, checkpoint: Path, key: str) -> pl.DataFrame:
     """Train, but die in step `at`."""
-    trainer = Trainer(model, SETTINGS, epochs=3, seed=0, budget=60)
-    step = trainer.step
-
-    def dying_step(*arguments: Any) -> dict[str, Any]:
-        if trainer.state.step + 1 == at:
-            raise KilledError
-        return step(*arguments)
-
-    trainer.step = dying_step  # type: ignore[method-assign]
+    trainer = DyingTrainer(model, SETTINGS, epochs=3, seed=0, budget=60)
+    trainer.dies_in_step = at
     return trainer.fit(pairs(20, 0), pairs(8, 1), checkpoint, key)
 
 
