@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -48,19 +49,44 @@ def observed(model: Any, observe: Callable[[int, Tensor], None]) -> Iterator[Non
             handle.remove()
 
 
+@dataclass(frozen=True)
+class TokenGroups:
+    """The real tokens of a batch, grouped by how many chosen and how many rejected texts hold them.
+
+    Of pairs there are three groups: shared prefixes, chosen texts' own tokens, rejected texts' own tokens.
+    """
+
+    order: Tensor  # [tokens] positions in the flattened batch, group after group
+    sizes: list[int]  # [groups]
+    weights: Tensor  # [groups, responses] float64
+
+    @classmethod
+    def of(cls, batch: Batch) -> TokenGroups:
+        weights = torch.stack(batch.token_weights(), dim=-1).flatten(0, 1)
+        groups, member = torch.unique(weights, dim=0, return_inverse=True)
+        sizes = torch.bincount(member).tolist()
+        padding = sizes[0] if not groups[0].any() else 0  # no weight at all sorts first
+        order = member.argsort(stable=True)[padding:]
+        first = 1 if padding else 0
+        return cls(order, sizes[first:], groups[first:])
+
+
 class Sums:
-    """Weighted sums over tokens for every neuron, in float64 on the device; nothing else is kept."""
+    """Sums over tokens for every neuron, in float64 on the device; nothing else is kept."""
 
     def __init__(self, layers: int, neurons: int, device: torch.device) -> None:
         self.tokens = torch.zeros(len(RESPONSES), dtype=torch.float64, device=device)
         # value, |value|, value squared, value > 0, (trained - base) squared
         self.sums = torch.zeros(5, layers, len(RESPONSES), neurons, dtype=torch.float64, device=device)
 
-    def add(self, weights: Tensor, layer: int, trained: Tensor, base: Tensor) -> None:
-        """weights: [responses, tokens]; trained and base: [tokens, neurons]."""
-        value, change = trained.double(), (trained - base).double()
-        for i, term in enumerate((value, value.abs(), value.square(), (value > 0).double(), change.square())):
-            self.sums[i, layer] += weights @ term
+    def add(self, layer: int, trained: Tensor, base: Tensor, groups: TokenGroups) -> None:
+        """trained and base: activations [B, T, neurons] of one layer."""
+        value, other = (output.flatten(0, 1)[groups.order] for output in (trained, base))
+        terms = (value, value.abs(), value.square(), (value > 0).to(value.dtype), (value - other).square())
+        for i, term in enumerate(terms):
+            # Ten times as fast as a product with a float64 copy, and the sums are float64 all the same.
+            by_group = torch.stack([part.sum(0, dtype=torch.float64) for part in term.split(groups.sizes)])
+            self.sums[i, layer] += groups.weights.T @ by_group
 
     def frame(self) -> pl.DataFrame:
         """Columns layer, neuron, response, n_tokens, mean, mean_abs, rms, frac_positive, change_rms."""
@@ -105,19 +131,13 @@ def activation_statistics(
 
 def add_batch(sums: Sums, trained: Any, base: Any, batch: Batch) -> None:
     """One pass of each model; the base's activations of this batch are all that is held meanwhile."""
-    weights = torch.stack(batch.token_weights()).flatten(1)
-    real = weights.sum(0) > 0
-    weights = weights[:, real]
+    groups = TokenGroups.of(batch)
     of_base: dict[int, Tensor] = {}
-
-    def add(layer: int, output: Tensor) -> None:
-        sums.add(weights, layer, output.flatten(0, 1)[real], of_base.pop(layer).flatten(0, 1)[real])
-
     with observed(base, of_base.__setitem__):
         hidden_states(base, batch)
-    with observed(trained, add):
+    with observed(trained, lambda layer, output: sums.add(layer, output, of_base.pop(layer), groups)):
         hidden_states(trained, batch)
-    sums.tokens += weights.sum(1)
+    sums.tokens += groups.weights.T @ torch.tensor(groups.sizes, dtype=torch.float64, device=batch.tokens.device)
 
 
 def reward_model_statistics(
