@@ -2,7 +2,7 @@
 
 from rmtension import jobs
 
-jobs.start(snakemake.log[0])
+job = jobs.start(snakemake)
 
 from pathlib import Path
 
@@ -14,3 +14,4 @@ start_torch(snakemake.params.threads)
 adopt_reward_model(
     Path(snakemake.params.folder), Path(snakemake.input.backbone), Path(snakemake.output[0]), environment()
 )
+job.finish()

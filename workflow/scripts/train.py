@@ -2,7 +2,7 @@
 
 from rmtension import jobs
 
-jobs.start(snakemake.log[0])
+job = jobs.start(snakemake)
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from rmtension.provenance import environment
 from rmtension.study import Training
 from rmtension.training import TrainingRun, train_reward_model
 
-start_torch(snakemake.params.threads)
+device = start_torch(snakemake.params.threads)
 run = TrainingRun(
     backbone=Path(snakemake.input.backbone),
     train=Path(snakemake.input.train),
@@ -24,3 +24,4 @@ run = TrainingRun(
     threads=snakemake.params.threads,
 )
 train_reward_model(run, Path(snakemake.params.checkpoint), Path(snakemake.output[0]), environment())
+job.finish(device)
