@@ -69,7 +69,7 @@ def differing(what: str, found: Iterable[str]) -> Iterator[str]:
     """A line where not all of `found`, one for each job, are the same."""
     counts = Counter(found)
     if len(counts) > 1:
-        yield f"{what}: {'; '.join(f'{value} ({n} runs)' for value, n in counts.items())}"
+        yield f"{what}: {'; '.join(f'{value} ({n} of {counts.total()} runs)' for value, n in counts.items())}"
 
 
 class Lineage:
@@ -87,20 +87,22 @@ class Lineage:
         self.known = wildcards_of(self.all.values())
         self.results = next((Path("results", record["study"]["name"]) for record in self.all.values()), Path())
         asked = self.results / place.absolute().relative_to(self.folder)
-        self.files = [path for path in self.makers if Path(path).is_relative_to(asked)]
-        makers = {self.makers[path] for path in self.files}
+        recorded = [path for path in self.makers if Path(path).is_relative_to(asked)]
+        makers = {self.makers[path] for path in recorded if self.on_disk(path).exists()}
         if len(makers) != 1:
             several = f"{len(makers)} jobs have made what is in it: name a file, or one reward model's folder"
-            raise UserError(f"{place}: {several if makers else 'no job has left a record of it'}")
-        self.follow(makers.pop(), {})
+            raise UserError(f"{place}: {several if makers else 'it is not here, or no job has left a record of it'}")
+        self.first = makers.pop()
+        self.files = [path for path in recorded if self.makers[path] == self.first]
+        self.follow({})
 
     # --- the jobs ---------------------------------------------------------------------------------------------
 
-    def follow(self, first: str, where: Where) -> None:
-        """Find the jobs behind `first`; of what is gathered from many reward models, only those of `where`."""
-        self.jobs = {first: self.all[first]}
+    def follow(self, where: Where) -> None:
+        """Find the jobs behind the first; of what is gathered from many reward models, only those of `where`."""
+        self.jobs = {self.first: self.all[self.first]}
         self.readers: dict[str, list[str]] = {}  # path -> the jobs that read it
-        pending = [first]
+        pending = [self.first]
         for job in pending:  # grows meanwhile
             record = self.all[job]
             gathers = record["wildcards"].keys().isdisjoint(where)
@@ -123,7 +125,7 @@ class Lineage:
                 raise UserError(f"--where {key}: no job has '{key}'; {nearest(key, self.known)}")
             for value in values - self.known[key]:
                 raise UserError(f"--where {key}={value}: no {key} '{value}'; {nearest(value, self.known[key])}")
-        self.follow(next(iter(self.jobs)), where)
+        self.follow(where)
 
     def named_in_row(self, number: int) -> dict[str, set[str]]:
         """What a row of a table, from 0, names of its study; the mean over models names no model."""
@@ -142,7 +144,7 @@ class Lineage:
 
     def about(self) -> dict[str, str]:
         """How the file itself was made."""
-        record = next(iter(self.jobs.values()))
+        record = self.all[self.first]
         job = [record["rule"], *(f"{key}={value}" for key, value in record["wildcards"].items())]
         study, versions = record["study"], record["environment"].items()
         return {

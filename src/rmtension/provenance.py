@@ -110,7 +110,7 @@ def files_of(path: Path) -> list[Path]:
 
 
 def read_records(folder: Path) -> dict[str, dict[str, Any]]:
-    """The records in a folder by their names in it, in the order in which their jobs ended; other files are no matter."""
+    """The records in a folder by name, in the order in which their jobs ended. Other files do not count."""
     found = {}
     for file in folder.rglob("*.json"):
         with suppress(ValueError):
