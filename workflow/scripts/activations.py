@@ -19,7 +19,7 @@ statistics = reward_model_statistics(
     settings=Activations.model_validate(params.activations),
     max_tokens=params.max_tokens,
     budget=params.budget,
-    device=start_torch(params.threads),
+    device=start_torch(params.threads, params.gpus),
 )
 write_parquet(statistics.neurons, Path(snakemake.output.neurons))
 write_parquet(statistics.heads, Path(snakemake.output.heads))

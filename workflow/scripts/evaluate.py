@@ -24,6 +24,6 @@ scores = evaluate(
     previous=pl.read_parquet(output) if output.exists() else None,
     inputs=scoring_fingerprint(folder, comparisons, code, params.budget, params.threads),
     budget=params.budget,
-    device=start_torch(params.threads),
+    device=start_torch(params.threads, params.gpus),
 )
 write_parquet(scores, output)
