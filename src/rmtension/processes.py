@@ -43,7 +43,8 @@ def together(processes: int, work: Callable[[], T]) -> T:
     result = join(processes, 0, listener, work)
     for thread in others:
         thread.join()
-    os.close(alive), os.close(end)
+    os.close(alive)
+    os.close(end)
     return result
 
 
@@ -55,8 +56,9 @@ def join(processes: int, rank: int, listener: socket.socket, work: Callable[[], 
     places = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": processes, "LOCAL_WORLD_SIZE": processes}
     os.environ |= {name: str(value) for name, value in (threads | places).items()}
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
-    store = distributed.TCPStore(
-        "127.0.0.1", port, processes, rank == 0, master_listen_fd=os.dup(listener.fileno()) if rank == 0 else None
+    served = os.dup(listener.fileno()) if rank == 0 else None
+    store = distributed.TCPStore(  # type: ignore[attr-defined]
+        "127.0.0.1", port, processes, rank == 0, master_listen_fd=served
     )
     listener.close()
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.device_count() else "gloo"

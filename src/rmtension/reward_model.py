@@ -52,8 +52,9 @@ def load_backbone(folder: Path, device: torch.device) -> Any:
 
 
 def save_reward_model(model: Any, tokenizer: Any, folder: Path, weights: dict[str, Tensor] | None = None) -> None:
-    """The model, or it with other weights, in a folder that loads with AutoModelForSequenceClassification.from_pretrained, in transformers 5 and 4.
+    """A folder that loads with AutoModelForSequenceClassification.from_pretrained, in transformers 5 and 4.
 
+    It holds the model's own weights unless others are given.
     Version 4 knows some settings by other names: without these it would refuse the tokenizer or feed GPT-2 token
     types that it adds to its embeddings, and take every model's rotary base to be 10,000.
     """

@@ -285,7 +285,8 @@ class Trainer:
 
     def weights(self) -> dict[str, Tensor]:
         """The model's weights, whole and on the CPU; empty but in the first process."""
-        return state_dict.get_model_state_dict(self.model(), options=WHOLE)
+        weights: dict[str, Any] = state_dict.get_model_state_dict(self.model(), options=WHOLE)
+        return weights
 
     def save(self, checkpoint: Path, key: str) -> None:
         """Write model, optimiser and state, whole or not at all."""
@@ -326,8 +327,8 @@ class TrainingRun:
     seed: int
     budget: int
     threads: int
-    gpus: int
-    sharded: bool
+    gpus: int = 0
+    sharded: bool = False
 
     def origins(self) -> dict[str, str]:
         """Fingerprints of the files that the run reads."""
@@ -363,7 +364,7 @@ def packed_pairs(tokenizer: Any, file: Path, max_tokens: int) -> tuple[list[Pack
 
 
 def train_reward_model(
-    run: TrainingRun, checkpoint: Path, minutes: float, output: Path, environment: dict[str, str]
+    run: TrainingRun, checkpoint: Path, output: Path, environment: dict[str, str], minutes: float = 10
 ) -> None:
     """Train from `run`, through `checkpoint`, into the folder `output`: model, training.parquet, provenance.json.
 

@@ -130,30 +130,35 @@ class DyingTrainer(Trainer):
             super().save(checkpoint, key)
 
 
-def train(checkpoint: Path, dies_in_step: int = 0, key: str = "key", **config: Any) -> tuple[bytes, list[Any]]:
+def train(checkpoint: Path, dies_in_step: int = 0, key: str = "key", dropout: float = 0) -> tuple[bytes, list[Any]]:
     """Weights and log of a run."""
-    trainer = DyingTrainer(random_model("gpt2", **config), BEST, epochs=2, seed=0, budget=60)
+    trainer = DyingTrainer(
+        random_model("gpt2", resid_pdrop=dropout, embd_pdrop=dropout, attn_pdrop=dropout),
+        BEST,
+        epochs=2,
+        seed=0,
+        budget=60,
+    )
     trainer.dies_in_step = dies_in_step
     kept = trainer.fit(TRAIN, HELD, checkpoint, key)
     return b"".join(value.numpy().tobytes() for value in kept.values()), trainer.log().drop("seconds").rows()
 
 
-def train_and_die(checkpoint: Path, in_step: int, key: str = "key", **config: Any) -> None:
+def train_and_die(checkpoint: Path, in_step: int, key: str = "key", dropout: float = 0) -> None:
     with pytest.raises(KilledError):
-        train(checkpoint, in_step, key, **config)
+        train(checkpoint, in_step, key, dropout)
 
 
 def test_a_run_killed_at_any_step_resumes_to_the_same_bytes(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """With dropout in the configuration too: none is active, so there is no random state to keep."""
     caplog.set_level("INFO")
     undisturbed = train(tmp_path / "undisturbed")
-    dropout = dict.fromkeys(["resid_pdrop", "embd_pdrop", "attn_pdrop"], 0.5)
     for in_step in range(2, STEPS + 1):
         checkpoint = tmp_path / f"{in_step}"
-        train_and_die(checkpoint, in_step, **dropout)
+        train_and_die(checkpoint, in_step, dropout=0.5)
         assert checkpoint.exists() == (in_step > 3)
         torch.rand(in_step)  # another random state
-        assert train(checkpoint, **dropout) == undisturbed
+        assert train(checkpoint, dropout=0.5) == undisturbed
         assert (f"resuming after step {(in_step - 1) // 3 * 3} from {checkpoint}" in caplog.text) == (in_step > 3)
 
 
@@ -286,8 +291,8 @@ def test_scoring_and_statistics_fall_back_likewise() -> None:
     masks = [Mask.of(pl.DataFrame(schema={"unit": str, "layer": int, "neuron": int}), whole.config)]
     ours, small = (candidate_scores(m, TRAIN, masks, b, cpu) for m, b in ((model, 120), (whole, 30)))
     assert (ours == small).all()
-    ours, small = (activation_statistics(m, m, TRAIN, b, cpu) for m, b in ((model, 120), (whole, 30)))
-    assert all(one.equals(other) for one, other in zip(ours, small, strict=True))
+    statistics = [activation_statistics(m, m, TRAIN, b, cpu) for m, b in ((model, 120), (whole, 30))]
+    assert all(one.equals(other) for one, other in zip(*statistics, strict=True))
 
 
 # --- several processes ----------------------------------------------------------------------------------------
@@ -302,7 +307,9 @@ def test_shares_hold_every_pair_once_and_are_equally_many(lengths: list[int], bu
     dealt = shares(lengths, range(len(lengths)), budget, processes)
     assert sorted(i for own in dealt for group, weight in own if weight for i in group) == list(range(len(lengths)))
     assert len(dealt) == processes and len({len(own) for own in dealt}) == 1
-    assert all(len(group) * max(lengths[i] for i in group) <= max(budget, max(lengths)) for own in dealt for group, _ in own)
+    assert all(
+        len(group) * max(lengths[i] for i in group) <= max(budget, max(lengths)) for own in dealt for group, _ in own
+    )
     real = [sum(lengths[i] for group, weight in own if weight for i in group) for own in dealt]
     assert max(real) - min(real) <= max(lengths)
 

@@ -31,5 +31,5 @@ minutes = snakemake.resources.checkpoint_minutes
 output = Path(snakemake.output[0])
 together(
     max(params.gpus, 1),
-    lambda: train_reward_model(run, Path(params.checkpoint), minutes, output, environment()),
+    lambda: train_reward_model(run, Path(params.checkpoint), output, environment(), minutes),
 )
