@@ -21,6 +21,7 @@ from torch import Tensor, distributed, nn
 from torch.distributed.checkpoint import state_dict
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.tensor import DTensor
 from torch.nn.functional import logsigmoid
 
 from rmtension.architectures import longest_text
@@ -120,6 +121,8 @@ def shard(scorer: Scorer, device: torch.device) -> None:
         if isinstance(module, FSDPModule):
             module.set_gradient_divide_factor(1.0)
             module.set_force_sum_reduction_for_comms(True)
+    here = sum(weight.to_local().numel() for weight in scorer.parameters() if isinstance(weight, DTensor))
+    logger.info("sharded: %d of %d weights are here", here, sum(weight.numel() for weight in scorer.parameters()))
 
 
 @dataclass

@@ -146,6 +146,8 @@ def test_killed_at_random_moments_it_ends_with_the_same_bytes(alone: Job, inputs
 def test_two_processes_train_as_one(alone: Job, inputs: Path, tmp_path: Path, sharded: bool) -> None:
     """The same loss curve, and the same model but for rounding; also where both are told to stop in between."""
     job = Job(inputs, tmp_path / "job", gpus=2, sharded=sharded).run()
+    of_weights = re.findall(r"sharded: (\d+) of (\d+) weights", job.log.read_text())
+    assert [round(int(here) / int(whole), 2) for here, whole in of_weights] == [0.5] * sharded
     log, expected = job.training(), alone.training()
     assert log.select("step", "tokens", "learning_rate").equals(expected.select("step", "tokens", "learning_rate"))
     for name in ("loss", "accuracy", "validation_loss", "validation_accuracy"):
