@@ -16,7 +16,7 @@ from torch import Tensor
 
 from rmtension.architectures import activation_modules, layer_sizes, longest_text, projection_modules
 from rmtension.comparisons import as_comparisons, draw
-from rmtension.device import within_memory
+from rmtension.memory import within_memory
 from rmtension.packing import Batch, Packed, batches
 from rmtension.progress import Progress
 from rmtension.reward_model import (

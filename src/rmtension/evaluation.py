@@ -14,8 +14,8 @@ from transformers import AutoConfig
 
 from rmtension.ablation import Mask, ablated
 from rmtension.architectures import longest_text
-from rmtension.device import within_memory
 from rmtension.files import fingerprint
+from rmtension.memory import within_memory
 from rmtension.packing import Packed, batches
 from rmtension.progress import Progress
 from rmtension.reward_model import load_reward_model, load_tokenizer, pack_comparisons, score

@@ -51,10 +51,10 @@ def together(processes: int, work: Callable[[], T]) -> T:
 def join(processes: int, rank: int, listener: socket.socket, work: Callable[[], T]) -> T:
     """Do `work` as one of the processes."""
     port = listener.getsockname()[1]
-    # Read by accelerate; without a number of threads it would choose one.
-    threads = {"OMP_NUM_THREADS": torch.get_num_threads()}
+    torch.set_num_threads(max(torch.get_num_threads() // processes, 1))
     places = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": processes, "LOCAL_WORLD_SIZE": processes}
-    os.environ |= {name: str(value) for name, value in (threads | places).items()}
+    threads = {"OMP_NUM_THREADS": torch.get_num_threads()}  # without it accelerate would choose a number
+    os.environ |= {name: str(value) for name, value in (places | threads).items()}
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
     served = os.dup(listener.fileno()) if rank == 0 else None
     store = distributed.TCPStore(  # type: ignore[attr-defined]

@@ -27,9 +27,9 @@ from torch.nn.functional import logsigmoid
 from rmtension.architectures import longest_text
 from rmtension.checkpoints import read_checkpoint, remove_leftovers, write_checkpoint
 from rmtension.comparisons import as_comparisons
-from rmtension.device import within_memory
 from rmtension.errors import UserError
 from rmtension.files import fingerprint, replacing
+from rmtension.memory import within_memory
 from rmtension.packing import Batch, Packed, collate, group_by_length
 from rmtension.processes import anywhere, signals_noted
 from rmtension.progress import Progress

@@ -7,6 +7,7 @@ import os
 import random
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -19,11 +20,14 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+import torch
 from safetensors.numpy import load_file
 from tiny_models import save_backbone
 
-from rmtension import jobs, processes
+from rmtension import device, jobs, processes
 from rmtension.device import claimed, take_gpus
+from rmtension.errors import UserError
+from rmtension.memory import within_memory
 from rmtension.study import Training
 
 SCRIPT = Path(__file__).parents[2] / "workflow" / "scripts" / "train.py"
@@ -198,6 +202,24 @@ def test_processes_that_train_together_end_together(dies: str, tmp_path: Path, m
         time.sleep(0.01)
 
 
+def count_pairs(folder: Path) -> None:
+    """As one of two processes, of which the second has memory for 30 tokens only."""
+
+    def work(budget: int) -> int:
+        if os.environ["RANK"] == "1" and budget > 30:
+            raise torch.OutOfMemoryError("out of memory")
+        return budget
+
+    (folder / os.environ["RANK"]).write_text(f"{within_memory(work, 120, 10)}")
+
+
+def test_all_processes_halve_the_budget_if_one_must(tmp_path: Path) -> None:
+    first = get_context("fork").Process(target=processes.together, args=(2, partial(count_pairs, tmp_path)))
+    first.start()
+    first.join(30)
+    assert [(tmp_path / rank).read_text() for rank in "01"] == ["(30, 30)"] * 2
+
+
 # --- a GPU to itself ------------------------------------------------------------------------------------------
 
 
@@ -221,6 +243,32 @@ def test_no_two_jobs_share_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     for holder in holders:
         holder.join(60)
     assert [holder.exitcode for holder in holders] == [0] * 5
+
+
+@pytest.mark.parametrize(
+    ("given", "gpus", "there", "seen"),
+    [("3,5", 1, 2, "3"), ("3,5", 2, 2, "3,5"), (None, 3, 4, "0,1,2"), ("3,5", 0, 2, ""), (None, 1, 0, "")],
+)
+def test_a_job_sees_as_many_gpus_as_it_asks_for(
+    given: str | None, gpus: int, there: int, seen: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of those that it is given; otherwise the CPU alone, which is also what there is without any."""
+    monkeypatch.setenv("SLURM_JOB_ID", f"test-{os.getpid()}")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", given or "")
+    if given is None:
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: there)
+    monkeypatch.setattr(torch, "use_deterministic_algorithms", lambda *_, **__: None)
+    held: dict[str, socket.socket] = {}
+    monkeypatch.setattr(device, "held", held)
+    assert device.start_torch(1, gpus).type == ("cuda" if seen else "cpu")
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == seen
+    for gpu in held.values():
+        gpu.close()
+    with pytest.raises(UserError, match=r"compute\.gpus is 5, but here are 4"):
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+        device.start_torch(1, 5)
 
 
 def test_a_killed_job_gives_its_gpu_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -283,6 +283,9 @@ def test_a_pair_that_fits_no_budget_is_one_line(tmp_path: Path) -> None:
     trainer = Trainer(short_of_memory(random_model("gpt2"), 5, "forward"), BEST, epochs=2, seed=0, budget=120)
     with pytest.raises(UserError, match=r"out of device memory with one comparison of \d+ tokens .* lower training"):
         trainer.fit(TRAIN, HELD, tmp_path / "c", "key")
+    trainer.sharded = True  # other processes would wait in the middle of the pass: nothing to do but end
+    with pytest.raises(UserError, match=r"out of device memory with 120 tokens at a time: lower compute"):
+        trainer.fit(TRAIN, HELD, tmp_path / "c", "key")
 
 
 def test_scoring_and_statistics_fall_back_likewise() -> None:
