@@ -111,7 +111,7 @@ def score(
     if template not in FORMS:
         raise UserError(f"--template: no template '{template}'; {nearest(template, FORMS)}")
     ablation = named_set(ablate) if ablate else pl.DataFrame(schema=UNIT)
-    scorer = Scorer(folder, ablation, start_torch(torch.get_num_threads()))
+    scorer = Scorer(folder, ablation, start_torch(torch.get_num_threads(), gpus=1))
     for answer in scorer.answers(given, source, template):
         print(answer, flush=True)
     if scorer.unscored:

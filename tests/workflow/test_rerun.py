@@ -47,6 +47,7 @@ SETTINGS = {
     ),
     "a benchmark's size": ("per_task: 3", "per_task: 4", {"benchmark_comparisons": 1, "evaluate": 6} | STUDY),
     "memory asked for": ("mem_mb: 1000", "mem_mb: 1100", {}),
+    "time between checkpoints": ("runtime: 5", "runtime: 5, checkpoint_minutes: 5", {}),
 }  # fmt: skip
 
 MODULES = {

@@ -20,12 +20,16 @@ rule train:
     resources:
         mem_mb=compute("mem_mb"),
         runtime=compute("runtime"),
-        gpu=gpus,
+        gpu=compute("gpus"),
+        # No param: nothing is computed anew for it.
+        checkpoint_minutes=compute("checkpoint_minutes"),
     params:
         training=settings(study.training),
         epochs=lambda wildcards: study.regimes[wildcards.regime].epochs,
         budget=compute("training_tokens"),
         threads=compute("threads"),
+        gpus=compute("gpus"),
+        sharded=compute("sharded"),
         # Outside the output, which Snakemake deletes when a job fails or starts again.
         checkpoint=f"{RESULTS}/checkpoints/{RM}.pt",
     message:

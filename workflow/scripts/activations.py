@@ -12,7 +12,7 @@ from rmtension.files import write_parquet
 from rmtension.study import Activations
 
 params = snakemake.params
-device = start_torch(params.threads)
+device = start_torch(params.threads, params.gpus)
 statistics = reward_model_statistics(
     Path(snakemake.input.reward_model),
     Path(snakemake.input.backbone),

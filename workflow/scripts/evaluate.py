@@ -15,7 +15,7 @@ from rmtension.files import write_parquet
 
 params, code = snakemake.params, [Path(file) for file in snakemake.input.code]
 folder, comparisons = Path(snakemake.input.reward_model), Path(snakemake.input.comparisons)
-output, device = Path(snakemake.output[0]), start_torch(params.threads)
+output, device = Path(snakemake.output[0]), start_torch(params.threads, params.gpus)
 scores = evaluate(
     folder,
     as_comparisons(pl.read_parquet(comparisons)),
