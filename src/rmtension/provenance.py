@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import ast
 import platform
+import re
 from functools import cache
 from importlib.metadata import distributions
 from pathlib import Path
 
 PACKAGE = Path(__file__).parent
+WITHOUT_PART = {"errors", "jobs", "progress"}  # start, log and report jobs: no result depends on them
+IMPORTS = re.compile(r"^\s*(from rmtension[\w.]* import (?:\([^)]*\)|.+)|import rmtension.*)$", re.MULTILINE)
 LIBRARIES = ("torch", "transformers", "accelerate", "datasets", "tokenizers", "polars", "numpy", "snakemake")
 
 
@@ -16,7 +19,8 @@ LIBRARIES = ("torch", "transformers", "accelerate", "datasets", "tokenizers", "p
 def imported_modules(file: Path) -> set[str]:
     """Modules of this package that a Python file imports, anywhere in it."""
     names: set[str] = set()
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+    statements = "\n".join(IMPORTS.findall(file.read_text(encoding="utf-8")))  # a tenth of the time of all of the file
+    for node in ast.parse(statements).body:
         if isinstance(node, ast.ImportFrom) and node.module:
             names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
         elif isinstance(node, ast.Import):
@@ -25,11 +29,11 @@ def imported_modules(file: Path) -> set[str]:
 
 
 def module_files(script: Path) -> list[Path]:
-    """Every module of this package that a script comes to import, itself left out: what its result depends on."""
+    """Every module of this package that a script comes to import and its result depends on, itself left out."""
     found: set[Path] = set()
     pending = [script]
     while pending:
-        modules = {PACKAGE / f"{name}.py" for name in imported_modules(pending.pop())}
+        modules = {PACKAGE / f"{name}.py" for name in imported_modules(pending.pop()) - WITHOUT_PART}
         fresh = {file for file in modules if file.exists()} - found
         found |= fresh
         pending += fresh

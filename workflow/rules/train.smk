@@ -3,13 +3,13 @@
 
 rule train:
     input:
-        backbone=f"{RESULTS}/backbones/{{model}}",
+        backbone=BACKBONE,
         train=f"{RESULTS}/data/{{regime}}/train.parquet",
         # The split that chooses the checkpoint.
         validation=f"{RESULTS}/data/{{regime}}/{study.training.select_on}.parquet",
         code=code("train.py"),
     output:
-        directory(f"{RESULTS}/reward_models/{RM}"),
+        REWARD_MODEL,
     log:
         f"{RESULTS}/logs/train/{RM}.log",
     benchmark:
@@ -22,12 +22,13 @@ rule train:
         runtime=compute("runtime"),
         gpu=gpus,
     params:
-        training=settings(study.training),
+        training=study.training.model_dump(mode="json", exclude={"checkpoint_interval"}),
         epochs=lambda wildcards: study.regimes[wildcards.regime].epochs,
         budget=compute("training_tokens"),
         threads=compute("threads"),
-        # Outside the output, which Snakemake deletes when a job fails or starts again.
         checkpoint=f"{RESULTS}/checkpoints/{RM}.pt",
+        # No setting of the result: Snakemake does not compare what could depend on the output.
+        checkpoint_interval=lambda wildcards, output: study.training.checkpoint_interval,
     message:
         "Train {wildcards.model}, {wildcards.regime}, seed {wildcards.seed}"
     script:

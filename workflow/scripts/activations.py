@@ -13,8 +13,8 @@ from rmtension.study import Activations
 
 params = snakemake.params
 statistics = reward_model_statistics(
-    Path(snakemake.input.reward_model),
-    Path(snakemake.input.backbone),
+    Path(snakemake.input.reward_model).parent,
+    Path(snakemake.input.backbone).parent,
     Path(snakemake.input.pairs),
     settings=Activations.model_validate(params.activations),
     max_tokens=params.max_tokens,

@@ -12,5 +12,8 @@ from rmtension.provenance import environment
 
 start_torch(snakemake.params.threads)
 adopt_reward_model(
-    Path(snakemake.params.folder), Path(snakemake.input.backbone), Path(snakemake.output[0]), environment()
+    Path(snakemake.params.folder),
+    Path(snakemake.input.backbone).parent,
+    Path(snakemake.output[0]).parent,
+    environment(),
 )

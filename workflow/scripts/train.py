@@ -13,14 +13,16 @@ from rmtension.training import TrainingRun, train_reward_model
 
 start_torch(snakemake.params.threads)
 run = TrainingRun(
-    backbone=Path(snakemake.input.backbone),
+    backbone=Path(snakemake.input.backbone).parent,
     train=Path(snakemake.input.train),
     validation=Path(snakemake.input.validation),
     code=[Path(file) for file in snakemake.input.code],
-    settings=Training.model_validate(snakemake.params.training),
+    settings=Training.model_validate(
+        {**snakemake.params.training, "checkpoint_interval": snakemake.params.checkpoint_interval}
+    ),
     epochs=snakemake.params.epochs,
     seed=int(snakemake.wildcards.seed),
     budget=snakemake.params.budget,
     threads=snakemake.params.threads,
 )
-train_reward_model(run, Path(snakemake.params.checkpoint), Path(snakemake.output[0]), environment())
+train_reward_model(run, Path(snakemake.params.checkpoint), Path(snakemake.output[0]).parent, environment())
