@@ -509,7 +509,11 @@ class Study(Section):
 
     def analysed(self, *without: str) -> dict[str, Any]:
         """The study as tables and report see it: without how jobs run, how figures look, and the keys `without`."""
-        left_out = {"figures": True, "models": {"__all__": {"compute"}}, "training": {"checkpoint_interval"}}
+        left_out: dict[str, Any] = {
+            "figures": True,
+            "models": {"__all__": {"compute"}},
+            "training": {"checkpoint_interval"},
+        }
         return self.model_dump(mode="json", exclude=left_out | dict.fromkeys(without, True))
 
     def origins(self) -> dict[str, BackboneSource | PairSource | Benchmark]:

@@ -41,7 +41,8 @@ if __name__ == "__main__":
     for line in sys.stdin:
         output, child_output = os.pipe()
         if (child := os.fork()) == 0:
-            dry_run(*json.loads(line), child_output)
+            folder, arguments = json.loads(line)
+            dry_run(folder, arguments, child_output)
         os.close(child_output)
         with os.fdopen(output) as stream:
             said = stream.read()
