@@ -7,10 +7,10 @@ BIN := .venv/bin
 # A folder of wheels named for pip is one for uv too.
 export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 
-.PHONY: run test test-interchange check setup lock clean
+.PHONY: run test test-interchange test-kill test-faults check setup lock clean
 
 run: setup
-	$(BIN)/snakemake --cores $(CORES) --profile workflow/profiles/default
+	$(BIN)/snakemake --cores $(CORES)
 
 test: setup
 	$(BIN)/python -m pytest
@@ -19,6 +19,14 @@ test: setup
 test-interchange: setup
 	-$(MAKE) --quiet .venv-interchange/trl/installed .venv-interchange/rewardbench/installed
 	$(BIN)/python -m pytest tests/interchange
+
+# The small study killed at KILLS random moments, started again each time, and compared with one left alone.
+test-kill: setup
+	$(BIN)/python -m pytest --numprocesses 0 --capture no tests/kill
+
+# Signals, a full disk, a read-only folder, a killed job.
+test-faults: setup
+	$(BIN)/python -m pytest --numprocesses 0 tests/faults
 
 check: setup
 	$(BIN)/ruff check .

@@ -12,7 +12,7 @@ from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassificati
 
 from rmtension.architectures import architecture, longest_text
 from rmtension.errors import UserError
-from rmtension.files import fingerprint, replacing
+from rmtension.files import fingerprint, replacing, write_checksums
 from rmtension.packing import collate
 from rmtension.reward_model import load_tokenizer, pack_comparisons, score
 
@@ -105,4 +105,5 @@ def adopt_reward_model(folder: Path, backbone: Path, output: Path, environment: 
         temporary.mkdir()
         for file in files:
             (temporary / file.name).symlink_to(file.resolve())
+        write_checksums(temporary)
         (temporary / "provenance.json").write_text(json.dumps(provenance, indent=2) + "\n")

@@ -21,6 +21,7 @@ from transformers import (
 
 from rmtension import synthetic
 from rmtension.architectures import architecture
+from rmtension.files import write_checksums
 from rmtension.progress import Progress
 from rmtension.study import FolderModel, GgufModel, MadeModel
 
@@ -134,5 +135,6 @@ def prepare_backbone(model: MadeModel | FolderModel | GgufModel, data_root: str,
             link_backbone(model, data_root, folder)
         case GgufModel():
             convert_gguf(Path(data_root) / model.path, folder)
+    write_checksums(folder)
     # Known by now and not only where it is used, after training; read as it stands, as transformers may not know it.
     architecture(json.loads((folder / "config.json").read_text())["model_type"])

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import glob
 import hashlib
+import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -12,6 +15,10 @@ from pathlib import Path
 import polars as pl
 
 from rmtension.errors import UserError
+
+CHECKSUMS = "checksums.json"
+UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
+FULL = 2**16  # bytes that are free on a disk that counts as full
 
 
 def existing(path: Path) -> Path:
@@ -23,18 +30,40 @@ def existing(path: Path) -> Path:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; what was written there takes its place when the block succeeds."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Yield a temporary path beside `path`; what was written there takes its place when the block succeeds.
+
+    Raises UserError where the disk is full or may not be written.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for leftover in path.parent.glob(f".{glob.escape(path.name)}.*.partial"):  # of a process that was killed
+            remove(leftover)
         yield temporary
         if path.is_dir():
             shutil.rmtree(path)
         temporary.replace(path)
+    except Exception as error:
+        if reason := why_unwritable(path, error):
+            raise UserError(f"{path}: cannot be written: {reason}; mend that and start again") from error
+        raise
     finally:
-        if temporary.is_dir():
-            shutil.rmtree(temporary)
-        temporary.unlink(missing_ok=True)
+        remove(temporary)
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a folder, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    path.unlink(missing_ok=True)
+
+
+def why_unwritable(path: Path, error: Exception) -> str | None:
+    """What the system has against writing `path`; libraries raise errors of their own where a disk is full."""
+    if isinstance(error, OSError) and error.errno in UNWRITABLE:
+        return os.strerror(error.errno)
+    place = next(folder for folder in path.parents if folder.exists())
+    return os.strerror(errno.ENOSPC) if shutil.disk_usage(place).free < FULL else None
 
 
 def write_parquet(frame: pl.DataFrame, path: Path) -> None:
@@ -52,9 +81,19 @@ def fingerprint(*parts: str | bytes | Path) -> str:
     digest = hashlib.sha256()
     for part in parts:
         if isinstance(part, Path):
-            with part.open("rb") as file:
-                content = hashlib.file_digest(file, "sha256").digest()
+            content = bytes.fromhex(sha256(part))
         else:
             content = hashlib.sha256(part.encode() if isinstance(part, str) else part).digest()
         digest.update(content)
     return digest.hexdigest()
+
+
+def write_checksums(folder: Path) -> None:
+    """Write a model's checksums.json, file -> SHA-256: it stands for the folder, and changes with its content alone."""
+    files = [file for file in sorted(folder.iterdir()) if file.is_file() and file.name != CHECKSUMS]
+    write_text(json.dumps({file.name: sha256(file) for file in files}, indent=1) + "\n", folder / CHECKSUMS)
+
+
+def sha256(file: Path) -> str:
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()

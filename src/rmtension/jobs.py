@@ -11,6 +11,7 @@ import importlib
 import logging
 import os
 import runpy
+import shutil
 import signal
 import socket
 import subprocess
@@ -114,7 +115,10 @@ def forget_worker() -> None:
 
 def start_worker() -> None:
     """Start a worker that lives as long as this process, and tell child processes of it."""
-    address = str(Path(tempfile.mkdtemp(prefix="rmtension-")) / "worker")
+    for folder in Path(tempfile.gettempdir()).glob("rmtension-*-*"):
+        if not Path("/proc", folder.name.split("-")[1]).exists():  # its worker was killed before it could clean up
+            shutil.rmtree(folder, ignore_errors=True)
+    address = str(Path(tempfile.mkdtemp(prefix=f"rmtension-{os.getpid()}-")) / "worker")
     command = [sys.executable, "-m", "rmtension.jobs", address]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True)
     assert process.stdout is not None

@@ -522,9 +522,10 @@ class Study(Section):
         tension = tension_sets_index(self.regimes[regime].mixes, self.ablation.control_draws)
         return list(dict.fromkeys(["none", *own, *(one.name for one in tension)]))
 
-    def analysed(self) -> dict[str, Any]:
-        """The study as tables and report see it: without what only decides how jobs run and how figures look."""
-        return self.model_dump(mode="json", exclude={"figures": True, "models": {"__all__": {"compute"}}})
+    def analysed(self, *without: str) -> dict[str, Any]:
+        """The study as tables and report see it: without how jobs run, how figures look, and the keys `without`."""
+        left_out: dict[str, Any] = {"figures": True, "models": {"__all__": {"compute"}}}
+        return self.model_dump(mode="json", exclude=left_out | dict.fromkeys(without, True))
 
     def origins(self) -> dict[str, BackboneSource | PairSource | Benchmark]:
         """Key of the study file -> part that says where models and data come from."""

@@ -28,7 +28,7 @@ from rmtension.architectures import longest_text
 from rmtension.checkpoints import read_checkpoint, remove_leftovers, write_checkpoint
 from rmtension.comparisons import as_comparisons
 from rmtension.errors import UserError
-from rmtension.files import fingerprint, replacing
+from rmtension.files import fingerprint, replacing, write_checksums
 from rmtension.memory import within_memory
 from rmtension.packing import Batch, Packed, collate, group_by_length
 from rmtension.processes import anywhere, signals_noted
@@ -398,6 +398,7 @@ def train_reward_model(
     }
     with replacing(output) as folder:
         save_reward_model(model, tokenizer, folder, weights)
+        write_checksums(folder)
         trainer.log().write_parquet(folder / "training.parquet")
         (folder / "provenance.json").write_text(json.dumps(provenance, indent=2) + "\n")
     checkpoint.unlink(missing_ok=True)

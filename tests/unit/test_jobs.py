@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -151,3 +152,18 @@ def test_a_worker_ends_with_its_parent(tmp_path: Path) -> None:
     parent.kill()
     parent.wait()
     wait_until(lambda: not address.exists())
+
+
+def test_the_folder_of_a_worker_that_was_killed_goes_with_the_next_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setenv(jobs.WORKER, "")
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    dead, living = tmp_path / f"rmtension-{gone.pid}-x", tmp_path / f"rmtension-{os.getpid()}-x"
+    for folder in (dead, living):
+        folder.mkdir()
+        (folder / "worker").touch()
+    jobs.start_worker()
+    assert (living / "worker").exists() and not dead.exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -11,8 +12,29 @@ from pathlib import Path
 from typing import Self
 
 ROOT = Path(__file__).parents[2]
-PARTS = ["Snakefile", "config.yaml", "workflow", "src", "resources", "envs", "studies"]
+PARTS = ["Snakefile", "config.yaml", "profiles", "workflow", "src", "resources", "envs", "studies"]
 STUDY = Path(__file__).with_name("small.yaml")
+DRY_RUNS = Path(__file__).with_name("dry_runs.py")
+
+IDLE: list[subprocess.Popen[str]] = []  # processes that make dry runs; they end with this one, as their input does
+
+
+def dry_run(folder: Path, arguments: list[str]) -> tuple[int, str]:
+    """Exit status and output of a dry run, which takes a sixth of the time of `snakemake --dry-run`."""
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}
+    process = (
+        IDLE.pop()
+        if IDLE
+        else subprocess.Popen(
+            [sys.executable, str(DRY_RUNS)], env=environment, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+    )
+    assert process.stdin and process.stdout
+    process.stdin.write(json.dumps([str(folder), arguments]) + "\n")
+    process.stdin.flush()
+    status, output = json.loads(process.stdout.readline())
+    IDLE.append(process)
+    return status, output
 
 
 class Project:
@@ -36,16 +58,24 @@ class Project:
         project.folder = folder
         return project
 
+    def copy(self, folder: Path) -> Self:
+        """This project with its results in another folder; modification times stay."""
+        shutil.copytree(self.folder, folder, symlinks=True)
+        return self.at(folder)
+
     @property
     def results(self) -> Path:
         return self.folder / "results" / "small"
 
+    @property
+    def environment(self) -> dict[str, str]:
+        return os.environ | {"PYTHONPATH": str(self.folder / "src")}
+
     def snakemake(self, *arguments: str, study: str | None = "small.yaml") -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "snakemake", *arguments]
         command += ["--configfile", study] if study else []
-        environment = os.environ | {"PYTHONPATH": str(self.folder / "src")}
         return subprocess.run(
-            command, cwd=self.folder, env=environment, capture_output=True, text=True, timeout=900, check=False
+            command, cwd=self.folder, env=self.environment, capture_output=True, text=True, timeout=900, check=False
         )
 
     def run(self, *arguments: str) -> str:
@@ -55,9 +85,9 @@ class Project:
 
     def planned(self, *arguments: str, study: str | None = "small.yaml") -> dict[str, int]:
         """Rule -> number of jobs that a dry run would start."""
-        done = self.snakemake("--dry-run", *arguments, study=study)
-        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-        stats = re.findall(r"^(\w+) +(\d+)$", done.stdout + done.stderr, flags=re.MULTILINE)
+        status, output = dry_run(self.folder, [*arguments, *(["--configfile", study] if study else [])])
+        assert status == 0, output[-3000:]
+        stats = re.findall(r"^(\w+) +(\d+)$", output, flags=re.MULTILINE)
         return {rule: int(count) for rule, count in stats if rule not in ("total", "study")}
 
     def edit(self, file: str, old: str, new: str) -> None:

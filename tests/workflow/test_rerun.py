@@ -1,101 +1,102 @@
-"""A change reruns what depends on it and nothing else. The study: 1 model, 3 regimes, 2 seeds, 2 benchmarks."""
+"""A change reruns what depends on it and nothing else: docs/incremental.md is what dry runs say, and keeps promises."""
 
 from __future__ import annotations
 
+import re
+import runpy
+from pathlib import Path
+
 import polars as pl
 import pytest
-from project import Project
+import yaml
+from incremental import (
+    ANALYSIS,
+    KINDS,
+    NOTHING,
+    OTHER_PARTS,
+    PAGE,
+    SETTINGS,
+    SMALL,
+    STUDIES,
+    prepared,
+    renewed,
+    study_edit,
+)
+from project import ROOT, Project
+from pydantic import BaseModel
 
-ANALYSIS = {"tables": 1, "claims": 1, "figures": 1, "report_page": 1}
-STUDY = {"cards": 1} | ANALYSIS  # what says what the study was
-SCORING = {"activations": 6, "neurons": 6, "select_sets": 6, "select": 6, "evaluate": 12}
-ALL = {"backbone": 1, "data": 3, "benchmark_comparisons": 1, "train": 6} | SCORING | STUDY
+from rmtension.study import Study
 
-SETTINGS = {
-    "nothing": ("name: small", "name: small", {}),
-    "a comment": ("# A whole study", "# The whole study", {}),
-    "a figure's style": ("ablation:", "figures: {palette: dark}\nablation:", {"figures": 1, "report_page": 1}),
-    "another percentile": ("sweep: [5, 20]", "sweep: [5, 20, 30]", {"select": 6, "evaluate": 6} | STUDY),
-    "size of the oriented sets": (
-        "percent: 10", "percent: 15", {"select_sets": 6, "select": 6, "evaluate": 12} | STUDY,
-    ),
-    "another seed": (
-        "seeds: [0, 7]", "seeds: [0, 7, 9]",
-        {"train": 3, "activations": 3, "neurons": 3, "select_sets": 3, "select": 3, "evaluate": 6} | STUDY,
-    ),
-    "one seed fewer": ("seeds: [0, 7]", "seeds: [7]", STUDY),
-    "epochs of one regime": (
-        "{train: [safe], test: [safe], epochs: 1}", "{train: [safe], test: [safe], epochs: 2}",
-        # The mixed reward models' sets depend on it, and with them their scores.
-        {"train": 2, "activations": 2, "neurons": 2, "select_sets": 4, "select": 4, "evaluate": 8} | STUDY,
-    ),
-    "learning rate": ("learning_rate: 1e-3", "learning_rate: 2e-3", {"train": 6} | SCORING | STUDY),
-    "which split chooses the checkpoint": (
-        "max_tokens: 256", "max_tokens: 256, select_on: test", {"train": 6} | SCORING | STUDY,
-    ),
-    "more draws of the controls": (
-        "control_draws: 1", "control_draws: 2", {"select_sets": 2, "select": 2, "evaluate": 4} | STUDY,
-    ),
-    "how tables are made": ("ablation:", "analysis: {draws: 99}\nablation:", STUDY),
-    "how magnitude is measured": (
-        "neurons: {", "neurons: {magnitude: mean, ",
-        {"neurons": 6, "select_sets": 6, "select": 6, "evaluate": 12} | STUDY,
-    ),
-    "another benchmark": (
-        "  own: {kind: regime-test}", "  own: {kind: regime-test}\n  more: {kind: synthetic, per_task: 2}",
-        {"benchmark_comparisons": 1, "evaluate": 6} | STUDY,
-    ),
-    "a benchmark's size": ("per_task: 3", "per_task: 4", {"benchmark_comparisons": 1, "evaluate": 6} | STUDY),
-    "memory asked for": ("mem_mb: 1000", "mem_mb: 1100", {}),
-    "time between checkpoints": ("runtime: 5", "runtime: 5, checkpoint_minutes: 5", {}),
-}  # fmt: skip
-
-MODULES = {
-    "figures": {"figures": 1, "report_page": 1},
-    "report": {"report_page": 1},
-    "tables": ANALYSIS,
-    "neurons": {"neurons": 6, "select_sets": 6, "select": 6, "evaluate": 12} | ANALYSIS,
-    "ablation": {"evaluate": 12} | ANALYSIS,
-    "activations": SCORING | ANALYSIS,
-    "training": {"train": 6} | SCORING | STUDY,
-    "backbones": {"backbone": 1, "train": 6} | SCORING | STUDY,
-    "synthetic": ALL,
-    "packing": {"train": 6} | SCORING | STUDY,
-}
+STUDY = {"cards": 1} | dict.fromkeys(ANALYSIS, 1)  # what says what the study was
+REFERENCE = runpy.run_path(str(ROOT / "docs" / "study_reference.py"))
 
 
-@pytest.mark.parametrize("change", SETTINGS)
-def test_a_changed_setting(project: Project, change: str) -> None:
-    old, new, expected = SETTINGS[change]
-    project.edit("small.yaml", old, new)
-    assert project.planned() == expected
+def test_the_page_is_what_dry_runs_say(project: Project) -> None:
+    page = PAGE.read_text(encoding="utf-8")
+    assert renewed(page, prepared(project)) == page, "run PYTHONPATH=src python tests/workflow/incremental.py"
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_a_changed_module(project: Project, module: str) -> None:
-    file = project.folder / "src" / "rmtension" / f"{module}.py"
-    file.write_text(file.read_text() + "\n# changed\n")
-    assert project.planned() == MODULES[module]
+def section_of(study: Study, place: str) -> tuple[str, str]:
+    """Class of the section that a place such as models.tiny.compute.threads is in, and the key."""
+    section: object = study
+    *names, key = place.split(".")
+    for name in names:
+        section = section[name] if isinstance(section, dict) else getattr(section, name)
+    assert isinstance(section, BaseModel)
+    return type(section).__name__, key
 
 
-def test_a_touched_or_reverted_file_reruns_nothing(project: Project) -> None:
-    for file in (project.folder / "src" / "rmtension").glob("*.py"):
-        file.touch()
-    assert project.planned() == {}
+def test_every_key_of_a_study_is_on_the_page() -> None:
+    studies = {file: Study.model_validate(yaml.safe_load((STUDIES / file).read_text())) for file in (SMALL, KINDS)}
+    listed = {section_of(studies[file], place) for file, settings in SETTINGS.items() for place in settings}
+    # Keys that hold sections have those sections' keys; what is of another kind is another part.
+    keys = {
+        (section.__name__, key)
+        for _, section in REFERENCE["sections"]("", Study)
+        for key, field in section.model_fields.items()
+        if key != "kind" and not list(REFERENCE["parts"](field.annotation, ""))
+    }
+    assert {name for name, _ in keys} > {"MadeModel", "OwnBenchmark", "TaskColumns"}
+    assert keys - listed == set(), "give them another value in SETTINGS of tests/workflow/incremental.py"
 
 
-def test_another_number_of_cores_reruns_nothing(project: Project) -> None:
-    assert project.planned("--cores", "1") == {}
+def jobs_on_page(change: str) -> str:
+    [jobs] = re.findall(rf"^\| {re.escape(change)} \|[^|]*\| ([^|]*) \|", PAGE.read_text(encoding="utf-8"), flags=re.M)
+    return str(jobs)
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "scores"),
+    ("change", "jobs"),
     [
-        ("sweep: [5, 20]", "sweep: [5, 20, 30]", "helpful/seed-0/own"),
-        ("control_draws: 1", "control_draws: 2", "helpful-harmless/seed-7/tasks"),
+        ("another seed", "train 3, activations 3, neurons 3, select_sets 3, select 3, evaluate 6, cards, analysis"),
+        ("another percentile", "select 6, evaluate 6, analysis"),
+        ("another benchmark", "benchmark_comparisons, evaluate 6, cards, analysis"),
+        ("one seed fewer", "cards, analysis"),
+        ("`analysis.draws`", "analysis"),
+        ("`figures.palette`", "figures, report_page"),
+        ("a claim's threshold, in `src/rmtension/claims.py`", "claims, figures, report_page"),
+        ("`models.hub.source.revision`", "fetch, backbone, train 2, activations 2, neurons 2, select_sets 2, select 2, "
+                                         "evaluate 6, cards, analysis"),
+    ],
+)  # fmt: skip
+def test_the_page_keeps_what_was_promised(change: str, jobs: str) -> None:
+    assert jobs_on_page(change) == jobs
+
+
+def test_nothing_runs_for_what_no_result_depends_on() -> None:
+    section = PAGE.read_text(encoding="utf-8").split(f"## {NOTHING}\n")[1]
+    rows = [row.split("|")[3].strip() for row in section.splitlines() if row.startswith("| ")][1:]
+    assert len(rows) > 15 and set(rows) == {"nothing"}
+
+
+@pytest.mark.parametrize(
+    ("change", "scores"),
+    [
+        (OTHER_PARTS["another percentile"], "helpful/seed-0/own"),
+        ({"ablation.control_draws": 2}, "helpful-harmless/seed-7/tasks"),
     ],
 )
-def test_new_sets_compute_only_themselves(project: Project, old: str, new: str, scores: str) -> None:
+def test_new_sets_compute_only_themselves(project: Project, change: dict[str, object], scores: str) -> None:
     """Their scores are appended to the file that is there, and the file equals one made from nothing."""
     file = project.results / "scores" / "tiny" / f"{scores}.parquet"
     log = project.results / "logs" / "evaluate" / "tiny" / f"{scores}.log"
@@ -105,7 +106,8 @@ def test_new_sets_compute_only_themselves(project: Project, old: str, new: str, 
         return pl.read_parquet(file)["fingerprint"].n_unique()
 
     before = different()
-    project.edit("small.yaml", old, new)
+    study = Path(project.folder / "small.yaml")
+    study.write_text(study_edit(change)(study.read_text()))
     project.run(target)
     assert before < different()
     assert f"{different() - before} of {different()} different ablations to compute" in log.read_text()

@@ -254,6 +254,7 @@ def test_a_bad_study_stops_before_any_job_with_one_line(project: Project) -> Non
     done = project.snakemake("--cores", "1")
     assert done.returncode == 1
     lines = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
+    assert lines.pop(0).startswith("Using workflow specific profile")
     assert lines == ["error: small.yaml: training: unknown key 'learning_rat'; did you mean 'learning_rate'?"]
 
 

@@ -3,8 +3,8 @@
 
 rule activations:
     input:
-        reward_model=f"{RESULTS}/reward_models/{RM}",
-        backbone=f"{RESULTS}/backbones/{{model}}",
+        reward_model=REWARD_MODEL,
+        backbone=BACKBONE,
         pairs=f"{RESULTS}/data/{{regime}}/train.parquet",
         code=code("activations.py"),
     output:

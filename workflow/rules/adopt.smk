@@ -4,18 +4,19 @@ ruleorder: adopt > train
 
 rule adopt:
     input:
-        backbone=f"{RESULTS}/backbones/{{model}}",
+        backbone=BACKBONE,
         files=lambda wildcards: sorted(str(file) for file in adopted(wildcards).glob("*") if file.is_file()),
         code=code("adopt.py"),
     output:
-        directory(f"{RESULTS}/reward_models/{RM}"),
+        REWARD_MODEL,
+        PROVENANCE,
     log:
         f"{RESULTS}/logs/adopt/{RM}.log",
     benchmark:
         f"{RESULTS}/benchmark/adopt/{RM}.tsv"
     wildcard_constraints:
         # Exactly those that the study names.
-        model=f"(?=(?:{'|'.join(map(re.escape, ADOPTED)) or '(?!)'})$)[^/]+",
+        model=f"(?=(?:{'|'.join(map(re.escape, ADOPTED)) or '(?!)'})/)[^/]+",
     conda:
         "../../envs/model.yaml"
     threads: compute("threads")

@@ -11,8 +11,8 @@ FIGURES = provenance.registered("figures", "FIGURES")
 
 rule cards:
     input:
-        backbones=expand(f"{RESULTS}/backbones/{{model}}", model=study.models),
-        reward_models=reward_models(f"{RESULTS}/reward_models/{RM}"),
+        backbones=expand(BACKBONE, model=study.models),
+        reward_models=reward_models(PROVENANCE),
         data=expand(
             f"{RESULTS}/data/{{regime}}/{{split}}.parquet",
             regime=study.regimes,
@@ -23,7 +23,7 @@ rule cards:
             for name, benchmark in study.benchmarks.items()
             if benchmark.kind != "regime-test"
         ],
-        resources=[resource("tasks.csv"), *resources("paper")],
+        resources=[resource("tasks.csv"), resource("paper/tasks.csv")],
         code=code("cards.py"),
     output:
         report(
@@ -43,7 +43,7 @@ rule cards:
         mem_mb=2000,
         runtime=30,
     params:
-        study=study.analysed(),
+        study=study.analysed("data_root", "hub_cache", "activations", "neurons", "ablation", "analysis"),
     message:
         "Cards of models, data, training and benchmarks"
     script:
@@ -59,7 +59,7 @@ rule tables:
         activations=reward_models(f"{RESULTS}/activations/{RM}.parquet"),
         neurons=reward_models(f"{RESULTS}/neurons/{RM}.parquet"),
         selected=reward_models(f"{RESULTS}/selected/{RM}.parquet"),
-        resources=[resource("official.csv"), resource("tasks.csv"), *resources("paper")],
+        resources=[resource("official.csv"), resource("tasks.csv"), *published()],
         code=code("tables.py"),
     output:
         report(
@@ -80,7 +80,7 @@ rule tables:
         mem_mb=lambda wildcards, input: int(1500 + 50 * input.size_mb),
         runtime=120,
     params:
-        study=study.analysed(),
+        study=study.analysed("data_root", "hub_cache"),
     message:
         "Tables"
     script:

@@ -6,7 +6,7 @@ rule backbone:
         files=lambda wildcards: read_files(study.models[wildcards.model].source),
         code=code("backbone.py"),
     output:
-        directory(f"{RESULTS}/backbones/{{model}}"),
+        BACKBONE,
     log:
         f"{RESULTS}/logs/backbones/{{model}}.log",
     benchmark:

@@ -3,8 +3,8 @@ from rmtension.study import PUBLISHED
 
 
 def code(script):
-    """The package's modules that a script comes to import: editing one reruns the rules that depend on it."""
-    files = provenance.module_files(SCRIPTS / script)
+    """A script and the package's modules that it comes to import: editing one reruns the rules that depend on it."""
+    files = [SCRIPTS / script, *provenance.module_files(SCRIPTS / script)]
     return [os.path.relpath(file) for file in files]
 
 
@@ -13,9 +13,9 @@ def resource(name):
     return os.path.relpath(provenance.PACKAGE.parents[1] / "resources" / name)
 
 
-def resources(folder):
-    """Every file of a folder that comes with the project."""
-    return sorted(os.path.relpath(file) for file in Path(resource(folder)).glob("*.csv"))
+def published():
+    """The published figures that tables are set beside; those of claims are the claims' own."""
+    return sorted(str(file) for file in Path(resource("paper")).glob("*.csv") if file.stem != "claims")
 
 
 # Kind of a part of the study -> the files of the project that it draws on.

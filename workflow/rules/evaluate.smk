@@ -3,7 +3,7 @@
 
 rule evaluate:
     input:
-        reward_model=f"{RESULTS}/reward_models/{RM}",
+        reward_model=REWARD_MODEL,
         comparisons=comparisons,
         selected=selected,
         code=code("evaluate.py"),

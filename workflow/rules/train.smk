@@ -3,13 +3,14 @@
 
 rule train:
     input:
-        backbone=f"{RESULTS}/backbones/{{model}}",
+        backbone=BACKBONE,
         train=f"{RESULTS}/data/{{regime}}/train.parquet",
         # The split that chooses the checkpoint.
         validation=f"{RESULTS}/data/{{regime}}/{study.training.select_on}.parquet",
         code=code("train.py"),
     output:
-        directory(f"{RESULTS}/reward_models/{RM}"),
+        REWARD_MODEL,
+        PROVENANCE,
     log:
         f"{RESULTS}/logs/train/{RM}.log",
     benchmark:

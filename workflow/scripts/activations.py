@@ -14,8 +14,8 @@ from rmtension.study import Activations
 params = snakemake.params
 device = start_torch(params.threads, params.gpus)
 statistics = reward_model_statistics(
-    Path(snakemake.input.reward_model),
-    Path(snakemake.input.backbone),
+    Path(snakemake.input.reward_model).parent,
+    Path(snakemake.input.backbone).parent,
     Path(snakemake.input.pairs),
     settings=Activations.model_validate(params.activations),
     max_tokens=params.max_tokens,

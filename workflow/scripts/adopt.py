@@ -12,6 +12,9 @@ from rmtension.provenance import environment
 
 start_torch(snakemake.params.threads)
 adopt_reward_model(
-    Path(snakemake.params.folder), Path(snakemake.input.backbone), Path(snakemake.output[0]), environment()
+    Path(snakemake.params.folder),
+    Path(snakemake.input.backbone).parent,
+    Path(snakemake.output[0]).parent,
+    environment(),
 )
 job.finish()

@@ -15,6 +15,6 @@ from rmtension.study import BackboneSource
 
 start_torch(snakemake.params.threads)
 source = TypeAdapter(BackboneSource).validate_python(snakemake.params.source)
-with replacing(Path(snakemake.output[0])) as folder:
+with replacing(Path(snakemake.output[0]).parent) as folder:
     prepare_backbone(source, snakemake.params.data_root, folder)
 job.finish()

@@ -14,7 +14,7 @@ from rmtension.evaluation import evaluate, scoring_fingerprint
 from rmtension.files import write_parquet
 
 params, code = snakemake.params, [Path(file) for file in snakemake.input.code]
-folder, comparisons = Path(snakemake.input.reward_model), Path(snakemake.input.comparisons)
+folder, comparisons = Path(snakemake.input.reward_model).parent, Path(snakemake.input.comparisons)
 output, device = Path(snakemake.output[0]), start_torch(params.threads, params.gpus)
 scores = evaluate(
     folder,

@@ -15,7 +15,7 @@ from rmtension.training import TrainingRun, train_reward_model
 params = snakemake.params
 device = start_torch(params.threads, params.gpus)
 run = TrainingRun(
-    backbone=Path(snakemake.input.backbone),
+    backbone=Path(snakemake.input.backbone).parent,
     train=Path(snakemake.input.train),
     validation=Path(snakemake.input.validation),
     code=[Path(file) for file in snakemake.input.code],
@@ -28,7 +28,7 @@ run = TrainingRun(
     sharded=params.sharded,
 )
 minutes = snakemake.resources.checkpoint_minutes
-output = Path(snakemake.output[0])
+output = Path(snakemake.output[0]).parent
 together(
     max(params.gpus, 1),
     lambda: train_reward_model(run, Path(params.checkpoint), output, environment(), minutes),
