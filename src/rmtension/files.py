@@ -32,14 +32,26 @@ Columns = Mapping[str, pl.DataType]
 ANY: Columns = {}
 
 
+UNREADABLE = (OSError, EOFError, ValueError, RecursionError, zlib.error, yaml.YAMLError, pl.exceptions.PolarsError)
+
+
+def cause_of(error: BaseException) -> str:
+    """What a library says is wrong, on one line."""
+    match error:
+        case OSError(strerror=str(words)):
+            return words
+        case yaml.MarkedYAMLError(problem_mark=yaml.Mark(line=line)):
+            return f"line {line + 1}: {error.problem}"
+    return " ".join(str(error).split("\n")[0].split()) or type(error).__name__
+
+
 @contextmanager
 def reading(place: Path | str, advice: str = "") -> Iterator[None]:
     """Turn whatever goes wrong while `place` is read into one line that names it."""
     try:
         yield
-    except (OSError, EOFError, ValueError, RecursionError, zlib.error, yaml.YAMLError, pl.exceptions.PolarsError) as e:
-        cause = e.strerror if isinstance(e, OSError) and e.strerror else str(e)
-        raise UserError(f"{place}: cannot be read ({' '.join(cause.split()) or type(e).__name__}){advice}") from e
+    except UNREADABLE as error:
+        raise UserError(f"{place}: cannot be read ({cause_of(error)}){advice}") from error
 
 
 @contextmanager
@@ -48,8 +60,7 @@ def made_here(place: Path | str) -> Iterator[None]:
     try:
         yield
     except (KeyError, TypeError, pl.exceptions.PolarsError) as error:
-        cause = " ".join(str(error).split("\n")[0].split())
-        raise UserError(f"{place}: not as this version of the project makes it ({cause}){ANEW}") from error
+        raise UserError(f"{place}: not as this version of the project makes it ({cause_of(error)}){ANEW}") from error
 
 
 def scan_table(path: Path, columns: Columns) -> pl.LazyFrame:

@@ -15,6 +15,7 @@ from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassificati
 
 from rmtension.architectures import architecture
 from rmtension.errors import UserError
+from rmtension.files import cause_of
 from rmtension.naming import BUFFER
 from rmtension.packing import Batch, Packed, Tokens, pack
 
@@ -38,8 +39,7 @@ def opening(folder: Path, part: str) -> Iterator[None]:
     except (MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:
-        cause = " ".join(str(error).split("\n")[0].split())
-        raise UserError(f"{folder}: its {part} cannot be used ({cause}); {COMPLETE}") from error
+        raise UserError(f"{folder}: its {part} cannot be used ({cause_of(error)}); {COMPLETE}") from error
 
 
 def load_config(folder: Path) -> Any:

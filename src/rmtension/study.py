@@ -163,9 +163,7 @@ class MadeModel(Section):
     width: Count = Field(description="Hidden size.")
     heads: Count = Field(description="Attention heads of a layer; divides width.")
     neurons: Count = Field(description="MLP hidden size of a layer.")
-    vocabulary: int = Field(
-        1024, ge=258, description="Size of the byte-level BPE vocabulary: bytes, two marks, more."
-    )
+    vocabulary: int = Field(1024, ge=258, description="Size of the byte-level BPE vocabulary: bytes, two marks, more.")
     pretraining: Pretraining = Field(description="How it learns the synthetic language.")
 
     @model_validator(mode="after")
