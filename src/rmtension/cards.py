@@ -57,10 +57,12 @@ def models_card(folder: Path, study: Study) -> pl.DataFrame:
     for model, settings in study.models.items():
         backbone = folder / "backbones" / model
         config = read_json(backbone / "config.json")
+        with made_here(backbone / "config.json"):
+            family = config["model_type"]
         sizes = {size: next((config[name] for name in names if config.get(name)), 0) for size, names in SIZES.items()}
         sizes["neurons_per_layer"] = sizes["neurons_per_layer"] or 4 * sizes["width"]  # GPT-2 leaves it out
         sizes |= {"neurons": sizes["layers"] * sizes["neurons_per_layer"], "parameters": parameters(backbone, config)}
-        rows.append({"model": model} | origin(settings.source) | {"family": config["model_type"]} | sizes)
+        rows.append({"model": model} | origin(settings.source) | {"family": family} | sizes)
     return pl.DataFrame(rows)
 
 

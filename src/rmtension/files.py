@@ -63,15 +63,20 @@ def made_here(place: Path | str) -> Iterator[None]:
         raise UserError(f"{place}: not as this version of the project makes it ({cause_of(error)}){ANEW}") from error
 
 
+def require_columns(place: Path, found: Columns, columns: Columns, advice: str) -> None:
+    """UserError where one of `columns` is missing or of another type."""
+    for name, kind in columns.items():
+        if name not in found or not alike(found[name], kind):
+            fault = f"is {found[name]}, not {kind}" if name in found else f"is missing; found {', '.join(found)}"
+            raise UserError(f"{place}: column '{name}' {fault}{advice}")
+
+
 def scan_table(path: Path, columns: Columns) -> pl.LazyFrame:
     """A parquet file that an earlier stage made; UserError where it is damaged or has not these columns."""
     with reading(existing(path), ANEW):
         frame = pl.scan_parquet(path, glob=False)
         found = frame.collect_schema()
-    for name, kind in columns.items():
-        if name not in found or not alike(found[name], kind):
-            fault = f"is {found[name]}, not {kind}" if name in found else f"is missing; found {', '.join(found)}"
-            raise UserError(f"{path}: column '{name}' {fault}; made by another version of the project?{ANEW[1:]}")
+    require_columns(path, found, columns, f"; made by another version of the project?{ANEW[1:]}")
     if columns and frame.head(1).collect().is_empty():
         raise UserError(f"{path}: no rows{ANEW}")
     return frame

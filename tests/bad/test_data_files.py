@@ -11,9 +11,9 @@ from typing import Any
 
 import polars as pl
 import pytest
-from bad import refused
 from pydantic import TypeAdapter
 
+from bad import refused
 from rmtension.errors import UserError
 from rmtension.readers import Readable, read_benchmark, regime_pairs
 from rmtension.study import PairSource, RegimeData, Validation
@@ -105,7 +105,7 @@ BENCHMARKS: dict[str, tuple[str, str, bytes | None, str]] = {
                          "row 1: field 'chosen': 'utf-8' codec can't encode character '\\ud800'"),
     "half a character in a turn": ("own", "f.jsonl", lines(OWN | {"prompt": [{"role": "user", "content": "\udfff"}]}),
                                    "row 0: field 'prompt': 'utf-8' codec can't encode"),
-    "number without an end": ("own", "f.jsonl", b'{"prompt": ' + b"1" * 5000 + b"}", "row 0: no JSON (Exceeds the limit"),
+    "number without an end": ("own", "f.jsonl", b'{"prompt": ' + b"1" * 5000 + b"}", "row 0: no JSON (Exceeds"),
     "nesting without an end": ("own", "f.jsonl", b'{"a":' * 99999, "row 0: no JSON (maximum recursion depth"),
     "zero bytes": ("own", "f.jsonl", bytes(99), "row 0: no JSON ("),
     "table of commas": ("own", "f.csv", b"prompt,chosen\np,c\n", "row 0: no JSON ("),
@@ -176,11 +176,20 @@ def test_a_malformed_file_of_pairs_is_one_line(kind: str, case: str, tmp_path: P
 
 # what is wrong -> (rows of the train split, what is said of it)
 USELESS: dict[str, tuple[list[dict[str, str]], str]] = {
-    "both sides the same": ([HH | {"rejected": HH["chosen"]}], "sources.s, train: no pair is of use: 1 both sides the "),
-    "no dialogue": ([{"chosen": "a", "rejected": "b"}], "sources.s, train: no pair is of use: 1 a side without an assist"),
+    "both sides the same": (
+        [HH | {"rejected": HH["chosen"]}],
+        "sources.s, train: no pair is of use: 1 both sides the ",
+    ),
+    "no dialogue": (
+        [{"chosen": "a", "rejected": "b"}],
+        "sources.s, train: no pair is of use: 1 a side without an assist",
+    ),
     "empty texts": ([{"chosen": "", "rejected": " "}], "sources.s, train: no pair is of use: 1 a side without text"),
-    "one question": ([HH, HH | {"rejected": HH["rejected"] + "!"}], "sources.s, train: too few opening questions to trai"),
-}  # fmt: skip
+    "one question": (
+        [HH, HH | {"rejected": HH["rejected"] + "!"}],
+        "sources.s, train: too few opening questions to trai",
+    ),
+}
 
 
 def own_pairs(folder: Path) -> RegimeData:

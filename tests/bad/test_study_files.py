@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from bad import refused
 
+from bad import refused
 from rmtension.hub import lock_file, read_study
 
 GOOD = Path(__file__).with_name("study.yaml").read_text()
@@ -39,7 +39,11 @@ EDITS = {
     "seed twice": ("[0, 1]", "[1, 1]", "seeds: 1 is given more than once"),
     "null for seeds": ("[0, 1]", "", "seeds: .* valid list"),
     "no seed": ("[0, 1]", "[]", "seeds: .* at least 1 item"),
-    "boolean for a count": ("layers: 2", "layers: on", r"models\.tiny\.source: 'layers' is neither a number nor a text"),
+    "boolean for a count": (
+        "layers: 2",
+        "layers: on",
+        r"models\.tiny\.source: 'layers' is neither a number nor a text",
+    ),
     "null for a number": ("learning_rate: 1e-3", "learning_rate: null", r"training\.learning_rate: .* valid number"),
     "not a number": ("learning_rate: 1e-3", "learning_rate: .nan", r"training\.learning_rate: .* got nan"),
     "infinity": ("learning_rate: 1e-3", "learning_rate: .inf", r"training\.learning_rate: .* finite number; got inf"),
@@ -49,9 +53,15 @@ EDITS = {
     "epochs below zero": ("epochs: 1}\nv", "epochs: -3}\nv", r"regimes\.both\.epochs: .* got -3"),
     "all for validation": ("fraction: 0.1", "fraction: 1", r"validation\.fraction: .* less than 1; got 1"),
     "percent of zero": ("percent: 10", "percent: 0", r"ablation\.percent: .* greater than 0; got 0"),
-    "percent over 100": ("percent: 10", "percent: 100.5", r"ablation\.percent: .* less than or equal to 100; got 100.5"),
+    "percent over 100": (
+        "percent: 10",
+        "percent: 100.5",
+        r"ablation\.percent: .* less than or equal to 100; got 100.5",
+    ),
     "percents that would share a name": (
-        "percent: 10", "percent: 10.00000001", r"ablation\.percent: more than six digits; give 10; got",
+        "percent: 10",
+        "percent: 10.00000001",
+        r"ablation\.percent: more than six digits; give 10; got",
     ),
     "percent twice": ("[5, 20]", "[5, 20, 5.0]", r"ablation\.sweep: 5\.0 is given more than once"),
     "list for a mapping": ("{fraction: 0.1}", "[fraction, 0.1]", "validation: .* valid dictionary"),
@@ -82,40 +92,88 @@ EDITS = {
     "mix of one": ("[helpful, harmless]", "[helpful]", r"regimes\.both: 'mixes' names two different regimes"),
     "source twice": ("train: [mine]", "train: [mine, mine]", r"regimes\.helpful\.train: mine is given more than once"),
     "regime without training data": ("train: [mine]", "train: []", r"regimes\.helpful: regime without data: give "),
-    "regime that trains and mixes": ("epochs: 1}\nv", "train: [mine]}\nv", r"regimes\.both: 'mixes' names two differen"),
+    "regime that trains and mixes": (
+        "epochs: 1}\nv",
+        "train: [mine]}\nv",
+        r"regimes\.both: 'mixes' names two differen",
+    ),
     "task twice": ("[chat]", "[chat, chat]", r"benchmarks\.published\.tasks: chat is given more than once"),
     "task that is a number": ("[chat]", "[1]", r"benchmarks\.published\.tasks\.0: .* valid string; got 1"),
     "column that is a number": ("prompt: null", "prompt: 3", r"sources\.mine\.columns\.prompt: .* valid string; got 3"),
-    "vocabulary without letters": ("layers: 2", "layers: 2, vocabulary: 9", r"models\.tiny\.source\.vocabulary: .* got 9"),
-    "heads that do not divide": ("heads: 2", "heads: 3", r"models\.tiny\.source: width 16 is not a multiple of heads 3"),
+    "vocabulary without letters": (
+        "layers: 2",
+        "layers: 2, vocabulary: 9",
+        r"models\.tiny\.source\.vocabulary: .* got 9",
+    ),
+    "heads that do not divide": (
+        "heads: 2",
+        "heads: 3",
+        r"models\.tiny\.source: width 16 is not a multiple of heads 3",
+    ),
     "heads of odd size": ("heads: 2", "heads: 16", r"models\.tiny\.source: .* llama takes heads of an even size"),
     "adopted under a word": ("{0: folder}", "{a: folder}", r"models\.other\.trained\.helpful\.a: .* valid integer"),
     "adopted under another seed": ("{0: folder}", "{5: folder}", r"models\.other\.trained\.helpful: unknown name '5'"),
-    "adopted from a file": ("{0: folder}", "{0: file}", r"models\.other\.trained\.helpful\.0: .*file is no folder; name"),
+    "adopted from a file": (
+        "{0: folder}",
+        "{0: file}",
+        r"models\.other\.trained\.helpful\.0: .*file is no folder; name",
+    ),
     "file that is missing": ("train: file", "train: fiel", r"sources\.mine\.train: .*/fiel does not exist; see docs"),
     "folder for a file": ("train: file", "train: folder", r"sources\.mine\.train: .*/folder is no file; name a file"),
-    "file for a folder": ("pretrained, path: folder", "pretrained, path: file", r"models\.other\.source\.path: .* no fo"),
-    "folder for weights": ("gguf, path: file", "gguf, path: folder", r"models\.third\.source\.path: .*/folder is no fi"),
+    "file for a folder": (
+        "pretrained, path: folder",
+        "pretrained, path: file",
+        r"models\.other\.source\.path: .* no fo",
+    ),
+    "folder for weights": (
+        "gguf, path: file",
+        "gguf, path: folder",
+        r"models\.third\.source\.path: .*/folder is no fi",
+    ),
     "file for a data set": ("folder: folder", "folder: file", r"sources\.theirs\.folder: .*/file is no folder; name a"),
     "link to itself": ("train: file", "train: loop", r"sources\.mine\.train: .*/loop does not exist; see docs"),
     "path without a name": ("train: file", 'train: ""', r"sources\.mine\.train: .* match pattern"),
     "path with a wildcard": ("train: file", 'train: "{file}"', r"sources\.mine\.train: .* match pattern"),
     "path with a zero byte": ("train: file", 'train: "fi\\0le"', r"sources\.mine\.train: .* match pattern"),
-    "path longer than any": ("train: file", f"train: {'x' * 300}", r"sources\.mine\.train: .*x does not exist; see docs"),
+    "path longer than any": (
+        "train: file",
+        f"train: {'x' * 300}",
+        r"sources\.mine\.train: .*x does not exist; see docs",
+    ),
     "root that is missing": ("data_root: /", "data_root: /none/", ".* does not exist; see docs/data.md for where to"),
     "path and hub": ("pretrained, path", "pretrained, hub: a/b, path", r"models\.other\.source: give exactly one of"),
-    "hub id that is a path": ("pretrained, path: folder", "pretrained, hub: ../b", r"models\.other\.source\.hub: .* patt"),
-    "hub id without an owner": ("pretrained, path: folder", "pretrained, hub: b", r"models\.other\.source\.hub: .* patte"),
-    "key twice": ("    source: {kind: gguf", "    source: 1\n    source: {kind: gguf", r"cannot be read \(line 14: key 'source' is gi"),
+    "hub id that is a path": (
+        "pretrained, path: folder",
+        "pretrained, hub: ../b",
+        r"models\.other\.source\.hub: .* patt",
+    ),
+    "hub id without an owner": (
+        "pretrained, path: folder",
+        "pretrained, hub: b",
+        r"models\.other\.source\.hub: .* patte",
+    ),
+    "key twice": (
+        "    source: {kind: gguf",
+        "    source: 1\n    source: {kind: gguf",
+        r"cannot be read \(line 14: key 'source' is gi",
+    ),
     "section twice": ("figures:", "seeds: [3]\nfigures:", r"cannot be read \(line 27: key 'seeds' is given twice"),
-    "key twice in braces": ("{fraction: 0.1}", "{fraction: 0.1, fraction: 0.2}", r"cannot be read \(line 21: key 'fraction' is"),
+    "key twice in braces": (
+        "{fraction: 0.1}",
+        "{fraction: 0.1, fraction: 0.2}",
+        r"cannot be read \(line 21: key 'fraction' is",
+    ),
     "tab": ("  tiny:", "\ttiny:", r"cannot be read \(line \d+: .*'\\t'"),
     "brace that stays open": ("{fraction: 0.1}", "{fraction: 0.1", r"cannot be read \(line 2\d: "),
     "indentation that varies": ("  other:", " other:", r"cannot be read \(line 9: "),
     "colon without a space": ("fraction: 0.1", "fraction:0.1", r"validation: unknown key 'fraction:0.1'"),
     "anchor that is undefined": ("name: good", "name: *good", r"cannot be read \(line \d: found undefined alias"),
-    "object of Python": ("name: good", "name: !!python/object/apply:os.getcwd []", r"cannot be read \(line 2: could not"),
-}  # fmt: skip
+    "object of Python": (
+        "name: good",
+        "name: !!python/object/apply:os.getcwd []",
+        r"cannot be read \(line 2: could not",
+    ),
+}
 
 
 @pytest.mark.parametrize("case", EDITS)
