@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,11 +25,19 @@ def refused(expected: str, folder: Path) -> Iterator[None]:
     assert set(folder.rglob("*")) == before
 
 
+def both(first: Callable[[Path], object], then: Callable[[Path], object]) -> Callable[[Path], None]:
+    def spoil(place: Path) -> None:
+        first(place)
+        then(place)
+
+    return spoil
+
+
 class Trap:
     """Whoever unpickles this makes a file."""
 
     def __init__(self, file: Path) -> None:
         self.file = file
 
-    def __reduce__(self) -> object:
+    def __reduce__(self) -> tuple[Any, ...]:
         return Path.touch, (self.file,)

@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from tiny_models import save_backbone
 from transformers import AutoTokenizer
 
-from bad import Trap, refused
+from bad import Trap, both, refused
 from rmtension.adoption import adopt_reward_model
 from rmtension.backbones import make_backbone, prepare_backbone, train_tokenizer
 from rmtension.reward_model import load_reward_model, load_tokenizer, new_reward_model, save_reward_model
@@ -186,7 +186,7 @@ FAULTS: dict[str, tuple[Callable[[Path], Any], str]] = {
     "pickle in disguise": (disguised_pickle, r"its weights cannot be used \("),
     "shard that is missing": (without_shard, r"its weights cannot be used \("),
     "broken index": (
-        lambda f: (without_shard(f), put("model.safetensors.index.json", "{", f)),
+        both(without_shard, partial(put, "model.safetensors.index.json", "{")),
         r"its weights cannot be used \(",
     ),
     "no tokenizer": (
@@ -256,7 +256,7 @@ def test_a_folder_may_have_any_name(models: Path) -> None:
 # --- GGUF -----------------------------------------------------------------------------------------------------
 
 
-def write_gguf(file: Path, family: str) -> None:
+def write_gguf(family: str, file: Path) -> None:
     writer = gguf.GGUFWriter(file, family)
     writer.add_block_count(1)
     writer.add_tensor("token_embd.weight", np.zeros((4, 4), dtype=np.float32))
@@ -270,9 +270,9 @@ GGUF: dict[str, Callable[[Path], Any]] = {
     "empty": lambda file: file.touch(),
     "text": lambda file: file.write_text("GGUF, honestly"),
     "a header alone": lambda file: file.write_bytes(b"GGUF" + bytes(20)),
-    "cut off": lambda file: (write_gguf(file, "llama"), file.write_bytes(file.read_bytes()[:-40])),
-    "another family": lambda file: write_gguf(file, "bert"),
-    "no vocabulary": lambda file: write_gguf(file, "llama"),
+    "cut off": both(partial(write_gguf, "llama"), lambda file: file.write_bytes(file.read_bytes()[:-40])),
+    "another family": partial(write_gguf, "bert"),
+    "no vocabulary": partial(write_gguf, "llama"),
     "pickle": lambda file: file.write_bytes(pickle.dumps(Trap(file.with_name("sprung")))),
 }
 

@@ -16,7 +16,7 @@ from test_cards import STUDY as CARDS_STUDY
 from test_cards import write_study
 from tiny_models import save_backbone
 
-from bad import refused
+from bad import both, refused
 from rmtension import jobs
 from rmtension.evaluation import SCHEMA, read_previous
 from rmtension.neurons import RANKINGS, SETS, STATISTICS, oriented_sets
@@ -146,7 +146,7 @@ FAULTS: dict[str, tuple[str, str, Callable[[Path], Any], str]] = {
     "empty": ("select_sets.py", "rankings", lambda f: f.write_bytes(b""), DAMAGED),
     "text": ("evaluate.py", "sets", lambda f: f.write_text("sets"), DAMAGED),
     "zero bytes": ("train.py", "pairs", lambda f: f.write_bytes(bytes(999)), DAMAGED),
-    "folder": ("evaluate.py", "comparisons", lambda f: (f.unlink(), f.mkdir()), "cannot be read "),
+    "folder": ("evaluate.py", "comparisons", both(Path.unlink, Path.mkdir), "cannot be read "),
     "gone": ("neurons.py", "heads", Path.unlink, "no such file; run the stage that makes it first"),
     "pairs without a side": ("train.py", "pairs", drop("rejected"), "column 'rejected' is missing; found .*" + VERSION),
     "pairs of numbers": (
