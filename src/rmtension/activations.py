@@ -11,11 +11,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import polars as pl
+import polars.selectors as cs
 import torch
 from torch import Tensor
 
 from rmtension.architectures import activation_modules, layer_sizes, longest_text, projection_modules
-from rmtension.comparisons import as_comparisons, draw
+from rmtension.comparisons import PAIRS, as_comparisons, draw
+from rmtension.errors import UserError
+from rmtension.files import read_table
 from rmtension.memory import within_memory
 from rmtension.packing import Batch, Packed, batches
 from rmtension.progress import Progress
@@ -188,10 +191,15 @@ def reward_model_statistics(
     device: torch.device,
 ) -> Statistics:
     """activation_statistics of a reward model on its regime's pairs, those longer than `max_tokens` left out."""
-    frame = as_comparisons(draw(pl.read_parquet(pairs), settings.max_pairs, settings.seed))
+    frame = as_comparisons(draw(read_table(pairs, PAIRS), settings.max_pairs, settings.seed))
     sides = frame["chosen"].to_list(), frame["rejected"].to_list()
     trained, base = load_reward_model(folder, device), load_backbone(backbone, device)
     longest = min(max_tokens, longest_text(trained.config))
     kept, packed = pack_comparisons(load_tokenizer(folder), *sides, longest)
     logger.info("%d pairs, %d left out for their length", len(kept), len(frame) - len(kept))
-    return activation_statistics(trained, base, packed, budget, device)
+    if not packed:
+        raise UserError(f"{pairs}: no pair within training.max_tokens = {max_tokens} and what {folder} reads")
+    statistics = activation_statistics(trained, base, packed, budget, device)
+    if not all(frame.select(cs.float().is_finite().all()).row(0) for frame in statistics):
+        raise UserError(f"{folder}: its activations are not finite: train it anew with a lower training.learning_rate")
+    return statistics

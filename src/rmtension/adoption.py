@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification
+from transformers import AutoModel
 
-from rmtension.architectures import architecture, longest_text
+from rmtension.architectures import longest_text
 from rmtension.errors import UserError
 from rmtension.files import fingerprint, replacing, write_checksums
 from rmtension.packing import collate
-from rmtension.reward_model import load_tokenizer, pack_comparisons, score
+from rmtension.reward_model import load_config, load_reward_model, load_tokenizer, pack_comparisons, score
 
 # Weights and what goes with them; not a training's other leavings, nor this project's own provenance.json.
 PATTERNS = (
@@ -29,26 +28,10 @@ def adopted_files(folder: Path) -> list[Path]:
     return sorted({file for pattern in PATTERNS for file in folder.glob(pattern)})
 
 
-def load_unaltered(folder: Path) -> Any:
-    """The reward model in `folder`, in float32; UserError where loading would leave out or make up a tensor."""
-    try:
-        model, report = AutoModelForSequenceClassification.from_pretrained(
-            folder, dtype=torch.float32, use_safetensors=True, ignore_mismatched_sizes=True, output_loading_info=True
-        )
-    except SafetensorError as error:
-        raise UserError(f"{folder}: its weights cannot be read: {error}") from None
-    report["mismatched_keys"] = {name for name, *_ in report["mismatched_keys"]}
-    faults = {"unexpected": "has no place for", "missing": "misses", "mismatched": "has another shape of"}
-    for kind, fault in faults.items():
-        for name in sorted(report[f"{kind}_keys"]):
-            raise UserError(f"{folder}: {type(model).__name__} of its config.json {fault} tensor {name}")
-    return model.eval()
-
-
 def check_backbone(folder: Path, model: Any, backbone: Path) -> None:
     """UserError where statistics of change could not set the model beside `backbone`."""
     with torch.device("meta"):
-        base = AutoModel.from_config(AutoConfig.from_pretrained(backbone)).state_dict()
+        base = AutoModel.from_config(load_config(backbone)).state_dict()
     for name, tensor in model.base_model.state_dict().items():
         expected = tuple(base[name].shape) if name in base else "none"
         if tuple(tensor.shape) != expected:
@@ -59,9 +42,6 @@ def check_backbone(folder: Path, model: Any, backbone: Path) -> None:
 
 def check_scores(folder: Path, model: Any) -> None:
     """UserError where the score that is read at a text's last token is not the one that the model itself gives."""
-    for name, tensor in model.state_dict().items():
-        if not tensor.isfinite().all():
-            raise UserError(f"{folder}: tensor {name} holds values that are not finite")
     tokenizer = load_tokenizer(folder)
     _, packed = pack_comparisons(tokenizer, [PROBES[:1]], [PROBES[1:]], longest_text(model.config))
     with torch.inference_mode():
@@ -76,18 +56,12 @@ def check(folder: Path, backbone: Path) -> None:
     for file in ("config.json", "tokenizer_config.json"):
         if not (folder / file).exists():
             raise UserError(f"{folder}: {file} is missing")
-    if not list(folder.glob("*.safetensors")):
-        raise UserError(f"{folder}: no *.safetensors; pickled weights are not read: save them anew as safetensors")
-    try:
-        config, base = AutoConfig.from_pretrained(folder), AutoConfig.from_pretrained(backbone)
-    except (OSError, ValueError) as error:
-        raise UserError(f"{folder}: its config.json cannot be used: {str(error).splitlines()[0]}") from None
+    config, base = load_config(folder), load_config(backbone)
     if config.num_labels != 1:
         raise UserError(f"{folder}: {config.num_labels} labels; a reward model has one")
     if config.model_type != base.model_type:
         raise UserError(f"{folder}: model family '{config.model_type}', but the backbone's is '{base.model_type}'")
-    architecture(config.model_type)
-    model = load_unaltered(folder)
+    model = load_reward_model(folder, torch.device("cpu"))
     check_backbone(folder, model, backbone)
     check_scores(folder, model)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from pathlib import Path
 from typing import Any
@@ -20,10 +19,11 @@ from transformers import (
 )
 
 from rmtension import synthetic
-from rmtension.architectures import architecture
+from rmtension.errors import UserError
 from rmtension.files import write_checksums
 from rmtension.progress import Progress
-from rmtension.study import FolderModel, GgufModel, MadeModel
+from rmtension.reward_model import NO_CODE, load_backbone, load_tokenizer, opening
+from rmtension.study import MODEL_FILES, FolderModel, GgufModel, MadeModel
 
 logger = logging.getLogger(__name__)
 
@@ -79,6 +79,8 @@ def pretrain(model: Any, blocks: torch.Tensor, epochs: int, peak: float, seed: i
             group["lr"] = peak * (1 - step / len(starts))
         batch = blocks[orders[start : start + BLOCKS_PER_STEP]]
         loss = model(input_ids=batch, labels=batch).loss
+        if not loss.isfinite():
+            raise UserError(f"pretraining diverged at step {step + 1}: lower pretraining.learning_rate = {peak}")
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
@@ -96,22 +98,26 @@ def make_backbone(model: MadeModel, folder: Path) -> None:
     save(network, trained, folder)
     tokenizer = AutoTokenizer.from_pretrained(folder)  # as later jobs read it: of Qwen2, by rules of transformers' own
     tokens = np.concatenate([[*ids, tokenizer.eos_token_id] for ids in tokenizer(texts)["input_ids"]])
+    if len(tokens) < BLOCK:
+        raise UserError(f"pretraining.texts = {settings.texts}: {len(tokens)} tokens; give more than {BLOCK}")
     blocks = torch.from_numpy(tokens[: len(tokens) // BLOCK * BLOCK].reshape(-1, BLOCK))
     pretrain(network, blocks, settings.epochs, settings.learning_rate, settings.seed)
     network.save_pretrained(folder)
 
 
 def link_backbone(model: FolderModel, data_root: str, folder: Path) -> None:
-    """Link the files of a local folder into `folder`."""
+    """Link the files of a local folder into `folder`: of the same kinds as from the hub, no code and no pickles."""
     folder.mkdir(parents=True)
     for file in sorted(model.local(data_root).iterdir()):
-        (folder / file.name).symlink_to(file.resolve())
+        if file.is_file() and any(file.match(pattern) for pattern in MODEL_FILES):
+            (folder / file.name).symlink_to(file.resolve())
 
 
 def convert_gguf(file: Path, folder: Path) -> None:
     """Dequantise a GGUF file to float32."""
-    tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
-    loaded = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32)
+    with opening(file, "content"):
+        tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name, **NO_CODE)
+        loaded = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32, **NO_CODE)
     # transformers refuses to save a model that it read from GGUF: a fresh one, of a configuration that no longer
     # calls itself quantised, takes over its weights.
     config = loaded.config
@@ -126,15 +132,23 @@ def save(network: Any, tokenizer: Any, folder: Path) -> None:
     tokenizer.save_pretrained(folder)
 
 
+def check(folder: Path) -> None:
+    """UserError where later jobs could not read a backbone whole: found by now, and not only where it is used."""
+    load_tokenizer(folder)
+    load_backbone(folder, torch.device("cpu"))
+
+
 def prepare_backbone(model: MadeModel | FolderModel | GgufModel, data_root: str, folder: Path) -> None:
-    """Put a backbone into `folder`; UserError where no adapter knows its family."""
+    """Put a backbone into `folder`; UserError where it is damaged or no adapter knows its family."""
     match model:
         case MadeModel():
             make_backbone(model, folder)
         case FolderModel():
+            check(model.local(data_root))
             link_backbone(model, data_root, folder)
         case GgufModel():
-            convert_gguf(Path(data_root) / model.path, folder)
+            file = Path(data_root) / model.path
+            convert_gguf(file, folder)
+            with opening(file, "content"):
+                check(folder)
     write_checksums(folder)
-    # Known by now and not only where it is used, after training; read as it stands, as transformers may not know it.
-    architecture(json.loads((folder / "config.json").read_text())["model_type"])

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Callable
 from itertools import product
 from pathlib import Path
@@ -16,8 +15,10 @@ from typing import Any
 import polars as pl
 import polars.selectors as cs
 
-from rmtension.files import existing
-from rmtension.hygiene import benchmark_counts, counts, opening
+from rmtension.comparisons import COMPARISONS, PAIRS
+from rmtension.files import made_here, read_json, read_table, reading, scan_table
+from rmtension.hygiene import HYGIENE, benchmark_counts, counts, opening
+from rmtension.naming import BUFFER
 from rmtension.official import unexpected_counts, wanted_tasks
 from rmtension.study import OwnBenchmark, PublishedBenchmark, Section, Study
 
@@ -30,16 +31,15 @@ SIZES = {
     "vocabulary": ("vocab_size",),
     "positions": ("max_position_embeddings", "n_positions"),
 }
-# Tensors in published files that are no parameters: causal masks and rotary frequencies.
-BUFFER = re.compile(r"\.(att(n|ention)\.(masked_)?bias|rotary_emb\.inv_freq)$")
 SIDES = ("chosen", "rejected")
 OPTIMISER = "AdamW without weight decay, linear decay to zero"  # training.py knows no other
 ARITHMETIC = {"no": "float32", "bf16": "bfloat16"}  # accelerate's names of it
+LOG = {
+    "tokens": pl.Int64(),
+    "validation_loss": pl.Float64(),
+    "validation_accuracy": pl.Float64(),
+}  # read of a training's
 COUNTS = ("train_pairs", "train_left_out", "validation_pairs", "validation_left_out")
-
-
-def read_json(path: Path) -> Any:
-    return json.loads(existing(path).read_text(encoding="utf-8"))
 
 
 def origin(section: Section) -> dict[str, str]:
@@ -57,10 +57,12 @@ def models_card(folder: Path, study: Study) -> pl.DataFrame:
     for model, settings in study.models.items():
         backbone = folder / "backbones" / model
         config = read_json(backbone / "config.json")
+        with made_here(backbone / "config.json"):
+            family = config["model_type"]
         sizes = {size: next((config[name] for name in names if config.get(name)), 0) for size, names in SIZES.items()}
         sizes["neurons_per_layer"] = sizes["neurons_per_layer"] or 4 * sizes["width"]  # GPT-2 leaves it out
         sizes |= {"neurons": sizes["layers"] * sizes["neurons_per_layer"], "parameters": parameters(backbone, config)}
-        rows.append({"model": model} | origin(settings.source) | {"family": config["model_type"]} | sizes)
+        rows.append({"model": model} | origin(settings.source) | {"family": family} | sizes)
     return pl.DataFrame(rows)
 
 
@@ -68,7 +70,7 @@ def parameters(backbone: Path, config: dict[str, Any]) -> int:
     """Number of weights in a folder's safetensors files, from their headers (length in 8 bytes, then JSON)."""
     shapes: dict[str, list[int]] = {}
     for path in sorted(backbone.glob("*.safetensors")):
-        with path.open("rb") as file:
+        with reading(path), path.open("rb") as file:
             header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
         shapes |= {name: entry["shape"] for name, entry in header.items() if name != "__metadata__"}
     if config.get("tie_word_embeddings"):
@@ -81,7 +83,7 @@ def data_card(folder: Path, study: Study) -> pl.DataFrame:
     mean_characters and max_characters of their sides."""
     frames = []
     for regime, split in product(study.regimes, ("train", "validation", "test")):
-        pairs = pl.scan_parquet(existing(folder / f"data/{regime}/{split}.parquet"))
+        pairs = scan_table(folder / f"data/{regime}/{split}.parquet", PAIRS)
         sides = [pl.col(side).str.len_chars() for side in SIDES]
         counts = pairs.group_by("source", "orientation", maintain_order=True).agg(
             pairs=pl.len(),
@@ -106,18 +108,20 @@ def trainings(folder: Path, study: Study) -> pl.DataFrame:
         if "adopted" in said:
             rows.append(which | {"adopted": str(seed)})
             continue
-        log = pl.read_parquet(existing(place / "training.parquet"))
-        settings = {key: said["settings"]["training"][key] for key in chosen}
+        log = read_table(place / "training.parquet", LOG)
+        with made_here(place / "provenance.json"):
+            settings = {key: said["settings"]["training"][key] for key in chosen}
+            ran, counts, versions = said["device"], said["pairs"], said["environment"]
         looks = log.drop_nulls("validation_loss")
         # The weights that were kept: the first of lowest loss, or the last.
         kept = looks.sort("validation_loss", maintain_order=True)[0] if settings["keep"] == "best" else looks[-1]
         rows.append(
             which | {"epochs": said["settings"]["epochs"]}
             | {"optimiser": OPTIMISER} | settings | {"steps": len(log), "tokens": log["tokens"].sum()}
-            | {name if "left_out" in name else f"{name}_pairs": count for name, count in said["pairs"].items()}
+            | {name if "left_out" in name else f"{name}_pairs": count for name, count in counts.items()}
             | {"kept_loss": kept["validation_loss"].item(), "kept_accuracy": 100 * kept["validation_accuracy"].item()}
-            | {"device": said["device"]["type"], "arithmetic": ARITHMETIC.get(said["device"]["precision"], "")}
-            | {"libraries": ", ".join(f"{name} {version}" for name, version in said["environment"].items())}
+            | {"device": ran["type"], "arithmetic": ARITHMETIC.get(ran["precision"], "")}
+            | {"libraries": ", ".join(f"{name} {version}" for name, version in versions.items())}
         )  # fmt: skip
     # Named here, since with nothing but adopted reward models most columns are empty.
     columns = dict.fromkeys(["model", "regime", "seeds", "adopted"], str) | {"epochs": int, "optimiser": str}
@@ -157,11 +161,11 @@ def benchmarks_card(folder: Path, study: Study) -> pl.DataFrame:
     for name, benchmark in study.benchmarks.items():
         if benchmark.kind == "regime-test":
             paths = [folder / f"data/{regime}/test.parquet" for regime in study.single_regimes()]
-            own = pl.concat(pl.read_parquet(existing(path)) for path in paths)
+            own = pl.concat(read_table(path, PAIRS) for path in paths)
             texts = own.unique("comparison_id", maintain_order=True).rename({"source": "task"})
             texts = texts.with_columns(pl.concat_list(side).alias(side) for side in SIDES)
         else:
-            texts = pl.read_parquet(existing(folder / f"benchmarks/{name}.parquet"))
+            texts = read_table(folder / f"benchmarks/{name}.parquet", COMPARISONS)
         lengths = [pl.col(side).list.len() for side in SIDES]
         ranges = [pl.concat_list(n.min(), n.max()).list.unique(maintain_order=True) for n in lengths]
         ranges = [n.cast(pl.List(pl.String)).list.join(" to ") for n in ranges]
@@ -176,7 +180,7 @@ def hygiene(folder: Path, study: Study) -> pl.DataFrame:
     """regime, model (where it depends on a tokenizer), source of the pairs or benchmark, split or task; reason,
     treatment (left out, kept or neither): n of so many pairs or comparisons. Training includes the validation split."""
     frames = [
-        pl.read_parquet(existing(folder / f"data/{regime}/hygiene.parquet"))
+        read_table(folder / f"data/{regime}/hygiene.parquet", HYGIENE)
         .with_columns(regime=pl.lit(regime), model=pl.lit(""))
         for regime in study.regimes
     ]  # fmt: skip
@@ -190,7 +194,7 @@ def hygiene(folder: Path, study: Study) -> pl.DataFrame:
     for name, benchmark in study.benchmarks.items():
         if benchmark.kind == "regime-test":
             continue
-        texts = pl.read_parquet(existing(folder / f"benchmarks/{name}.parquet"))
+        texts = read_table(folder / f"benchmarks/{name}.parquet", COMPARISONS)
         frames.append(benchmark_counts(name, texts))
         asked = texts.select(opening(pl.col("chosen").list.first())).to_series()
         for regime, known in questions.items():
@@ -207,8 +211,8 @@ def hygiene(folder: Path, study: Study) -> pl.DataFrame:
 
 def training_questions(folder: Path, regime: str) -> pl.Series:
     """The opening questions of a regime's training and validation pairs."""
-    files = [existing(folder / f"data/{regime}/{split}.parquet") for split in ("train", "validation")]
-    return pl.scan_parquet(files).select(opening(pl.col("chosen")).unique()).collect().to_series()
+    splits = [scan_table(folder / f"data/{regime}/{split}.parquet", PAIRS) for split in ("train", "validation")]
+    return pl.concat(splits).select(opening(pl.col("chosen")).unique()).collect().to_series()
 
 
 CARDS: dict[str, Callable[[Path, Study], pl.DataFrame]] = {

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import polars as pl
 
+from rmtension.files import ANY, read_table, scan_table
+
 # Preference pairs: chosen and rejected are whole dialogues.
-PAIRS = ["comparison_id", "chosen", "rejected", "source", "orientation"]
+PAIRS = dict.fromkeys(["comparison_id", "chosen", "rejected", "source", "orientation"], pl.String())
 # Comparisons of a benchmark: chosen and rejected are lists of whole dialogues.
-COMPARISONS = ["comparison_id", "task", "orientation", "chosen", "rejected"]
+COMPARISONS = {
+    **dict.fromkeys(["comparison_id", "task", "orientation"], pl.String()),
+    **dict.fromkeys(["chosen", "rejected"], pl.List(pl.String())),
+}
 
 
 def draw(frame: pl.DataFrame, most: int | None, seed: int) -> pl.DataFrame:
@@ -23,4 +30,10 @@ def as_comparisons(frame: pl.DataFrame) -> pl.DataFrame:
     if "source" not in frame.columns:
         return frame
     lists = [pl.concat_list("chosen"), pl.concat_list("rejected")]
-    return frame.rename({"source": "task"}).with_columns(lists).select(COMPARISONS)
+    return frame.rename({"source": "task"}).with_columns(lists).select(*COMPARISONS)
+
+
+def read_comparisons(path: Path) -> pl.DataFrame:
+    """COMPARISONS of a file of them, or of one of pairs."""
+    is_pairs = "source" in scan_table(path, ANY).collect_schema()
+    return as_comparisons(read_table(path, PAIRS if is_pairs else COMPARISONS))

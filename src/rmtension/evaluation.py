@@ -10,15 +10,15 @@ from typing import Any
 import numpy as np
 import polars as pl
 import torch
-from transformers import AutoConfig
 
 from rmtension.ablation import Mask, ablated
 from rmtension.architectures import longest_text
-from rmtension.files import fingerprint
+from rmtension.errors import UserError
+from rmtension.files import fingerprint, reading
 from rmtension.memory import within_memory
 from rmtension.packing import Packed, batches
 from rmtension.progress import Progress
-from rmtension.reward_model import load_reward_model, load_tokenizer, pack_comparisons, score
+from rmtension.reward_model import load_config, load_reward_model, load_tokenizer, pack_comparisons, score
 
 logger = logging.getLogger(__name__)
 
@@ -67,6 +67,12 @@ def candidate_scores(
     return within_memory(one_pass, budget, max(map(len, comparisons), default=0))[0]
 
 
+def refuse_what_is_no_number(folder: Path, rewards: np.ndarray[Any, np.dtype[np.float32]]) -> None:
+    """UserError where a reward is not finite: it would pass for a wrong answer."""
+    if bad := int((~np.isfinite(rewards)).sum()):
+        raise UserError(f"{folder}: {bad} rewards are not finite: train it anew with a lower training.learning_rate")
+
+
 def score_lists(
     rewards: np.ndarray[Any, np.dtype[np.float32]],
     comparisons: Sequence[Packed],
@@ -108,6 +114,16 @@ def reusable(previous: pl.DataFrame | None, fingerprints: Iterable[str]) -> pl.D
     return once.filter(pl.col("fingerprint").is_in(list(fingerprints))).drop("ablation")
 
 
+def read_previous(file: Path) -> pl.DataFrame | None:
+    """An earlier scores file, if there is one that can be read."""
+    try:
+        with reading(file):
+            return pl.read_parquet(file, glob=False) if file.exists() else None
+    except UserError as error:
+        logger.warning("%s: all is computed anew", error)
+        return None
+
+
 def with_comparisons(scored: pl.DataFrame, comparisons: pl.DataFrame, fingerprints: Iterable[str]) -> pl.DataFrame:
     """Every comparison for every fingerprint; null scores where a comparison could not be scored."""
     index = comparisons.select("comparison_id", "task", "orientation").with_row_index("row").cast({"row": pl.Int64})
@@ -125,7 +141,10 @@ def compute(
     kept, packed = pack_comparisons(tokenizer, *sides, max_tokens=longest_text(model.config))
     if len(kept) < len(comparisons):
         logger.warning("%d comparisons exceed the model's length: scores are null", len(comparisons) - len(kept))
+    if not packed:
+        raise UserError(f"{folder}: no comparison is within the {longest_text(model.config)} tokens that it reads")
     rewards = candidate_scores(model, packed, list(masks.values()), budget, device)
+    refuse_what_is_no_number(folder, rewards)
     return with_comparisons(score_lists(rewards, packed, kept, list(masks)), comparisons, masks)
 
 
@@ -145,7 +164,7 @@ def evaluate(
     layer, neuron. What is ablated alike is computed once, and not at all where `previous` holds it: fingerprints tell,
     of what is ablated and of `inputs`, which stands for all else that scores depend on.
     """
-    config = AutoConfig.from_pretrained(folder)
+    config = load_config(folder)
     masks = {name: Mask.of(selected.filter(ablation=name), config) for name in ablations}
     fingerprints = {name: fingerprint(inputs, mask.content()) for name, mask in masks.items()}
     distinct = {fingerprints[name]: mask for name, mask in masks.items()}

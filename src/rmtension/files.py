@@ -1,4 +1,4 @@
-"""Outputs appear whole or not at all."""
+"""Files are read whole or named in one line; outputs appear whole or not at all."""
 
 from __future__ import annotations
 
@@ -8,11 +8,14 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import polars as pl
+import yaml
 
 from rmtension.errors import UserError
 
@@ -26,6 +29,110 @@ def existing(path: Path) -> Path:
     if not path.exists():
         raise UserError(f"{path}: no such file; run the stage that makes it first")
     return path
+
+
+# --- reading --------------------------------------------------------------------------------------------------
+
+ANEW = ": delete it and start again"
+Columns = Mapping[str, pl.DataType]
+ANY: Columns = {}
+
+
+UNREADABLE = (OSError, EOFError, ValueError, RecursionError, zlib.error, yaml.YAMLError, pl.exceptions.PolarsError)
+
+
+def cause_of(error: BaseException) -> str:
+    """What a library says is wrong, on one line."""
+    match error:
+        case OSError(strerror=str(words)):
+            return words
+        case yaml.MarkedYAMLError(problem_mark=yaml.Mark(line=line)):
+            return f"line {line + 1}: {error.problem}"
+    return " ".join(str(error).split("\n")[0].split()) or type(error).__name__
+
+
+@contextmanager
+def reading(place: Path | str, advice: str = "") -> Iterator[None]:
+    """Turn whatever goes wrong while `place` is read into one line that names it."""
+    try:
+        yield
+    except UNREADABLE as error:
+        raise UserError(f"{place}: cannot be read ({cause_of(error)}){advice}") from error
+
+
+@contextmanager
+def made_here(place: Path | str) -> Iterator[None]:
+    """What an earlier stage left at `place` is used: UserError where it holds something else than it should."""
+    try:
+        yield
+    except (KeyError, TypeError, pl.exceptions.PolarsError) as error:
+        raise UserError(f"{place}: not as this version of the project makes it ({cause_of(error)}){ANEW}") from error
+
+
+def require_columns(place: Path, found: Columns, columns: Columns, advice: str) -> None:
+    """UserError where one of `columns` is missing or of another type."""
+    for name, kind in columns.items():
+        if name not in found or not alike(found[name], kind):
+            fault = f"is {found[name]}, not {kind}" if name in found else f"is missing; found {', '.join(found)}"
+            raise UserError(f"{place}: column '{name}' {fault}{advice}")
+
+
+def scan_table(path: Path, columns: Columns) -> pl.LazyFrame:
+    """A parquet file that an earlier stage made; UserError where it is damaged or has not these columns."""
+    with reading(existing(path), ANEW):
+        frame = pl.scan_parquet(path, glob=False)
+        found = frame.collect_schema()
+    require_columns(path, found, columns, f"; made by another version of the project?{ANEW[1:]}")
+    if columns and frame.head(1).collect().is_empty():
+        raise UserError(f"{path}: no rows{ANEW}")
+    return frame
+
+
+def alike(one: pl.DataType, other: pl.DataType) -> bool:
+    """The same type, whatever the size of its numbers."""
+    return one == other or (one.is_integer() and other.is_integer()) or (one.is_float() and other.is_float())
+
+
+def read_table(path: Path | str, columns: Columns = ANY) -> pl.DataFrame:
+    """scan_table, collected."""
+    frame = scan_table(Path(path), columns)
+    with reading(path, ANEW):
+        return frame.collect()
+
+
+def read_tables(paths: Iterable[str]) -> dict[str, pl.DataFrame]:
+    """Parquet files by their names."""
+    return {Path(path).stem: read_table(path) for path in paths}
+
+
+def read_json(path: Path) -> Any:
+    with reading(existing(path)):
+        return json.loads(path.read_text(encoding="utf-8"))
+
+
+class OnceEachKey(yaml.SafeLoader):
+    """YAML in which a key that is given twice is an error; otherwise the last would silently count."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys: list[Any] = []
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if key in keys and key_node.tag != "tag:yaml.org,2002:merge":
+                raise ValueError(f"line {key_node.start_mark.line + 1}: key '{key}' is given twice")
+            keys.append(key)
+        return super().construct_mapping(node, deep)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The keys and values of a YAML file; UserError where it holds anything else."""
+    with reading(path):
+        content = yaml.load(path.read_text(encoding="utf-8-sig"), OnceEachKey) or {}  # a safe loader
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: no keys with values, but {type(content).__name__}")
+    return content
+
+
+# --- writing --------------------------------------------------------------------------------------------------
 
 
 @contextmanager

@@ -14,12 +14,12 @@ from typing import Any
 import yaml
 
 from rmtension.errors import UserError
-from rmtension.files import replacing, write_text
-from rmtension.study import COMMIT, Located, Study, load_study, lock_key
+from rmtension.files import read_yaml, replacing, write_text
+from rmtension.study import COMMIT, MODEL_FILES, Located, Study, load_study, lock_key
 
 # Kind of a part of the study -> kind of repository, and which of its files are read.
 WANTED = {
-    "pretrained": ("model", ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]),
+    "pretrained": ("model", MODEL_FILES),
     "hh-rlhf": ("dataset", ["*/train.jsonl*", "*/test.jsonl*"]),
     "reward-bench": ("dataset", ["data/filtered-*"]),
     "reward-bench-2": ("dataset", ["data/test-*"]),
@@ -111,22 +111,24 @@ def lock_file(study_file: Path) -> Path:
 
 def read_lock(file: Path) -> dict[str, str]:
     """Id on the hub, or id@branch -> commit; nothing where there is no lock file."""
-    locked = (yaml.safe_load(file.read_text(encoding="utf-8")) if file.exists() else None) or {}
+    locked = read_yaml(file) if file.exists() else {}
     for name, commit in locked.items():
         if not COMMIT.fullmatch(str(commit)):
             raise UserError(f"{file}: {name}: '{commit}' is no commit of 40 hexadecimal digits")
     return dict(locked)
 
 
+def read_settings(file: Path) -> dict[str, Any]:
+    """What a study file says."""
+    settings = read_yaml(file)
+    if not settings:
+        raise UserError(f"{file}: no study, the file is empty; docs/choosing-a-study.md says what belongs into one")
+    return settings
+
+
 def read_study(file: Path) -> Study:
     """The study of a YAML file and its lock file; UserError, one line, where it is wrong."""
-    try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UserError(f"{file}: cannot be read: {' '.join(str(error).split())}") from None
-    if not isinstance(content, dict):
-        raise UserError(f"{file}: no study: keys with values are expected")
-    return load_study(content, str(file), read_lock(lock_file(file)))
+    return load_study(read_settings(file), str(file), read_lock(lock_file(file)))
 
 
 def lock(study_file: Path) -> dict[str, str]:

@@ -8,12 +8,12 @@ import polars as pl
 
 # n of so many pairs or comparisons; treatment: left out or kept.
 HYGIENE = {
-    "source": pl.String,
-    "split": pl.String,
-    "reason": pl.String,
-    "treatment": pl.String,
-    "n": pl.Int64,
-    "of": pl.Int64,
+    "source": pl.String(),
+    "split": pl.String(),
+    "reason": pl.String(),
+    "treatment": pl.String(),
+    "n": pl.Int64(),
+    "of": pl.Int64(),
 }
 REPLY = "\n\nAssistant:"
 

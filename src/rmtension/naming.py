@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 OVERALL = "all models"  # value of the column `model` in rows that are the plain mean over the study's models
 THIRDS = ["early", "middle", "late"]  # of a model's layers
+# Tensors in published files that are no parameters: causal masks and rotary frequencies.
+BUFFER = re.compile(r"\.(att(n|ention)\.(masked_)?bias|rotary_emb\.inv_freq)$")
 
 Control = Literal["whole", "size-matched", "matched-random", "random"]
 

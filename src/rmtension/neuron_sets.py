@@ -10,6 +10,7 @@ from typing import NamedTuple, Self
 import polars as pl
 
 from rmtension.errors import UserError
+from rmtension.files import read_table, reading
 from rmtension.naming import THIRDS
 from rmtension.neurons import NEURON, UNIT, of_both_responses, oriented_set
 from rmtension.study import nearest
@@ -17,10 +18,8 @@ from rmtension.study import nearest
 
 def read_columns(file: Path, *columns: str) -> pl.DataFrame:
     """A parquet file; UserError where it cannot be read or lacks one of `columns`."""
-    try:
-        frame = pl.read_parquet(file)
-    except (OSError, pl.exceptions.ComputeError) as error:
-        raise UserError(f"{file}: cannot be read as parquet ({str(error).splitlines()[0]})") from None
+    with reading(file):
+        frame = pl.read_parquet(file, glob=False)
     for column in columns:
         if column == "scoring" and "ablation" in frame.columns:
             raise UserError(f"{file}: this file holds several sets: name one, as {file}:NAME")
@@ -88,7 +87,7 @@ class NeuronSet(NamedTuple):
         """The first `n` members, best first, with the averages of both responses' statistics where these are there."""
         if not self.statistics.exists():
             return self.members.head(n)
-        statistics = pl.read_parquet(self.statistics)
+        statistics = read_table(self.statistics)
         unit, *measured = statistics.drop("layer", "response", "n_tokens").columns
         both = of_both_responses(statistics, unit, *measured)
         return self.members.head(n).join(both, on=NEURON, how="left", maintain_order="left")

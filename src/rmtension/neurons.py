@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import product
 
 import numpy as np
 import polars as pl
 
+from rmtension.errors import UserError
 from rmtension.naming import ablation_name, exclusive_names, ranks_heads, tension_names, tension_sets_index
 from rmtension.study import Neurons
 
 NEURON = ["layer", "neuron"]
 UNIT = ["unit", *NEURON]  # unit: neuron or head; `neuron` is the index in the layer of either
 MATCHED = "matched-random"
+# What the files of stages hold that is read here and in what follows.
+PLACE = {"layer": pl.Int32(), "neuron": pl.Int32()}
+SETS = {"ablation": pl.String(), "unit": pl.String(), **PLACE}
+RANKINGS = {"scoring": pl.String(), "unit": pl.String(), **PLACE, "score": pl.Float64(), "rank": pl.Int32()}
+MEASURED = ("mean", "mean_abs", "frac_positive", "change_rms")
+STATISTICS = {**PLACE, "response": pl.String(), **dict.fromkeys(MEASURED, pl.Float64())}
+HEADS = {"layer": pl.Int32(), "head": pl.Int32(), "response": pl.String(), "mean_norm": pl.Float64()}
 
 
 def set_size(percent: float, n_units: int) -> int:
@@ -114,7 +123,11 @@ def oriented_set(ranked: pl.DataFrame, scoring: str, percent: float) -> pl.DataF
 
 
 def oriented_sets(ranked: pl.DataFrame, scorings: Iterable[str], percents: Iterable[float]) -> dict[str, pl.DataFrame]:
-    """Every scoring's set at every percent, by ablation name."""
+    """Every scoring's set at every percent, by ablation name. UserError where one would hold no neuron."""
+    for scoring, percent in product(scorings, percents):
+        n = ranked.select((pl.col("scoring") == scoring).sum()).item()
+        if set_size(percent, n) == 0 and not ranks_heads(scoring):
+            raise UserError(f"ablation: {percent:g} % of {n} neurons by '{scoring}' are none: give a greater percent")
     return {ablation_name(s, p): oriented_set(ranked, s, p) for s in scorings for p in percents}
 
 

@@ -9,12 +9,14 @@ from pathlib import Path
 import polars as pl
 
 from rmtension.errors import UserError
+from rmtension.files import reading, require_columns
 from rmtension.study import ALL, UNORIENTED, OwnBenchmark, PublishedBenchmark, nearest
 
 RESOURCES = Path(__file__).parents[2] / "resources"
 SECTIONS_FILE = RESOURCES / "official.csv"
 TASKS_FILE = RESOURCES / "paper" / "tasks.csv"
 OTHER_TASKS_FILE = RESOURCES / "tasks.csv"  # those that are not of the paper
+TASKS = {**dict.fromkeys(["benchmark", "subset", "task", "orientation"], pl.String()), "n_prompts": pl.Int64()}
 TIES = "Ties"  # the subset of RewardBench 2 that has a formula of its own
 
 CHOSEN, REJECTED = pl.col("chosen_scores"), pl.col("rejected_scores")
@@ -45,8 +47,17 @@ def sections(kind: str) -> pl.DataFrame:
 
 def known_tasks(kind: str) -> pl.DataFrame:
     """subset, task, orientation, n_prompts (null where unknown) of every known subset, those of the paper first."""
-    files = [pl.read_csv(file).filter(benchmark=kind) for file in (TASKS_FILE, OTHER_TASKS_FILE)]
-    return pl.concat(file.select("subset", "task", "orientation", "n_prompts") for file in files)
+    return pl.concat(
+        read_tasks_file(file).filter(benchmark=kind).drop("benchmark") for file in (TASKS_FILE, OTHER_TASKS_FILE)
+    )
+
+
+def read_tasks_file(file: Path) -> pl.DataFrame:
+    """benchmark and what known_tasks has."""
+    with reading(file):
+        frame = pl.read_csv(file)
+    require_columns(file, frame.schema, TASKS, "; docs/adding-a-benchmark.md says what belongs into it")
+    return frame.select(*TASKS)
 
 
 def tasks_of(benchmark: PublishedBenchmark | OwnBenchmark) -> pl.DataFrame:

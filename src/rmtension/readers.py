@@ -13,11 +13,12 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import polars as pl
-from pydantic import BaseModel, BeforeValidator, Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, TypeAdapter, ValidationError
 
 from rmtension import synthetic
 from rmtension.comparisons import COMPARISONS, PAIRS, draw
 from rmtension.errors import UserError
+from rmtension.files import reading
 from rmtension.hygiene import shared, sift
 from rmtension.official import TIES, tasks_of, unexpected_counts, wanted_tasks
 from rmtension.study import (
@@ -46,24 +47,18 @@ TEMPLATES = {
 # --- reading --------------------------------------------------------------------------------------------------
 
 
-def load_split(location: str, split: str, files: str) -> pl.DataFrame:
-    """One split of a data set in a local folder of its upstream layout; `files`: pattern of its files."""
-    import datasets  # two seconds to import, and only this function needs it
+def encodable(text: str) -> str:
+    """JSON can hold halves of characters, which no file or tokenizer takes."""
+    text.encode()
+    return text
 
-    datasets.disable_progress_bars()
-    try:
-        data = datasets.load_dataset(location, data_files={split: files}, split=split)
-    except (datasets.exceptions.DatasetsError, OSError, EOFError, StopIteration, ValueError) as error:
-        cause = (str(error.__cause__ or error) or "no rows").splitlines()[0]
-        raise UserError(f"{location}/{files} ({split}): cannot be read: {cause}") from None
-    frame = pl.from_arrow(data.data.table)
-    assert isinstance(frame, pl.DataFrame)
-    return frame
+
+Text = Annotated[str, AfterValidator(encodable)]
 
 
 class Turn(BaseModel):
     role: Literal["user", "assistant"]
-    content: str
+    content: Text
 
 
 def as_turns(prompt: Any) -> Any:
@@ -86,7 +81,7 @@ def rendered(prompt: Sequence[Turn], template: str) -> str:
     return f"{start}{turns}\n\nAssistant:{gap}"
 
 
-Texts = Annotated[list[str], BeforeValidator(as_texts), Field(min_length=1)]
+Texts = Annotated[list[Text], BeforeValidator(as_texts), Field(min_length=1)]
 
 
 class Row(BaseModel):
@@ -95,8 +90,8 @@ class Row(BaseModel):
     chosen: Texts
     rejected: Texts
     prompt: Prompt = []
-    subset: str = ""
-    id: str = ""
+    subset: Text = ""
+    id: Text = ""
 
     def texts(self, template: str) -> dict[str, list[str]]:
         """chosen and rejected as whole dialogues; they are that already where there is no prompt."""
@@ -119,19 +114,17 @@ def files_of(path: Path, pattern: str) -> list[Path]:
 
 def load_rows(file: Path) -> list[Any]:
     """The rows of a parquet or JSON file, the latter an array or one row a line, plain or gzipped."""
-    try:
+    with reading(file):
         if file.suffix == ".parquet":
             return pl.read_parquet(file, glob=False).to_dicts()
         content = file.read_bytes()
-        text = (gzip.decompress(content) if file.suffix == ".gz" else content).decode()
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError, pl.exceptions.PolarsError) as error:
-        raise UserError(f"{file}: cannot be read ({str(error).splitlines()[0]})") from None
+        text = (gzip.decompress(content) if file.suffix == ".gz" else content).decode("utf-8-sig")
     is_array = text.lstrip().startswith("[")
     rows: list[Any] = []
     for number, line in enumerate([text] if is_array else text.split("\n")):
         try:
             rows += [json.loads(line)] if line.strip() else []
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:
             raise UserError(f"{file}: {'' if is_array else f'row {number}: '}no JSON ({error})") from None
     return list(rows[0]) if is_array else rows
 
@@ -150,7 +143,9 @@ def checked(place: str, rows: Sequence[Any], columns: Mapping[str, str]) -> list
         error = several.errors()[0]
         place, field = f"{place}: row {error['loc'][0]}", columns[str(error["loc"][1])]
         known = {"string_type": f"{type(error['input']).__name__} instead of text", "too_short": "an empty list"}
-        fault = "empty" if error["input"] is None else known.get(error["type"], error["msg"])
+        fault = (
+            "empty" if error["input"] is None else known.get(error["type"], error["msg"].removeprefix("Value error, "))
+        )
         raise UserError(f"{place}: field '{field}': {fault}") from None
 
 
@@ -177,12 +172,10 @@ def refuse_rows(frame: pl.DataFrame, bad: pl.Expr, fault: str) -> None:
 
 def read_hh_pairs(source: HHPairs, split: Literal["train", "test"], data_root: str) -> pl.DataFrame:
     """row, chosen and rejected (whole dialogues) of one split of an HH-RLHF folder."""
-    location = str(source.local(data_root))
-    frame = load_split(location, split, f"{source.folder}/{split}.jsonl*")
-    # A column that holds more than texts comes as JSON: written back, the row at fault can be named.
-    mixed = [name for name, kind in frame.schema.items() if isinstance(kind, pl.Extension)]
-    rows = [row | {name: json.loads(row[name] or "null") for name in mixed} for row in frame.to_dicts()]
-    return pairs_of(f"{location}/{source.folder} ({split})", rows, Columns(prompt=None))
+    file, *others = files_of(source.local(data_root) / source.folder, f"{split}.jsonl*")
+    if others:
+        raise UserError(f"{file.parent}: {split} twice: {file.name} and {others[0].name}; keep one of them")
+    return pairs_of(str(file), load_rows(file), Columns(prompt=None))
 
 
 def pairs_of(place: str, rows: Sequence[Any], columns: Columns) -> pl.DataFrame:
@@ -221,7 +214,7 @@ def read_pairs(data: RegimeData, name: str, split: Literal["train", "test"]) -> 
         kept = draw(kept, getattr(source, f"max_{split}"), source.seed)
     words = {"source": pl.lit(name), "orientation": pl.lit(data.orientations[name])}
     ids = pl.format("{}/{}/{}", pl.lit(name), pl.lit(split), "row")
-    return kept.select("chosen", "rejected", comparison_id=ids, **words).select(PAIRS), odd
+    return kept.select("chosen", "rejected", comparison_id=ids, **words).select(*PAIRS), odd
 
 
 def hold_out(pairs: pl.DataFrame, fraction: float, seed: int) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -246,6 +239,10 @@ def regime_pairs(data: RegimeData) -> dict[str, pl.DataFrame]:
     read_train = [read_pairs(data, name, "train") for name in data.train]
     read_test = [read_pairs(data, name, "test") for name in data.test]
     divided = [hold_out(pairs, validation.fraction, validation.seed) for pairs, _ in read_train]
+    if all(kept.is_empty() for kept, _ in divided):
+        raise UserError(
+            f"sources.{', sources.'.join(data.train)}, train: too few opening questions to train and to validate"
+        )
     train, test = pl.concat(pairs for pairs, _ in read_train), pl.concat(pairs for pairs, _ in read_test)
     return {
         "train": pl.concat(kept for kept, _ in divided),
@@ -325,7 +322,7 @@ def read_tasks(name: str, benchmark: PublishedBenchmark | OwnBenchmark, data_roo
     parts = [pl.lit(name), "row", pl.when(is_named).then("id")]
     frame = frame.with_columns(comparison_id=pl.concat_str(parts, separator="/", ignore_nulls=True))
     drawn = [draw(frame.filter(task=task), benchmark.max_per_task, benchmark.seed) for task in wanted["task"]]
-    return pl.concat(drawn).select(COMPARISONS)
+    return pl.concat(drawn).select(*COMPARISONS)
 
 
 Readable = SyntheticBenchmark | PublishedBenchmark | OwnBenchmark
@@ -336,4 +333,4 @@ def read_benchmark(name: str, benchmark: Readable, data_root: str) -> pl.DataFra
     if not isinstance(benchmark, SyntheticBenchmark):
         return read_tasks(name, benchmark, data_root)
     frame = synthetic.benchmark(benchmark.per_task, benchmark.seed).with_row_index("row")
-    return frame.with_columns(comparison_id=pl.format("{}/{}", pl.lit(name), "row")).select(COMPARISONS)
+    return frame.with_columns(comparison_id=pl.format("{}/{}", pl.lit(name), "row")).select(*COMPARISONS)

@@ -11,12 +11,18 @@ from pathlib import Path
 import polars as pl
 import polars.selectors as cs
 
-from rmtension.files import existing
+from rmtension.files import Columns, scan_table
 from rmtension.naming import OVERALL, THIRDS, ablation_name, tension_sets_index
+from rmtension.neurons import RANKINGS, SETS, STATISTICS
 from rmtension.statistics import AVERAGE, REWARD_MODEL, TASK, Block, Bootstrap, Draws, blocks
 from rmtension.study import UNORIENTED, Study
 
 CONTROLS = ["whole", "size-matched", "matched-random", "random"]
+# What is read of a scores file.
+SCORES = {
+    **dict.fromkeys(["ablation", "comparison_id", *TASK], pl.String()),
+    **dict.fromkeys(["chosen_scores", "rejected_scores"], pl.List(pl.Float32())),
+}
 # Corrected for the small number of seeds, an interval can reach beyond what a figure can be.
 GREATEST = {"accuracy": 100, "baseline": 100, "ablated": 100, "share": 100,
             "retention": 1, "overlap": 1, "jaccard": 1, "retained": 1}  # fmt: skip
@@ -41,7 +47,7 @@ def load_scores(folder: Path, study: Study, lists: bool = False) -> pl.DataFrame
     frames = []
     for (*reward_model, seed), benchmark in product(reward_models(study), study.benchmarks):
         path = folder / "scores" / Path(*reward_model) / f"seed-{seed}" / f"{benchmark}.parquet"
-        frame = scan(path, zip([*REWARD_MODEL, "benchmark"], [*reward_model, seed, benchmark], strict=True))
+        frame = scan(path, SCORES, zip([*REWARD_MODEL, "benchmark"], [*reward_model, seed, benchmark], strict=True))
         if study.benchmarks[benchmark].kind == "rm-bench" and study.analysis.rm_bench == "same-style" and not lists:
             frame = same_style(frame)
         rewards = (
@@ -64,18 +70,18 @@ def reward_models(study: Study) -> Iterator[tuple[str, str, int]]:
     return product(study.models, study.regimes, study.seeds)
 
 
-def scan(path: Path, keys: Iterator[tuple[str, str | int]]) -> pl.LazyFrame:
+def scan(path: Path, columns: Columns, keys: Iterator[tuple[str, str | int]]) -> pl.LazyFrame:
     """A stage's parquet file with the names it stands for as columns."""
-    return pl.scan_parquet(existing(path)).with_columns(**{name: pl.lit(value) for name, value in keys})
+    return scan_table(path, columns).select(*columns).with_columns(**{name: pl.lit(value) for name, value in keys})
 
 
-def load_stage(folder: Path, study: Study, stage: str) -> pl.LazyFrame:
+def load_stage(folder: Path, study: Study, stage: str, columns: Columns) -> pl.LazyFrame:
     """The files of a stage that writes one for each reward model, with model, regime and seed as columns."""
     frames = []
     for reward_model in reward_models(study):
         model, regime, seed = reward_model
         path = folder / stage / model / regime / f"seed-{seed}.parquet"
-        frames.append(scan(path, zip(REWARD_MODEL, reward_model, strict=True)))
+        frames.append(scan(path, columns, zip(REWARD_MODEL, reward_model, strict=True)))
     return pl.concat(frames)
 
 
@@ -91,7 +97,7 @@ def load_control_overlaps(folder: Path, study: Study) -> pl.DataFrame:
         own = (ablation_name("matched-random", percent), ablation_name(scoring, percent), scoring)
         named = pl.LazyFrame([own, *matched], schema=["ablation", "target", "set"], orient="row")
         path = folder / "selected" / model / regime / f"seed-{seed}.parquet"
-        sets = scan(path, zip(REWARD_MODEL, (model, regime, seed), strict=True))
+        sets = scan(path, SETS, zip(REWARD_MODEL, (model, regime, seed), strict=True))
         place = [*REWARD_MODEL, "layer", "neuron"]
         targets = sets.select(*place, target="ablation").with_columns(met=True)
         both = sets.join(named, on="ablation").join(targets, on=[*place, "target"], how="left")
@@ -119,10 +125,14 @@ class Results:
 
     @classmethod
     def load(cls, folder: Path, study: Study) -> Results:
-        sets = load_stage(folder, study, "selected").group_by(*REWARD_MODEL, "ablation", maintain_order=True)
+        sets = load_stage(folder, study, "selected", SETS).group_by(*REWARD_MODEL, "ablation", maintain_order=True)
         columns = [*REWARD_MODEL, "scoring", "layer", "neuron", "score", "rank"]
-        neurons = load_stage(folder, study, "neurons").select(columns).with_columns(cs.string().cast(pl.Categorical))
-        activations = load_stage(folder, study, "activations")
+        neurons = (
+            load_stage(folder, study, "neurons", RANKINGS)
+            .select(columns)
+            .with_columns(cs.string().cast(pl.Categorical))
+        )
+        activations = load_stage(folder, study, "activations", STATISTICS)
         return cls(
             study,
             load_scores(folder, study),

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, AutoTokenizer
 
+from rmtension.architectures import architecture
+from rmtension.errors import UserError
+from rmtension.files import cause_of
+from rmtension.naming import BUFFER
 from rmtension.packing import Batch, Packed, Tokens, pack
 
+NO_CODE = {"trust_remote_code": False, "local_files_only": True}
+COMPLETE = "give it complete files, its own, from where it was made"
 # Messages in the form of the training texts, for tools that render a dialogue themselves; a system message has no
 # place in it and is an error.
 CHAT_TEMPLATE = (
@@ -22,33 +29,96 @@ CHAT_TEMPLATE = (
 )
 
 
+@contextmanager
+def opening(folder: Path, part: str) -> Iterator[None]:
+    """Turn what transformers says of a damaged or foreign folder, in exceptions of any kind, into one line."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"{folder}: {error}") from None
+    except (MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        raise UserError(f"{folder}: its {part} cannot be used ({cause_of(error)}); {COMPLETE}") from error
+
+
+def load_config(folder: Path) -> Any:
+    """The configuration in config.json; UserError where transformers or this project does not know the family."""
+    with opening(folder, "config.json"):
+        # First, as transformers may not know it.
+        architecture(json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type"))
+        return AutoConfig.from_pretrained(folder, **NO_CODE)
+
+
 def load_tokenizer(folder: Path) -> Any:
     """The tokenizer of a backbone or reward model, with a padding token (end-of-text where it has none)."""
-    tokenizer = AutoTokenizer.from_pretrained(folder)
+    config = load_config(folder)
+    with opening(folder, "tokenizer"):
+        tokenizer = AutoTokenizer.from_pretrained(folder, **NO_CODE)
+        known = tokenizer("a b", add_special_tokens=False)["input_ids"]
+    if not known:
+        raise UserError(f"{folder}: its tokenizer knows no words (tokenizer.json is missing or empty); {COMPLETE}")
+    if tokenizer.vocab_size > config.vocab_size:
+        sizes = f"{tokenizer.vocab_size} tokens, its model {config.vocab_size} embeddings"
+        raise UserError(f"{folder}: its tokenizer has {sizes}; {COMPLETE}")
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
+    if tokenizer.pad_token is None:
+        raise UserError(
+            f"{folder}: its tokenizer has neither a padding nor an end-of-text token: name one in its files"
+        )
     return tokenizer
+
+
+def load_whole(kind: Any, folder: Path, is_backbone: bool, **settings: Any) -> Any:
+    """A model of one of transformers' Auto classes, in float32 and in evaluation mode; no code of the folder is run.
+
+    UserError where loading would unpickle, leave out or make up a tensor, or read what is no number. Of a backbone,
+    the head of another task is left out, and the head of this one is new.
+    """
+    load_config(folder)
+    if not list(folder.glob("*.safetensors")):
+        raise UserError(f"{folder}: no *.safetensors; pickled weights are not read: save them anew as safetensors")
+    with opening(folder, "weights"):
+        model, report = kind.from_pretrained(
+            folder, dtype=torch.float32, use_safetensors=True, ignore_mismatched_sizes=True, output_loading_info=True,
+            **NO_CODE, **settings,
+        )  # fmt: skip
+    body, prefix = {name for name, _ in model.base_model.named_children()}, f"{model.base_model_prefix}."
+    faults = {
+        "has no place for": report["unexpected_keys"],
+        "misses": report["missing_keys"],
+        "has another shape of": {name for name, *_ in report["mismatched_keys"]},
+        "reads values that are not finite in": {k for k, t in model.state_dict().items() if not t.isfinite().all()},
+    }
+    for fault, names in faults.items():
+        for name in sorted(names):
+            is_of_head = name.removeprefix(prefix).split(".")[0] not in body
+            if not BUFFER.search(name) and not (is_backbone and is_of_head):
+                raise UserError(
+                    f"{folder}: {type(model).__name__} of its config.json {fault} tensor {name}; {COMPLETE}"
+                )
+    return model.eval()
 
 
 def new_reward_model(backbone: Path, seed: int, head_deviation: float) -> Any:
     """A backbone under a fresh head drawn from N(0, head_deviation^2) by `seed`, float32 weights."""
-    model = AutoModelForSequenceClassification.from_pretrained(backbone, num_labels=1, dtype=torch.float32)
+    model = load_whole(AutoModelForSequenceClassification, backbone, is_backbone=True, num_labels=1)
     model.config.pad_token_id = load_tokenizer(backbone).pad_token_id
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         model.score.weight.copy_(torch.randn(model.score.weight.shape, generator=generator) * head_deviation)
-    return model.eval()  # evaluation mode throughout: the study trains without dropout
+    return model  # in evaluation mode throughout: the study trains without dropout
 
 
 def load_reward_model(folder: Path, device: torch.device) -> Any:
     """A trained reward model in float32, in evaluation mode."""
-    model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32)
-    return model.eval().to(device)
+    return load_whole(AutoModelForSequenceClassification, folder, is_backbone=False).to(device)
 
 
 def load_backbone(folder: Path, device: torch.device) -> Any:
     """A bare backbone in float32, in evaluation mode."""
-    return AutoModel.from_pretrained(folder, dtype=torch.float32).eval().to(device)
+    return load_whole(AutoModel, folder, is_backbone=True).to(device)
 
 
 def save_reward_model(model: Any, tokenizer: Any, folder: Path, weights: dict[str, Tensor] | None = None) -> None:

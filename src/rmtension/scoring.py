@@ -13,15 +13,14 @@ import polars as pl
 import torch
 from numpy.typing import NDArray
 from pydantic import BaseModel, Field, ValidationError
-from transformers import AutoConfig
 
 from rmtension.ablation import Mask
 from rmtension.architectures import longest_text
 from rmtension.errors import UserError
-from rmtension.evaluation import candidate_scores
+from rmtension.evaluation import candidate_scores, refuse_what_is_no_number
 from rmtension.packing import pack
-from rmtension.readers import TEMPLATES, Prompt, Turn, rendered
-from rmtension.reward_model import load_reward_model, load_tokenizer, tokenise
+from rmtension.readers import TEMPLATES, Prompt, Text, Turn, rendered
+from rmtension.reward_model import load_config, load_reward_model, load_tokenizer, tokenise
 
 AS_IT_IS = "none"
 FORMS = (*TEMPLATES, AS_IT_IS)
@@ -36,15 +35,15 @@ class Responses(BaseModel):
     """Responses to one prompt."""
 
     prompt: Prompt
-    responses: list[str] = Field(min_length=1)
+    responses: list[Text] = Field(min_length=1)
 
 
 class Pair(BaseModel):
     """Two responses to one prompt; without a prompt, two whole dialogues."""
 
     prompt: Prompt | None = None
-    chosen: str
-    rejected: str
+    chosen: Text
+    rejected: Text
 
 
 class Request(NamedTuple):
@@ -96,7 +95,7 @@ def check_reward_model(folder: Path) -> None:
     """UserError where `folder` holds no reward model; transformers would give a bare backbone a random head."""
     if not (folder / "config.json").is_file():
         raise UserError(f"{folder}: no reward model here: there is no config.json")
-    config = AutoConfig.from_pretrained(folder)
+    config = load_config(folder)
     classifies = any(name.endswith("ForSequenceClassification") for name in config.architectures or [])
     if not classifies or config.num_labels != 1:
         raise UserError(f"{folder}: no reward model: config.json names no sequence classifier with one label")
@@ -109,7 +108,7 @@ class Scorer:
         """ablation: unit, layer, neuron; without rows nothing is ablated."""
         check_reward_model(folder)
         self.tokenizer, self.model = load_tokenizer(folder), load_reward_model(folder, device)
-        self.device, self.longest = device, longest_text(self.model.config)
+        self.folder, self.device, self.longest = folder, device, longest_text(self.model.config)
         self.texts = self.unscored = 0
         try:
             self.mask = Mask.of(ablation, self.model.config)
@@ -131,6 +130,7 @@ class Scorer:
                 packed.append(pack([candidates[i] for i in members], []))
                 places += [(of_request, i) for i in members]
         scores = candidate_scores(self.model, packed, [self.mask], TOKENS, self.device)[0]
+        refuse_what_is_no_number(self.folder, scores)
         for (of_request, i), score in zip(places, shortest(scores), strict=True):
             of_request[i] = score
         self.texts += sum(map(len, rewards))

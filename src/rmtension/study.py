@@ -3,21 +3,47 @@
 from __future__ import annotations
 
 import difflib
+import os
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from rmtension.errors import UserError
 from rmtension.naming import ablation_name, tension_sets_index
 
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
-Percent = Annotated[float, Field(gt=0, le=100)]
-Count = Annotated[int, Field(ge=1)]
-Seed = Annotated[int, Field(ge=0)]
+
+def six_digits(percent: float) -> float:
+    """Names of sets have no more: two sizes must not share one."""
+    if float(f"{percent:g}") != percent:
+        raise ValueError(f"more than six digits; give {percent:g}")
+    return percent
+
+
+def machine_integer(number: int) -> int:
+    if number >= 2**63:
+        raise ValueError("more than 64 bits; give a smaller one")
+    return number
+
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
+Percent = Annotated[float, Field(gt=0, le=100), AfterValidator(six_digits)]
+Count = Annotated[int, Field(ge=1), AfterValidator(machine_integer)]
+Seed = Annotated[int, Field(ge=0), AfterValidator(machine_integer)]
+# Not in braces, which Snakemake would take for wildcards.
+Place = Annotated[str, Field(pattern=r"^[^{}\x00-\x1f]+$", max_length=1000)]
 MeasuredScoring = Literal["magnitude", "mean", "mean_abs", "change", "probability"]
 Scoring = Literal[MeasuredScoring, "random", "matched-random", "head-norm", "head-random"]
 ALL = "all"  # every known task of a published benchmark
@@ -36,7 +62,7 @@ def nearest(word: str, known: Iterable[str]) -> str:
 class Section(BaseModel):
     """A part of the study file: immutable, and an unknown key is an error that names the nearest known one."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     @model_validator(mode="before")
     @classmethod
@@ -45,6 +71,15 @@ class Section(BaseModel):
         if unknown:
             message = f"unknown key '{unknown[0]}'; {nearest(str(unknown[0]), cls.model_fields)}"
             raise PydanticCustomError("unknown_key", "{message}", {"message": message})
+        return data
+
+    @model_validator(mode="before")
+    @classmethod
+    def refuse_booleans(cls, data: Any) -> Any:
+        """No setting is one, and where a number belongs it would be taken for 0 or 1."""
+        for key, value in data.items() if isinstance(data, Mapping) else []:
+            if any(isinstance(one, bool) for one in (value if isinstance(value, list) else [value])):
+                raise ValueError(f"'{key}' is neither a number nor a text; a word such as yes or off needs quotes")
         return data
 
     def files(self, data_root: str) -> list[Path]:
@@ -68,7 +103,7 @@ class Located(Section):
     """Something read from a local folder or file (below `data_root`) or from the hub."""
 
     kind: str
-    path: str | None = Field(None, description="Local folder or file, relative to data_root.")
+    path: Place | None = Field(None, description="Local folder or file, relative to data_root.")
     hub: Annotated[str, Field(pattern=HUB_ID)] | None = Field(None, description="Id on the hub: owner/name.")
     revision: str | None = Field(
         None,
@@ -128,14 +163,25 @@ class MadeModel(Section):
     width: Count = Field(description="Hidden size.")
     heads: Count = Field(description="Attention heads of a layer; divides width.")
     neurons: Count = Field(description="MLP hidden size of a layer.")
-    vocabulary: Count = Field(1024, description="Size of the byte-level BPE vocabulary.")
+    vocabulary: int = Field(1024, ge=258, description="Size of the byte-level BPE vocabulary: bytes, two marks, more.")
     pretraining: Pretraining = Field(description="How it learns the synthetic language.")
 
     @model_validator(mode="after")
     def heads_divide_width(self) -> Self:
         if self.width % self.heads:
             raise ValueError(f"width {self.width} is not a multiple of heads {self.heads}")
+        if self.width // self.heads % 2 and self.family not in ("gpt2", "gpt_neox"):
+            raise ValueError(f"width {self.width} of heads {self.heads}: {self.family} takes heads of an even size")
         return self
+
+
+MODEL_FILES = [
+    "*.json",
+    "*.safetensors",
+    "*.txt",
+    "*.model",
+    "*.jinja",
+]  # of a folder, as of the hub: no code, no pickles
 
 
 class FolderModel(Located):
@@ -144,7 +190,7 @@ class FolderModel(Located):
 
 class GgufModel(Section):
     kind: Literal["gguf"]
-    path: str = Field(description="GGUF file, relative to data_root.")
+    path: Place = Field(description="GGUF file, relative to data_root.")
 
     def files(self, data_root: str) -> list[Path]:
         return [Path(data_root) / self.path]
@@ -183,7 +229,7 @@ class Compute(Section):
 class Model(Section):
     source: BackboneSource = Field(description="Where the backbone comes from.")
     compute: Compute = Field(Compute(), description="What its jobs ask for.")
-    trained: dict[Name, dict[Seed, str]] = Field(
+    trained: dict[Name, dict[Seed, Place]] = Field(
         {}, description="Regime -> seed -> folder of a reward model trained elsewhere, relative to data_root."
     )
 
@@ -201,7 +247,7 @@ class SyntheticPairs(Section):
 
 class HHPairs(Located):
     kind: Literal["hh-rlhf"]
-    folder: str = Field(description="Folder of the data set, such as helpful-base.")
+    folder: Place = Field(description="Folder of the data set, such as helpful-base.")
     max_train: Count | None = Field(None, description="Keep this many train pairs, drawn by `seed`.")
     max_test: Count | None = Field(None, description="Keep this many test pairs, drawn by `seed`.")
     seed: Seed = Field(0, description="Draws what is kept.")
@@ -222,8 +268,8 @@ class OwnPairs(Section):
     """A user's own files, parquet or JSON."""
 
     kind: Literal["own"]
-    train: str = Field(description="File of the train split, relative to data_root.")
-    test: str = Field(description="File of the test split, relative to data_root.")
+    train: Place = Field(description="File of the train split, relative to data_root.")
+    test: Place = Field(description="File of the test split, relative to data_root.")
     columns: Columns = Columns()
     max_train: Count | None = Field(None, description="Keep this many train pairs, drawn by `seed`.")
     max_test: Count | None = Field(None, description="Keep this many test pairs, drawn by `seed`.")
@@ -246,7 +292,7 @@ class Regime(Section):
 
     @model_validator(mode="after")
     def has_data(self) -> Self:
-        if self.mixes and (self.train or self.test or len(set(self.mixes)) != 2):
+        if self.mixes and (self.train or self.test or len(self.mixes) != 2 or len(set(self.mixes)) != 2):
             raise ValueError("'mixes' names two different regimes and stands without 'train' and 'test'")
         if not self.mixes and not (self.train and self.test):
             raise ValueError("regime without data: give 'train' and 'test', or 'mixes'")
@@ -369,7 +415,7 @@ class OwnBenchmark(Section):
     """A user's own file, parquet or JSON."""
 
     kind: Literal["own"]
-    path: str = Field(description="File, relative to data_root.")
+    path: Place = Field(description="File, relative to data_root.")
     columns: TaskColumns = TaskColumns()
     tasks: dict[str, str] = Field(
         min_length=1, description="Task -> orientation: a single-objective regime, or `unoriented`."
@@ -431,8 +477,8 @@ class Study(Section):
     compatibility: Literal["corrected", "authors"] = Field(
         "corrected", description="authors: other defaults, so that the authors' code is followed where it errs."
     )
-    data_root: str = Field(".", description="Folder that local paths of the study are relative to.")
-    hub_cache: str = Field(
+    data_root: Place = Field(".", description="Folder that local paths of the study are relative to.")
+    hub_cache: Place = Field(
         "hub", description="Folder for what comes from the hub, relative to data_root; studies can share it."
     )
     seeds: list[Seed] = Field(min_length=1, description="One reward model of every model and regime for each.")
@@ -467,11 +513,16 @@ class Study(Section):
         refuse_repeats("seeds", self.seeds)
         refuse_repeats("ablation.sweep", self.ablation.sweep)
         refuse_repeats("neurons.scorings", self.neurons.scorings)
+        refuse_repeats("ablation.sweep_benchmarks", self.ablation.sweep_benchmarks)
         for name, regime in self.regimes.items():
+            refuse_repeats(f"regimes.{name}.train", regime.train)
+            refuse_repeats(f"regimes.{name}.test", regime.test)
             require_known(f"regimes.{name}.train", regime.train, self.sources)
             require_known(f"regimes.{name}.test", regime.test, self.sources)
             require_known(f"regimes.{name}.mixes", regime.mixes, self.single_regimes())
         for name, benchmark in self.benchmarks.items():
+            if isinstance(benchmark, PublishedBenchmark):
+                refuse_repeats(f"benchmarks.{name}.tasks", benchmark.tasks or [])
             if isinstance(benchmark, OwnBenchmark):
                 orientations = [*self.single_regimes(), "helpful", "harmless", UNORIENTED]
                 require_known(f"benchmarks.{name}.tasks", benchmark.tasks.values(), orientations)
@@ -539,18 +590,23 @@ class Study(Section):
         located = {key: part for key, part in self.origins().items() if isinstance(part, Located) and part.hub}
         return {key: part.checksums(self.data_root, self.hub_cache) for key, part in located.items()}
 
-    def local_paths(self) -> dict[str, Path]:
-        """Key of the study file -> local file or folder that it names."""
-        paths = {f"models.{m}.trained.{r}.{seed}": folder for (m, r, seed), folder in self.adopted().items()}
+    def local_paths(self) -> dict[str, tuple[Path, str]]:
+        """Key of the study file -> what it names, and whether that is to be a file, a folder, or either."""
+        paths = {
+            f"models.{m}.trained.{r}.{seed}": (folder, "folder") for (m, r, seed), folder in self.adopted().items()
+        }
+        root = Path(self.data_root)
         for key, section in self.origins().items():
             if isinstance(section, OwnPairs):
-                paths |= {f"{key}.train": Path(self.data_root) / section.train}
-                paths |= {f"{key}.test": Path(self.data_root) / section.test}
-            if isinstance(section, Located | GgufModel | OwnBenchmark) and section.path is not None:
-                paths[f"{key}.path"] = Path(self.data_root) / section.path
+                paths |= {f"{key}.{split}": (root / getattr(section, split), "file") for split in ("train", "test")}
+            elif isinstance(section, Located | GgufModel | OwnBenchmark) and section.path is not None:
+                paths[f"{key}.path"] = root / section.path, NAMES_A.get(section.kind, "file or folder")
                 if isinstance(section, HHPairs):
-                    paths[f"{key}.folder"] = Path(self.data_root) / section.path / section.folder
+                    paths[f"{key}.folder"] = root / section.path / section.folder, "folder"
         return paths
+
+
+NAMES_A = {"pretrained": "folder", "hh-rlhf": "folder", "gguf": "file", "own": "file"}  # kind -> what `path` is to be
 
 
 def with_defaults(section: Any, values: Mapping[str, str]) -> Any:
@@ -582,10 +638,13 @@ def load_study(settings: Mapping[str, Any], file: str, locked: Mapping[str, str]
     try:
         study = Study.model_validate(settings, context=locked)
     except ValidationError as error:
-        raise UserError("\n".join(f"{file}: {describe(e)}" for e in error.errors())) from None
-    for key, path in study.local_paths().items():
-        if not path.exists():
+        raise UserError(*(f"{file}: {describe(e)}" for e in error.errors())) from None
+    for key, (path, kind) in study.local_paths().items():
+        # By os.path, for which a name that cannot be one is not there.
+        if not os.path.exists(path):
             raise UserError(f"{file}: {key}: {path} does not exist; see docs/data.md for where to get it")
+        if kind not in ("file" if os.path.isfile(path) else "folder" if os.path.isdir(path) else "", "file or folder"):
+            raise UserError(f"{file}: {key}: {path} is no {kind}; name a {kind}")
     return study
 
 

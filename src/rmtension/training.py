@@ -26,9 +26,9 @@ from torch.nn.functional import logsigmoid
 
 from rmtension.architectures import longest_text
 from rmtension.checkpoints import read_checkpoint, remove_leftovers, write_checkpoint
-from rmtension.comparisons import as_comparisons
+from rmtension.comparisons import PAIRS, as_comparisons
 from rmtension.errors import UserError
-from rmtension.files import fingerprint, replacing, write_checksums
+from rmtension.files import fingerprint, read_table, replacing, write_checksums
 from rmtension.memory import within_memory
 from rmtension.packing import Batch, Packed, collate, group_by_length
 from rmtension.processes import anywhere, signals_noted
@@ -236,11 +236,15 @@ class Trainer:
             correct += weight * int((margin > 0).sum())
         return loss, correct
 
+    def refuse_divergence(self, loss: float) -> None:
+        if not math.isfinite(loss):
+            peak = self.settings.learning_rate
+            raise UserError(f"training diverged at step {self.state.step}: lower training.learning_rate = {peak}")
+
     def validate(self, pairs: Sequence[Packed]) -> dict[str, float]:
         """Look at the validation split and remember the weights if they are the best so far."""
         loss, accuracy = self.evaluate(pairs)
-        if not math.isfinite(loss):
-            raise UserError(f"training diverged at step {self.state.step}: lower training.learning_rate")
+        self.refuse_divergence(loss)
         if self.settings.keep == "best" and loss < self.state.best_loss:
             self.state.best_loss = loss
             self.state.best_weights = {name: value.clone() for name, value in self.weights().items()}
@@ -264,6 +268,7 @@ class Trainer:
             for number, index in enumerate(plan[self.state.step :], start=self.state.step + 1):
                 row = self.step(train, index, learning_rate(number - 1, len(plan), settings.learning_rate))
                 self.state.step = number
+                self.refuse_divergence(row["loss"])
                 if number % settings.evaluation_interval == 0 or number == len(plan):
                     row |= self.validate(validation)
                 self.state.log.append({"step": number} | row)
@@ -357,7 +362,7 @@ class TrainingRun:
 
 def packed_pairs(tokenizer: Any, file: Path, max_tokens: int) -> tuple[list[Packed], int]:
     """The pairs of a file, packed, and how many were left out because a side is empty or longer than `max_tokens`."""
-    frame = as_comparisons(pl.read_parquet(file))
+    frame = as_comparisons(read_table(file, PAIRS))
     kept, packed = pack_comparisons(tokenizer, frame["chosen"].to_list(), frame["rejected"].to_list(), max_tokens)
     left_out = len(frame) - len(kept)
     logger.info("%s: %d pairs, %d left out for their length", file, len(kept), left_out)

@@ -66,6 +66,10 @@ def reconfigure(folder: Path, values: dict[str, Any]) -> None:
     file.write_text(json.dumps(json.loads(file.read_text()) | values))
 
 
+def family_of(folder: Path) -> str:
+    return str(json.loads((folder / "config.json").read_text())["model_type"])
+
+
 def rewrite(folder: Path, change: Callable[[dict[str, torch.Tensor]], Any]) -> None:
     tensors = load_file(folder / "model.safetensors")
     change(tensors)
@@ -95,15 +99,18 @@ def first(tensors: dict[str, torch.Tensor]) -> str:
 
 FAULTS: dict[str, tuple[Callable[[Path], Any], str]] = {
     "no configuration": (lambda f: (f / "config.json").unlink(), "config.json is missing"),
-    "a damaged configuration": (lambda f: (f / "config.json").write_text("{"), "its config.json cannot be used: "),
-    "a family of its own": (lambda f: reconfigure(f, {"model_type": "mine"}), "its config.json cannot be used: "),
+    "a damaged configuration": (lambda f: (f / "config.json").write_text("{"), "its config.json cannot be used ("),
+    "a family of its own": (lambda f: reconfigure(f, {"model_type": "mine"}), "no adapter for model family 'mine'"),
     "no tokenizer": (lambda f: (f / "tokenizer_config.json").unlink(), "tokenizer_config.json is missing"),
     "pickled weights": (pickle, "no *.safetensors; pickled weights are not read"),
     "two labels": (lambda f: reconfigure(f, {"id2label": {"0": "a", "1": "b"}}), "2 labels; a reward model has one"),
-    "another family": (lambda f: reconfigure(f, {"model_type": "opt"}), "model family 'opt', but the backbone's"),
+    "another family": (
+        lambda f: reconfigure(f, {"model_type": "llama" if family_of(f) == "gpt2" else "gpt2"}),
+        ", but the backbone's is",
+    ),
     "truncated weights": (
         lambda f: (f / "model.safetensors").write_bytes((f / "model.safetensors").read_bytes()[:-9]),
-        "its weights cannot be read: ",
+        "its weights cannot be used (",
     ),
     "no head": (lambda f: rewrite(f, lambda t: t.pop("score.weight")), "misses tensor score.weight"),
     "a head with a bias": (
@@ -114,7 +121,7 @@ FAULTS: dict[str, tuple[Callable[[Path], Any], str]] = {
         "another shape of tensor score.weight",
     ),
     "not a number": (
-        lambda f: rewrite(f, lambda t: t[first(t)].view(-1)[3:4].fill_(torch.nan)), "holds values that are not finite",
+        lambda f: rewrite(f, lambda t: t[first(t)].view(-1)[3:4].fill_(torch.nan)), "values that are not finite",
     ),
     "another tokenizer": (another_vocabulary, "its tokenizer gives other ids than the backbone's"),
     "texts that end in padding": (partial(end_texts_with, "<|pad|>"), "ends a text with the padding token"),

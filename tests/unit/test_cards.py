@@ -132,6 +132,7 @@ def write_study(tmp_path: Path) -> Path:
         odd.write_parquet(tmp_path / f"data/{regime}/hygiene.parquet")
     (tmp_path / "benchmarks").mkdir()
     pl.DataFrame({
+        "comparison_id": ["bench/0", "bench/1", "bench/2"],
         "task": ["chat", "chat", "ties"], "orientation": ["helpful", "helpful", "unoriented"],
         "chosen": [["a"], ["b"], ["c", "d"]], "rejected": [["x"], ["x", "y", "z"], ["x"]],
     }).write_parquet(tmp_path / "benchmarks/bench.parquet")  # fmt: skip
@@ -253,10 +254,13 @@ def test_counts_are_not_expected_of_a_benchmark_that_is_drawn_from(folder: Path)
 def test_hygiene_finds_a_benchmarks_questions_in_training(folder: Path) -> None:
     for split, question in (("train", "p q"), ("validation", "r")):
         pairs = pl.DataFrame({"chosen": [f"\n\nHuman: {question}\n\nAssistant: x\n\nHuman: s\n\nAssistant: y"]})
-        pairs = pairs.with_columns(rejected="chosen", source=pl.lit("helpful"), orientation=pl.lit("helpful"))
+        pairs = pairs.with_columns(
+            comparison_id=pl.lit("s/0"), rejected="chosen", source=pl.lit("helpful"), orientation=pl.lit("helpful")
+        )
         pairs.write_parquet(folder / f"data/helpful/{split}.parquet")
     asked = [[f"Human:{question}\n\nAssistant:z"] for question in ("p q", "q", "r", "s", "")]
     texts = pl.DataFrame({"chosen": asked, "rejected": asked}).with_columns(task=pl.lit("t"), orientation=pl.lit("o"))
+    texts = texts.with_columns(comparison_id=pl.lit("bench"))
     texts.write_parquet(folder / "benchmarks/bench.parquet")
     table = cards(folder, STUDY)["hygiene"].filter(source="bench", reason="the opening question occurs in training")
     assert table.select("regime", "n", "of").rows() == [("helpful", 2, 5), ("harmless", 0, 5), ("both", 0, 5)]

@@ -291,7 +291,7 @@ def test_mistakes_of_neurons(study: Path, tmp_path: Path) -> None:
     for arguments, message in {
         ("show", ranking, "--scoring", "magnitud"): f"{ranking}: no scoring 'magnitud'; did you mean 'magnitude'?",
         ("show", sets): f"{sets}: this file holds several sets: name one, as {sets}:NAME",
-        ("show", text): f"{text}: cannot be read as parquet",
+        ("show", text): f"{text}: cannot be read (",
         ("show", study / "activations/m/helpful/seed-0.parquet"): "column 'scoring' is missing; found layer",
     }.items():
         with pytest.raises(UserError) as raised:

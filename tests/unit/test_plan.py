@@ -196,7 +196,7 @@ def test_the_table_says_what_it_assumes(tmp_path: Path) -> None:
 def test_mistakes_are_one_line(tmp_path: Path) -> None:
     file = tmp_path / "study.yaml"
     for content, message in {
-        "a: [": f"{file}: cannot be read: while parsing",
+        "a: [": f"{file}: cannot be read (line 1: ",
         "- a": f"{file}: no study: keys with values are expected",
         yaml.safe_dump({**SMALL, "seedz": 1}): f"{file}: unknown key 'seedz'; did you mean 'seeds'?",
     }.items():

@@ -71,7 +71,7 @@ def test_hh_pairs_of_a_local_folder(hh: Path, caplog: pytest.LogCaptureFixture) 
     caplog.set_level("INFO")
     splits = regime_pairs(regime(HHPairs(kind="hh-rlhf", path="hh", folder="helpful-base"), hh))
     assert list(splits) == ["train", "validation", "test", "hygiene"]
-    assert all(frame.columns == PAIRS for name, frame in splits.items() if name != "hygiene")
+    assert all(frame.schema == PAIRS for name, frame in splits.items() if name != "hygiene")
     rows = pl.concat([splits["train"], splits["validation"]])
     assert sorted(rows["comparison_id"]) == sorted(f"s/train/{i}" for i in range(20) if i != 7)
     one = rows.filter(comparison_id="s/train/12").row(0, named=True)
@@ -147,7 +147,7 @@ def test_reward_bench_layout(tmp_path: Path) -> None:
         }
     ).write_parquet(tmp_path / "f.parquet")
     frame = read_benchmark("rb", PublishedBenchmark(kind="reward-bench", path="f.parquet"), str(tmp_path))
-    assert frame.columns == COMPARISONS
+    assert frame.schema == COMPARISONS
     assert frame.rows() == [
         ("rb/2", "Alpaca Eval (Easy)", "helpful", [dialogue("p2", "c2")], [dialogue("p2", "r2")]),
         ("rb/0", "Do Not Answer", "harmless", [dialogue("p0", "c0")], [dialogue("p0", "r0")]),
@@ -279,7 +279,7 @@ def test_synthetic_sources_in_the_same_form() -> None:
     assert len(splits["train"]) + len(splits["validation"]) == len(splits["test"]) == 100
     assert splits["train"]["chosen"][:50].to_list() != splits["test"]["chosen"][:50].to_list()
     frame = read_benchmark("b", SyntheticBenchmark(kind="synthetic", per_task=2), ".")
-    assert frame.columns == COMPARISONS and frame["comparison_id"].n_unique() == len(frame)
+    assert frame.schema == COMPARISONS and frame["comparison_id"].n_unique() == len(frame)
 
 
 def test_pairs_as_comparisons() -> None:

@@ -6,14 +6,13 @@ job = jobs.start(snakemake)
 
 from pathlib import Path
 
-import polars as pl
-
 from rmtension.claims import ledger, ledger_markdown
-from rmtension.files import write_parquet, write_text
+from rmtension.files import made_here, read_tables, write_parquet, write_text
 from rmtension.study import Study
 
-tables = {path.stem: pl.read_parquet(path) for path in map(Path, snakemake.input.tables)}
-claims = ledger(tables, Study.model_validate(snakemake.params.study))
+tables = read_tables(snakemake.input.tables)
+with made_here(Path(snakemake.input.tables[0]).parent):
+    claims = ledger(tables, Study.model_validate(snakemake.params.study))
 write_parquet(claims, Path(snakemake.output.parquet))
 write_text(ledger_markdown(claims), Path(snakemake.output.page))
 job.finish()

@@ -6,22 +6,21 @@ job = jobs.start(snakemake)
 
 from pathlib import Path
 
-import polars as pl
-
-from rmtension.comparisons import as_comparisons
+from rmtension.comparisons import read_comparisons
 from rmtension.device import start_torch
-from rmtension.evaluation import evaluate, scoring_fingerprint
-from rmtension.files import write_parquet
+from rmtension.evaluation import evaluate, read_previous, scoring_fingerprint
+from rmtension.files import read_table, write_parquet
+from rmtension.neurons import SETS
 
 params, code = snakemake.params, [Path(file) for file in snakemake.input.code]
 folder, comparisons = Path(snakemake.input.reward_model).parent, Path(snakemake.input.comparisons)
 output, device = Path(snakemake.output[0]), start_torch(params.threads, params.gpus)
 scores = evaluate(
     folder,
-    as_comparisons(pl.read_parquet(comparisons)),
-    pl.read_parquet(snakemake.input.selected),
+    read_comparisons(comparisons),
+    read_table(snakemake.input.selected, SETS),
     ablations=params.ablations,
-    previous=pl.read_parquet(output) if output.exists() else None,
+    previous=read_previous(output),
     inputs=scoring_fingerprint(folder, comparisons, code, params.budget, params.threads),
     budget=params.budget,
     device=device,

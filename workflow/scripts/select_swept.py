@@ -8,12 +8,12 @@ from pathlib import Path
 
 import polars as pl
 
-from rmtension.files import write_parquet
-from rmtension.neurons import oriented_sets, sets_to_frame
+from rmtension.files import read_table, write_parquet
+from rmtension.neurons import RANKINGS, SETS, oriented_sets, sets_to_frame
 
 params = snakemake.params
-sets = pl.read_parquet(snakemake.input.sets)
-swept = sets_to_frame(oriented_sets(pl.read_parquet(snakemake.input.neurons), params.scorings, params.sweep))
+sets = read_table(snakemake.input.sets, SETS)
+swept = sets_to_frame(oriented_sets(read_table(snakemake.input.neurons, RANKINGS), params.scorings, params.sweep))
 both = pl.concat([sets, swept]).unique(maintain_order=True)
 write_parquet(both, Path(snakemake.output[0]))
 job.finish()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import pickle
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import polars as pl
 import pytest
 from pydantic import TypeAdapter
 
+from bad import refused
 from rmtension.errors import UserError
 from rmtension.readers import Readable, read_benchmark, regime_pairs
 from rmtension.study import PairSource, RegimeData, Validation
@@ -27,6 +29,11 @@ HH = {"chosen": "\n\nHuman: q\n\nAssistant: a", "rejected": "\n\nHuman: q\n\nAss
 
 def parquet(*rows: dict[str, Any]) -> bytes:
     pl.DataFrame(rows, strict=False).write_parquet(buffer := BytesIO())
+    return buffer.getvalue()
+
+
+def no_row(row: dict[str, Any]) -> bytes:
+    pl.DataFrame([row]).clear().write_parquet(buffer := BytesIO())
     return buffer.getvalue()
 
 
@@ -93,6 +100,25 @@ BENCHMARKS: dict[str, tuple[str, str, bytes | None, str]] = {
     "cut-off gzip": ("own", "f.jsonl.gz", gzip.compress(lines(OWN) * 99)[:-9], "cannot be read ("),
     "no gzip": ("own", "f.jsonl.gz", lines(OWN), "cannot be read ("),
     "no UTF-8": ("own", "f.jsonl", "é".encode("latin-1"), "cannot be read ("),
+    "UTF-16": ("own", "f.jsonl", '{"prompt": "p"}'.encode("utf-16"), "cannot be read ("),
+    "half a character": ("own", "f.jsonl", lines(OWN, OWN | {"chosen": "\ud800"}),
+                         "row 1: field 'chosen': 'utf-8' codec can't encode character '\\ud800'"),
+    "half a character in a turn": ("own", "f.jsonl", lines(OWN | {"prompt": [{"role": "user", "content": "\udfff"}]}),
+                                   "row 0: field 'prompt': 'utf-8' codec can't encode"),
+    "number without an end": ("own", "f.jsonl", b'{"prompt": ' + b"1" * 5000 + b"}", "row 0: no JSON (Exceeds"),
+    "nesting without an end": ("own", "f.jsonl", b'{"a":' * 99999, "row 0: no JSON (maximum recursion depth"),
+    "zero bytes": ("own", "f.jsonl", bytes(99), "row 0: no JSON ("),
+    "table of commas": ("own", "f.csv", b"prompt,chosen\np,c\n", "row 0: no JSON ("),
+    "parquet called JSON": ("own", "f.jsonl", parquet(OWN), "cannot be read ("),
+    "JSON called parquet": ("own", "f.parquet", lines(OWN), "cannot be read ("),
+    "pickle": ("own", "f.jsonl", pickle.dumps([OWN]), "cannot be read ("),
+    "parquet without a row": ("reward-bench", "f.parquet", no_row(PLAIN), "no rows"),
+    "number for a task": ("own", "f.jsonl", lines(OWN | {"task": 3}), "row 0: field 'task': int instead of text"),
+    "list for a task": ("own", "f.jsonl", lines(OWN | {"task": ["mine"]}), "row 0: field 'task': list instead of text"),
+    "mapping for a text": ("own", "f.jsonl", lines(OWN | {"chosen": {"text": "c"}}), "row 0: field 'chosen': empty"),
+    "boolean for a text": ("own", "f.jsonl", lines(OWN | {"chosen": True}), "row 0: field 'chosen': bool instead"),
+    "turn without words": ("own", "f.jsonl", lines(OWN | {"prompt": [{"role": "user"}]}),
+                           "row 0: field 'prompt': Field required"),
 }  # fmt: skip
 
 
@@ -113,14 +139,16 @@ def test_a_malformed_benchmark_is_one_line(case: str, tmp_path: Path) -> None:
 # what is wrong -> (content of an HH-RLHF file, what is said of it)
 PAIRS: dict[str, tuple[bytes, str]] = {
     "field missing": (lines(without(HH, "rejected")), "row 0: field 'rejected' is missing; found chosen"),
-    "field missing later on": (lines(HH, without(HH, "rejected")), "row 1: field 'rejected': empty"),
+    "field missing later on": (lines(HH, without(HH, "rejected")), "row 1: field 'rejected' is missing; found chosen"),
     "null": (lines(HH, HH | {"chosen": None}), "row 1: field 'chosen': empty"),
     "number": (lines(HH | {"chosen": 1, "rejected": 2}), "row 0: field 'chosen': int instead of text"),
     "number later on": (lines(HH, HH | {"chosen": 1}), "row 1: field 'chosen': int instead of text"),
     "list": (lines(HH | {"chosen": ["a", "b"]}), "row 0: field 'chosen': several texts in a pair"),
-    "broken line": (lines(HH, HH) + b'{"chosen": \n' + lines(HH), "cannot be read: "),
-    "empty file": (b"", "cannot be read: no rows"),
-    "no gzip": (b"text", "cannot be read: "),
+    "broken line": (lines(HH, HH) + b'{"chosen": \n' + lines(HH), "row 2: no JSON ("),
+    "empty file": (b"", "no rows"),
+    "no gzip": (b"text", "cannot be read ("),
+    "half a character": (lines(HH | {"chosen": "\ud800"}), "row 0: field 'chosen': 'utf-8' codec"),
+    "array": (array(HH, 3), "row 1: no mapping of fields to values"),
 }
 
 
@@ -143,6 +171,57 @@ def test_a_malformed_file_of_pairs_is_one_line(kind: str, case: str, tmp_path: P
     with pytest.raises(UserError) as caught:
         regime_pairs(data)
     message = str(caught.value)
-    assert "helpful-base" in message and "train" in message and "\n" not in message
-    if kind == "hh-rlhf":
-        assert expected in message
+    assert message.startswith(f"{folder}/train.jsonl.gz: {expected}") and "\n" not in message
+
+
+# what is wrong -> (rows of the train split, what is said of it)
+USELESS: dict[str, tuple[list[dict[str, str]], str]] = {
+    "both sides the same": (
+        [HH | {"rejected": HH["chosen"]}],
+        "sources.s, train: no pair is of use: 1 both sides the ",
+    ),
+    "no dialogue": (
+        [{"chosen": "a", "rejected": "b"}],
+        "sources.s, train: no pair is of use: 1 a side without an assist",
+    ),
+    "empty texts": ([{"chosen": "", "rejected": " "}], "sources.s, train: no pair is of use: 1 a side without text"),
+    "one question": (
+        [HH, HH | {"rejected": HH["rejected"] + "!"}],
+        "sources.s, train: too few opening questions to trai",
+    ),
+}
+
+
+def own_pairs(folder: Path) -> RegimeData:
+    source: PairSource = TypeAdapter(PairSource).validate_python(
+        {"kind": "own", "train": "train.jsonl", "test": "test.jsonl", "columns": {"prompt": None}}
+    )
+    return RegimeData(
+        sources={"s": source}, orientations={"s": "o"}, train=["s"], test=["s"], validation=Validation(),
+        data_root=str(folder),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("case", USELESS)
+def test_a_regime_without_a_pair_to_train_on_is_one_line(case: str, tmp_path: Path) -> None:
+    rows, expected = USELESS[case]
+    (tmp_path / "train.jsonl").write_bytes(lines(*rows))
+    (tmp_path / "test.jsonl").write_bytes(lines(HH))
+    with refused(f"^{expected}", tmp_path):
+        regime_pairs(own_pairs(tmp_path))
+
+
+def test_a_byte_order_mark_line_ends_of_windows_and_zero_bytes_in_texts_do_no_harm(tmp_path: Path) -> None:
+    rows = [{side: HH[side].replace("q", f"q{i}\0") for side in HH} for i in range(3)]
+    for split in ("train", "test"):
+        (tmp_path / f"{split}.jsonl").write_bytes(b"\xef\xbb\xbf" + lines(*rows).replace(b"\n", b"\r\n"))
+    assert regime_pairs(own_pairs(tmp_path))["test"]["chosen"].to_list() == [row["chosen"] for row in rows]
+
+
+def test_two_files_of_one_split_are_one_line(tmp_path: Path) -> None:
+    for name in ("train.jsonl", "train.jsonl.gz", "test.jsonl"):
+        (tmp_path / name).write_bytes(gzip.compress(lines(HH)) if name.endswith("gz") else lines(HH))
+    source: PairSource = TypeAdapter(PairSource).validate_python({"kind": "hh-rlhf", "path": ".", "folder": "."})
+    data = own_pairs(tmp_path).model_copy(update={"sources": {"s": source}})
+    with refused(f"^{tmp_path}: train twice: train.jsonl and train.jsonl.gz; keep one of them", tmp_path):
+        regime_pairs(data)
