@@ -200,6 +200,6 @@ def reward_model_statistics(
     if not packed:
         raise UserError(f"{pairs}: no pair within training.max_tokens = {max_tokens} and what {folder} reads")
     statistics = activation_statistics(trained, base, packed, budget, device)
-    if not all(frame.select(cs.float().is_finite().all()).row(0) for frame in statistics):
+    if not all(all(frame.select(cs.float().is_finite().all()).row(0)) for frame in statistics):
         raise UserError(f"{folder}: its activations are not finite: train it anew with a lower training.learning_rate")
     return statistics

@@ -126,7 +126,7 @@ class OnceEachKey(yaml.SafeLoader):
 def read_yaml(path: Path) -> dict[str, Any]:
     """The keys and values of a YAML file; UserError where it holds anything else."""
     with reading(path):
-        content = yaml.load(path.read_text(encoding="utf-8-sig"), OnceEachKey) or {}  # a safe loader
+        content = yaml.load(path.read_text(encoding="utf-8"), OnceEachKey) or {}  # a safe loader
     if not isinstance(content, dict):
         raise UserError(f"{path}: no keys with values, but {type(content).__name__}")
     return content

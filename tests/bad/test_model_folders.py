@@ -22,7 +22,13 @@ from transformers import AutoTokenizer
 from bad import Trap, both, refused
 from rmtension.adoption import adopt_reward_model
 from rmtension.backbones import make_backbone, prepare_backbone, train_tokenizer
-from rmtension.reward_model import load_reward_model, load_tokenizer, new_reward_model, save_reward_model
+from rmtension.reward_model import (
+    load_backbone,
+    load_reward_model,
+    load_tokenizer,
+    new_reward_model,
+    save_reward_model,
+)
 from rmtension.scoring import Scorer
 from rmtension.study import FolderModel, GgufModel, MadeModel, Training
 from rmtension.training import TrainingRun, train_reward_model
@@ -245,6 +251,9 @@ def test_masks_and_heads_of_other_tasks_do_no_harm(models: Path) -> None:
     more = {"model.layers.0.self_attn.rotary_emb.inv_freq": torch.ones(2), "v_head.summary.weight": torch.ones(1, 16)}
     rewrite(models / "backbone", lambda t: t.update(more))
     prepare(models)
+    save_backbone("gpt2", models / "gpt2")
+    rewrite(models / "gpt2", lambda t: t.update({"transformer.h.0.attn.masked_bias": torch.tensor(-1e4)}))
+    load_backbone(models / "gpt2", CPU)
 
 
 def test_a_folder_may_have_any_name(models: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import runpy
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,6 +13,7 @@ from typing import Any
 import polars as pl
 import pytest
 from example_results import STUDY
+from safetensors.torch import load_file, save_file
 from test_cards import STUDY as CARDS_STUDY
 from test_cards import write_study
 from tiny_models import save_backbone
@@ -222,6 +224,33 @@ def test_comparisons_that_are_all_too_long_are_one_line(folder: Path, models: Pa
     change(pl.lit(["long " * 9999]).alias("chosen"))(folder / "comparisons.parquet")
     with refused("reward_model: no comparison is within the 2048 tokens that it reads", folder):
         run("evaluate.py", folder, models)
+
+
+@pytest.mark.parametrize(
+    ("tensor", "script", "expected"),
+    [
+        (
+            "score.weight",
+            "evaluate.py",
+            r"\d rewards are not finite: train it anew with a lower training\.learning_rate",
+        ),
+        (
+            "transformer.h.0.mlp.c_fc.weight",
+            "activations.py",
+            "its activations are not finite: train it anew with a lo",
+        ),
+    ],
+)
+def test_what_overflows_does_not_pass_for_a_result(
+    tensor: str, script: str, expected: str, folder: Path, models: Path
+) -> None:
+    """Weights that are finite, with results that are not."""
+    shutil.copytree(models, folder / "models")
+    file = folder / "models/reward_model/model.safetensors"
+    tensors = load_file(file)
+    save_file(tensors | {tensor: tensors[tensor].sign() * 3e38}, file, metadata={"format": "pt"})
+    with refused(f"^{file.parent}: {expected}", folder):
+        run(script, folder, folder / "models")
 
 
 def test_a_set_without_a_neuron_is_one_line() -> None:

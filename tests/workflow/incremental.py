@@ -148,7 +148,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     },
 }
 # What a change needs beside it to be a valid study.
-ALONG = {
+ALONG: dict[str, dict[str, Any]] = {
     "ablation.scoring": {"neurons.scorings": ["magnitude", "random", "matched-random", "head-norm", "change"]},
     "models.tiny.compute.sharded": {"models.tiny.compute.gpus": 2},
 }
