@@ -85,6 +85,7 @@ def score(
     A line is {"prompt": ..., "responses": [...]}, or {"prompt": ..., "chosen": ..., "rejected": ...}, or
     {"chosen": ..., "rejected": ...} with whole dialogues. A prompt is a text or a list of turns
     {"role": "user" or "assistant", "content": ...}. A text that is longer than the model can take gets null.
+    Where there are GPUs, scores are computed on one that no job of yours has.
 
     Examples:
 

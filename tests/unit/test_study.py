@@ -38,6 +38,9 @@ MISTAKES: dict[str, tuple[str, Any, str]] = {
     "orientation that is no regime": (
         "benchmarks/mine", OWN | {"tasks": {"a": "helpfull"}}, "benchmarks.mine.tasks: unknown name 'helpfull'",
     ),
+    "sharded over nothing": (
+        "models/tiny-gpt2/compute", {"gpus": 1, "sharded": True}, "models.tiny-gpt2.compute: sharded takes gpus: 2",
+    ),
     "several tasks without a column": (
         "benchmarks/mine", OWN | {"columns": {"task": None}}, "benchmarks.mine: without columns.task the whole file",
     ),

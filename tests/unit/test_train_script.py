@@ -179,7 +179,7 @@ def leave_mark(folder: Path, fails: bool) -> None:
     (folder / os.environ["RANK"]).write_text(str(os.getpid()))
     if fails and os.environ["RANK"] == "1":
         raise ValueError
-    time.sleep(60)
+    time.sleep(300)
 
 
 @pytest.mark.parametrize("dies", ["first", "another"])
@@ -226,6 +226,7 @@ def test_all_processes_halve_the_budget_if_one_must(tmp_path: Path) -> None:
 def hold(count: int, folder: Path, seconds: float) -> None:
     """Take GPUs, leave a mark for as long as they are held; an error where another has left one."""
     taken = take_gpus(os.environ["CUDA_VISIBLE_DEVICES"].split(","), count)
+    assert len(taken) == count
     for gpu in taken:
         (folder / gpu).touch(exist_ok=False)
     time.sleep(seconds)
