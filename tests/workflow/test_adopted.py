@@ -8,6 +8,8 @@ import polars as pl
 from project import Project
 from test_rerun import STUDY
 
+from rmtension.lineage import Lineage
+
 COMPUTE = "compute: {mem_mb: 1000, runtime: 5}"
 
 
@@ -20,8 +22,11 @@ def test_one_adopted_reward_model_among_trained_ones(project: Project) -> None:
     # The mixed reward model of that seed has its sets by it.
     rest = {"activations": 1, "neurons": 1, "select_sets": 2, "select": 2, "evaluate": 4}
     assert project.planned() == {"adopt": 1} | rest | STUDY
-    project.run()
+    scores = [f"results/small/scores/tiny/helpful/seed-7/{name}.parquet" for name in ("own", "tasks")]
+    project.run(*scores, "results/small/tables/training_card.csv")
     assert (reward_models / "seed-7/model.safetensors").samefile(project.folder / "elsewhere/rm/model.safetensors")
+    origins = Lineage(reward_models / "seed-7").origins().rows()
+    assert ("adopt", "tiny, helpful, 7", f"links to {project.folder / 'elsewhere/rm'}") in origins
     for benchmark in ("own", "tasks"):
         one, other = (
             pl.read_parquet(project.results / f"scores/tiny/helpful/seed-{seed}/{benchmark}.parquet") for seed in (0, 7)
@@ -31,7 +36,7 @@ def test_one_adopted_reward_model_among_trained_ones(project: Project) -> None:
     card = pl.read_parquet(project.results / "tables/training_card.parquet")
     assert card.select("regime", "seeds", "adopted").rows()[0] == ("helpful", "0, 7", "7")
     assert set(card["adopted"][1:]) == {""}
-    assert project.planned() == {}
+    assert project.planned().keys().isdisjoint({"adopt", "train", "cards"})
 
     project.edit("small.yaml", trained, "trained: {}")
     assert project.planned() == {"train": 1} | rest | STUDY

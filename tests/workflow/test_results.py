@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import subprocess
 import sys
@@ -18,10 +17,19 @@ import pytest
 import torch
 from project import ROOT, Project
 from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer
+from typer.testing import CliRunner
 
 from rmtension import provenance
+from rmtension.cards import cards
+from rmtension.claims import ledger, ledger_markdown
+from rmtension.cli import app
+from rmtension.figures import make_figures, write_figure
+from rmtension.hub import read_study
 from rmtension.lineage import Lineage
+from rmtension.presentation import write_table
 from rmtension.provenance import read_records
+from rmtension.results import Results
+from rmtension.tables import make_tables
 
 RM = "tiny/helpful-harmless/seed-7"
 
@@ -231,16 +239,37 @@ def test_a_result_leads_to_models_and_data(finished: Project, file: str) -> None
 
 
 def test_the_same_study_gives_the_same_bytes(finished: Project, tmp_path: Path) -> None:
-    """Run anew in another folder, with one core and without the warm worker's forks sharing anything."""
+    """One mixed reward model and all before it, run anew in another folder and on one core."""
     again = Project(tmp_path / "again")
-    again.run("--cores", "1")
-    for kind in ("scores", "selected", "neurons", "activations", "tables", "figures"):
-        files = sorted(p.relative_to(finished.results) for p in (finished.results / kind).rglob("*") if p.is_file())
-        assert files
-        for file in files:
-            assert (finished.results / file).read_bytes() == (again.results / file).read_bytes(), file
-    weights = f"reward_models/{RM}/model.safetensors"
-    assert (finished.results / weights).read_bytes() == (again.results / weights).read_bytes()
+    scores = [f"results/small/scores/{RM}/{benchmark}.parquet" for benchmark in ("own", "tasks")]
+    again.run("--cores", "1", *scores)
+    made = [file.relative_to(again.results) for file in again.results.rglob("*") if file.is_file()]
+    made = [file for file in made if file.parts[0] not in BESIDE and file.name != "training.parquet"]  # it tells times
+    for file in made:
+        assert (finished.results / file).read_bytes() == (again.results / file).read_bytes(), file
+    stages = {"data", "benchmarks", "backbones", "reward_models", "activations", "neurons", "selected", "scores"}
+    assert {file.parts[0] for file in made} == stages
+
+
+def test_the_same_scores_give_the_same_tables_claims_and_figures(
+    finished: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In another process than the study's own, so with other hashes of texts."""
+    monkeypatch.chdir(finished.folder)
+    study, folder = read_study(Path("small.yaml")), Path("results/small")
+    tables = cards(folder, study) | make_tables(Results.load(folder, study))
+    for name, table in tables.items():
+        write_table(table, tmp_path / "tables" / f"{name}.parquet")
+    claims = ledger(tables, study)
+    (tmp_path / "claims.md").write_text(ledger_markdown(claims))
+    for name, figure in make_figures(tables | {"claims": claims}, study.figures, study.analysis).items():
+        write_figure(figure, tmp_path / "figures" / name, study.figures.dpi)
+    made = [file.relative_to(tmp_path) for file in tmp_path.rglob("*") if file.is_file()]
+    parts = ("tables", "figures", "claims.md")
+    files = [file for part in parts for file in [folder / part, *folder.glob(f"{part}/*")] if file.is_file()]
+    assert sorted(made) == sorted(file.relative_to(folder) for file in files)
+    for file in made:
+        assert (tmp_path / file).read_bytes() == (folder / file).read_bytes(), file
 
 
 def test_snakemakes_own_report(project: Project) -> None:
@@ -276,20 +305,34 @@ def test_the_default_study_replaces_nothing_and_is_replaced(project: Project) ->
     assert "tiny-llama" in done.stdout and "results/small" not in done.stdout
 
 
-def test_the_examples_of_the_command_line_work(finished: Project, tmp_path: Path) -> None:
-    """Those of the documentation, with the names of the small study."""
+# Stands for the command in a shell: notes what it is called with, so that no call need import torch anew.
+NOTES = """#!{python} -S
+import json, sys
+with open("calls", "a") as file:
+    print(json.dumps([sys.argv[1:], sys.stdin.read()]), file=file)
+"""
+
+
+def test_the_examples_of_the_command_line_work(
+    finished: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of the documentation, with the names of the small study, as a shell gives them to the command."""
     program = tmp_path / "rmtension"
-    program.write_text(f"#!/bin/sh\nexec {sys.executable} -c 'from rmtension.cli import main; main()' \"$@\"\n")
+    program.write_text(NOTES.format(python=sys.executable))
     program.chmod(0o755)
-    for part in ("results", "config.yaml"):
+    for part in ("results", "resources", "config.yaml"):
         (tmp_path / part).symlink_to(finished.folder / part)
     page = (ROOT / "docs" / "command-line.md").read_text(encoding="utf-8")
     blocks = "\n".join(re.findall(r"^```sh\n(.*?)^```", page, flags=re.MULTILINE | re.DOTALL))
     script = blocks.replace("results/default", "results/small").replace("tiny-gpt2", "tiny")
     script = script.replace(".venv/bin", str(tmp_path))
-    environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}
-    done = subprocess.run(["sh", "-ec", script], cwd=tmp_path, env=environment, capture_output=True, text=True,
-                          timeout=300, check=False)  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count('{"scores": [') == 4
-    assert "Jaccard index" in done.stdout and '"assumptions"' in done.stdout
+    subprocess.run(["sh", "-ec", script], cwd=tmp_path, stdin=subprocess.DEVNULL, timeout=60, check=True)
+    monkeypatch.chdir(tmp_path)
+    calls = [json.loads(line) for line in Path("calls").read_text().splitlines()]
+    assert len(calls) == blocks.count("rmtension ")
+    results = [CliRunner().invoke(app, call, input=given, catch_exceptions=False) for call, given in calls]
+    assert {result.exit_code for result in results} == {0}
+    said = "".join(result.stdout for result in results)
+    assert said.count('{"scores": [') == 4
+    for part in ("Jaccard index", '"assumptions"', "All files are as recorded."):
+        assert part in said
