@@ -7,7 +7,7 @@ BIN := .venv/bin
 # A folder of wheels named for pip is one for uv too.
 export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 
-.PHONY: run test test-interchange check setup lock clean
+.PHONY: run test test-interchange test-cluster check setup lock clean
 
 run: setup
 	$(BIN)/snakemake --cores $(CORES) --profile workflow/profiles/default
@@ -19,6 +19,10 @@ test: setup
 test-interchange: setup
 	-$(MAKE) --quiet .venv-interchange/trl/installed .venv-interchange/rewardbench/installed
 	$(BIN)/python -m pytest tests/interchange
+
+# On a SLURM that it starts on this machine; skipped, with the reason, where that cannot be had.
+test-cluster: setup
+	$(BIN)/python -m pytest -rs --numprocesses 0 tests/cluster
 
 check: setup
 	$(BIN)/ruff check .

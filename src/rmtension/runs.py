@@ -45,7 +45,13 @@ class Run:
 
     def is_alive(self) -> bool:
         """Only for one on this host."""
-        return psutil.pid_exists(self.process) and psutil.Process(self.process).create_time() == self.started
+        try:
+            process = psutil.Process(self.process)
+            # Reckoned from the time of the last start of the machine, which moves when its clock is set right.
+            same = abs(process.create_time() - self.started) < 60
+            return same and bool(process.status() != psutil.STATUS_ZOMBIE)
+        except psutil.NoSuchProcess:
+            return False
 
     def slurm_name(self) -> str | None:
         """The name that all of its SLURM jobs have; None where it ran without SLURM."""
@@ -72,7 +78,11 @@ def register(folder: Path, log: str) -> None:
 def jobs_of(name: str) -> list[str]:
     """Ids of SLURM jobs of a name that have not ended."""
     command = ["squeue", "--noheader", "--format=%i", f"--name={name}"]
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
+    try:
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
+    except (OSError, subprocess.CalledProcessError) as error:
+        problem = f"an earlier run may have left SLURM jobs that still write, and squeue does not answer: {error}"
+        raise UserError(problem) from error
 
 
 def end_jobs(run: Run) -> None:
@@ -86,7 +96,7 @@ def end_jobs(run: Run) -> None:
             f"process {run.process} on {run.host} has {len(left)} SLURM jobs of this study: if it runs no more, end "
             f"them with `scancel --name={name}` and start again"
         )
-    print(f"cancelling {len(left)} SLURM jobs that process {run.process} left behind when it was killed", file=sys.stderr)
+    print(f"cancelling {len(left)} SLURM jobs that process {run.process} left behind", file=sys.stderr)
     subprocess.run(["scancel", f"--name={name}"], check=True)
     end = time.monotonic() + PATIENCE
     while jobs_of(str(name)):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import re
-import shlex
 import shutil
 import signal
 import subprocess
@@ -52,25 +51,34 @@ class ClusterProject(Project):
     def results(self) -> Path:
         return self.folder / "results" / "cluster"
 
+    @property
+    def environment(self) -> dict[str, str]:
+        return os.environ | {"PYTHONPATH": str(self.folder / "src")}
+
     def begin(self, *arguments: str) -> subprocess.Popen[str]:
         command = [sys.executable, str(HERE / "polling.py"), *arguments]
         command += ["--profile", "workflow/profiles/slurm", "--configfile", "study.yaml"]
-        environment = os.environ | {"PYTHONPATH": str(self.folder / "src")}
         return subprocess.Popen(
-            command, cwd=self.folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            command, cwd=self.folder, env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
 
     def on_cluster(self, *arguments: str) -> str:
         return finish(self.begin(*arguments))
 
-    def stopped_training(self, regime: str, again: bool = False) -> str:
-        """Wait for a checkpoint of a training, stop it there; returns the id of its job."""
-        checkpoints = self.results / "checkpoints" / "tiny" / regime
-        since = time.time() if again else 0.0
-        wait_until(lambda: any(file.stat().st_mtime >= since for file in checkpoints.glob("seed-0*")))
-        job = next(r["JobId"] for r in records(f"train_wildcards_tiny_{regime}_0") if r["JobState"] == "RUNNING")
-        os.kill(script_of(job), signal.SIGSTOP)
-        return job
+    def stop_training(self, *stopped: str) -> Record:
+        """Wait until another training than those has written a checkpoint, and stop it; returns its job."""
+
+        def next_one() -> Record | None:
+            for job in records("train"):
+                regime = job["Comment"].split("_")[4]
+                checkpoints = (self.results / "checkpoints" / "tiny" / regime).glob("seed-0*")
+                fresh = [file for file in checkpoints if file.stat().st_mtime > times(job)[0].timestamp() + 1]
+                if job["JobState"] == "RUNNING" and job["JobId"] not in stopped and fresh:
+                    os.kill(script_of(job["JobId"]), signal.SIGSTOP)
+                    return job | {"regime": regime}
+            return None
+
+        return wait_until(next_one)
 
 
 def finish(main: subprocess.Popen[str]) -> str:
@@ -156,28 +164,56 @@ def project(finished: ClusterProject, tmp_path: Path) -> ClusterProject:
     return project
 
 
+def state(job: Record) -> str:
+    return next(record["JobState"] for record in records() if record["JobId"] == job["JobId"])
+
+
+def start_again(*jobs: Record) -> None:
+    """SLURM starts a requeued job two minutes later; here at once."""
+    for job in jobs:
+        wait_until(lambda job=job: state(job) != "COMPLETING")
+        if state(job) == "PENDING":
+            output_of("scontrol", "update", f"JobId={job['JobId']}", "StartTime=now")
+
+
 def target(regime: str) -> str:
     return f"results/cluster/{MODEL.format(regime)}"
 
 
-# --- what jobs ask for -------------------------------------------------------------------------------------------------
+def trainings(regime: str, before: set[str]) -> list[Record]:
+    """The jobs that trained on a regime, those left out that are known from `before`."""
+    return [record for record in records(f"train_wildcards_tiny_{regime}_0") if record["JobId"] not in before]
+
+
+def log_of(project: Project, regime: str) -> str:
+    return (project.results / f"logs/train/tiny/{regime}/seed-0.log").read_text()
+
+
+# --- what jobs ask for ----------------------------------------------------------------------------------------------
+
+ASKED = {  # jobs, memory and minutes of each rule
+    "data": (3, "2000M", 30),
+    "benchmark_comparisons": (1, "2000M", 30),
+    "backbone": (1, "1100M", 60),
+    "train": (3, "1100M", 5),
+    "activations": (3, "1100M", 5),
+    "evaluate": (3, "1100M", 5),
+    "sets": (1, "3000M", 30),  # one after another what 3 reward models need of 3 rules, the 3 reward models at once
+}
 
 
 def test_jobs_ask_for_what_their_rules_say(finished: ClusterProject) -> None:
-    jobs = records()
-    rules = {"data": 3, "backbone": 1, "benchmark_comparisons": 1, "train": 3, "activations": 3, "evaluate": 3}
-    count = {rule: sum(r["Comment"].startswith(f"rule_{rule}_wildcards") for r in jobs) for rule in rules}
-    assert count == rules
-    assert len(jobs) == sum(rules.values()) + 1  # and all neurons and sets together; nothing of the local rules
-    for job in jobs:
-        rule = job["Comment"].removeprefix("rule_").split("_wildcards")[0]
+    count = dict.fromkeys(ASKED, 0)
+    for job in records():
+        rule = re.sub("_(wildcards|neurons)_.*", "", job["Comment"].removeprefix("rule_"))
+        count[rule] += 1
+        _, memory, minutes = ASKED[rule]
         on_gpu = rule in ("train", "activations", "evaluate")
         assert job["JobState"] == "COMPLETED"
         assert job["Partition"] == ("gpu" if on_gpu else "main")
-        assert re.sub(r"\(IDX:[01]\)", "", job["GRES"]) == ("gpu:fake:1" if on_gpu else ""), job
-        asked = {"train": ("1100M", 5), "activations": ("1100M", 5), "evaluate": ("1100M", 5), "backbone": ("1100M", 60)}
-        memory, minutes = asked.get(rule, ("3000M" if "neurons" in rule else "2000M", 30))
-        assert (job["MinMemoryNode"], job["TimeLimit"]) == (memory, f"{minutes // 60:02}:{minutes % 60:02}:00")
+        assert re.sub(r"\(IDX:[01]\)", "", job.get("GRES", "")) == ("gpu:fake:1" if on_gpu else "")
+        assert (job["MinMemoryNode"], job["TimeLimit"]) == (memory, f"{timedelta(minutes=minutes)}".zfill(8))
+    assert count == {rule: jobs for rule, (jobs, _, _) in ASKED.items()}  # so none of the local rules
     assert most_at_once(records("train")) == 2
 
 
@@ -185,29 +221,83 @@ def test_results_are_those_of_a_local_run(local: Project, finished: ClusterProje
     assert content(finished.results) == content(local.results)
 
 
-# --- what they come through --------------------------------------------------------------------------------------------
+# --- what they come through -----------------------------------------------------------------------------------------
 
 
-def test_jobs_that_are_lost_go_on_from_their_checkpoints(finished: ClusterProject, project: ClusterProject) -> None:
-    """One cancelled, one at its time limit, one requeued and then with its node lost; and the controller restarted."""
-    seen = {record["JobId"] for record in records()}
+def test_lost_trainings_go_on_from_their_checkpoints(finished: ClusterProject, project: ClusterProject) -> None:
+    """One cancelled, one near its time limit, one requeued and then without its node; the controller restarted."""
+    before = {record["JobId"] for record in records()}
     main = project.begin(*map(target, REGIMES))
-    first = [wait_until(lambda r=regime: project.stopped_training(r)) for regime in REGIMES[:2]]
-    output_of("scancel", first[0])
+    cancelled = project.stop_training()
+    limited = project.stop_training(cancelled["JobId"])
+    output_of("scancel", cancelled["JobId"])
     subprocess.run([HERE / "slurm", "restart-controller"], check=True)
-    soon = datetime.now() + timedelta(seconds=90)
-    output_of("scontrol", "update", f"JobId={first[1]}", f"EndTime={soon:%FT%T}")
-    third = project.stopped_training(REGIMES[2])
-    output_of("scontrol", "requeue", third)
-    assert project.stopped_training(REGIMES[2], again=True) == third
+    soon = f"{datetime.now() + timedelta(seconds=90):%FT%T}"  # nearer than the warning that the profile asks for
+    output_of("scontrol", "update", f"JobId={limited['JobId']}", f"EndTime={soon}")
+
+    requeued = project.stop_training(limited["JobId"])
+    wait_until(lambda: state(limited) == "FAILED")
+    output_of("scontrol", "requeue", requeued["JobId"])
+    start_again(requeued)
+    assert project.stop_training(limited["JobId"])["JobId"] == requeued["JobId"]
     node = output_of("sinfo", "--noheader", "--format=%n").strip()
     output_of("scontrol", "update", f"NodeName={node}", "State=DOWN", "Reason=test")
-    wait_until(lambda: not list(Path("/proc").glob("x")))
+    wait_until(lambda: state(requeued) == "PENDING")
     output_of("scontrol", "update", f"NodeName={node}", "State=RESUME")
-    finish(main)
+    start_again(*records("train"))
+
+    said = finish(main)
     assert content(project.results, "reward_models") == content(finished.results, "reward_models")
-    states = {r: [j["JobState"] for j in records(f"train_wildcards_tiny_{r}_0") if j["JobId"] not in seen] for r in REGIMES}
-    assert states == {}
-    for regime in REGIMES:
-        assert "resuming after step" in (project.results / f"logs/train/tiny/{regime}/seed-0.log").read_text()
     assert not in_queue()
+    states = {r["regime"]: [job["JobState"] for job in trainings(r["regime"], before)] for r in (cancelled, limited)}
+    assert states == {cancelled["regime"]: ["CANCELLED", "COMPLETED"], limited["regime"]: ["FAILED", "COMPLETED"]}
+    again = trainings(limited["regime"], before)[1]
+    assert (again["MinMemoryNode"], again["TimeLimit"]) == ("2200M", "00:10:00")
+    assert [(job["JobState"], job["Restarts"]) for job in trainings(requeued["regime"], before)] == [("COMPLETED", "2")]
+    for regime in REGIMES:
+        assert "resuming after step" in log_of(project, regime)
+        assert f"logs/train/tiny/{regime}/seed-0.log" in said
+
+
+def test_a_killed_main_process_leaves_no_second_writer(finished: ClusterProject, project: ClusterProject) -> None:
+    """Interrupted, then killed, with its lock and a job left behind; the next ones say what to do, and do it."""
+    before = {record["JobId"] for record in records()}
+    regime = "helpful"
+    main = project.begin(target(regime))
+    project.stop_training()
+    main.send_signal(signal.SIGINT)
+    main.communicate(timeout=120)
+    wait_until(lambda: not in_queue())
+
+    main = project.begin(target(regime))
+    left = project.stop_training()
+    main.kill()
+    main.communicate(timeout=120)
+    refused = project.begin(target(regime))
+    said = refused.communicate(timeout=120)[0]
+    assert refused.returncode != 0
+    assert "Directory cannot be locked" not in said
+    (line,) = [line for line in said.splitlines() if "left its lock" in line]
+    subprocess.run(re.findall("`(.*)`", line)[0], shell=True, check=True, cwd=project.folder, env=project.environment)
+    assert state(left) == "RUNNING"
+
+    assert "cancelling 1 SLURM jobs" in project.on_cluster(target(regime))
+    assert content(project.results, f"reward_models/tiny/{regime}") == content(
+        finished.results, f"reward_models/tiny/{regime}"
+    )
+    assert "resuming after step" in log_of(project, regime)
+    jobs = trainings(regime, before)
+    assert [job["JobState"] for job in jobs] == ["CANCELLED", "CANCELLED", "COMPLETED"]
+    assert most_at_once(jobs) == 1
+
+
+def test_more_memory_after_too_little(finished: ClusterProject, project: ClusterProject) -> None:
+    before = {record["JobId"] for record in records()}
+    project.edit("study.yaml", "mem_mb: 1100", "mem_mb: 450")
+    said = project.on_cluster(target("helpful"))
+    jobs = trainings("helpful", before)
+    assert [(job["JobState"], job["MinMemoryNode"]) for job in jobs] == [
+        ("OUT_OF_MEMORY", "450M"),
+        ("COMPLETED", "900M"),
+    ]
+    assert "train: 1" not in said
