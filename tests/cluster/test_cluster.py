@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import polars as pl
 import pytest
@@ -26,13 +26,14 @@ HERE = Path(__file__).parent
 REGIMES = ["helpful", "harmless", "helpful-harmless"]
 MODEL = "reward_models/tiny/{}/seed-0"
 Record = dict[str, str]
+T = TypeVar("T")
 
 
 def output_of(*command: str) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout
 
 
-def wait_until(condition: Callable[[], Any], seconds: float = 120) -> Any:
+def wait_until(condition: Callable[[], T | None], seconds: float = 120) -> T:
     end = time.monotonic() + seconds
     while not (found := condition()):
         assert time.monotonic() < end, "waited in vain"
@@ -168,11 +169,11 @@ def state(job: Record) -> str:
     return next(record["JobState"] for record in records() if record["JobId"] == job["JobId"])
 
 
-def start_again(*jobs: Record) -> None:
-    """SLURM starts a requeued job two minutes later; here at once."""
-    for job in jobs:
-        wait_until(lambda job=job: state(job) != "COMPLETING")
-        if state(job) == "PENDING":
+def start_again() -> None:
+    """SLURM starts requeued jobs two minutes later; here at once."""
+    wait_until(lambda: not output_of("squeue", "--noheader", "--states=completing"))
+    for job in records():
+        if job["JobState"] == "PENDING":
             output_of("scontrol", "update", f"JobId={job['JobId']}", "StartTime=now")
 
 
@@ -238,13 +239,13 @@ def test_lost_trainings_go_on_from_their_checkpoints(finished: ClusterProject, p
     requeued = project.stop_training(limited["JobId"])
     wait_until(lambda: state(limited) == "FAILED")
     output_of("scontrol", "requeue", requeued["JobId"])
-    start_again(requeued)
+    start_again()
     assert project.stop_training(limited["JobId"])["JobId"] == requeued["JobId"]
     node = output_of("sinfo", "--noheader", "--format=%n").strip()
     output_of("scontrol", "update", f"NodeName={node}", "State=DOWN", "Reason=test")
     wait_until(lambda: state(requeued) == "PENDING")
     output_of("scontrol", "update", f"NodeName={node}", "State=RESUME")
-    start_again(*records("train"))
+    start_again()
 
     said = finish(main)
     assert content(project.results, "reward_models") == content(finished.results, "reward_models")
