@@ -7,7 +7,7 @@ BIN := .venv/bin
 # A folder of wheels named for pip is one for uv too.
 export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 
-.PHONY: run test test-interchange test-kill test-faults check setup lock clean
+.PHONY: run test test-interchange test-kill test-faults test-cluster check setup lock clean
 
 run: setup
 	$(BIN)/snakemake --cores $(CORES)
@@ -27,6 +27,10 @@ test-kill: setup
 # Signals, a full disk, a read-only folder, a killed job.
 test-faults: setup
 	$(BIN)/python -m pytest --numprocesses 0 tests/faults
+
+# On a SLURM that it starts on this machine; skipped, with the reason, where that cannot be had.
+test-cluster: setup
+	$(BIN)/python -m pytest -rs --numprocesses 0 tests/cluster
 
 check: setup
 	$(BIN)/ruff check .

@@ -18,8 +18,8 @@ rule activations:
         "../../envs/model.yaml"
     threads: compute("threads")
     resources:
-        mem_mb=compute("mem_mb"),
-        runtime=compute("runtime"),
+        mem_mb=by_attempt(compute("mem_mb")),
+        runtime=by_attempt(compute("runtime")),
         gpu=scoring_gpus,
     params:
         activations=settings(study.activations),

@@ -21,8 +21,8 @@ rule adopt:
         "../../envs/model.yaml"
     threads: compute("threads")
     resources:
-        mem_mb=compute("mem_mb"),
-        runtime=60,
+        mem_mb=by_attempt(compute("mem_mb")),
+        runtime=by_attempt(60),
     params:
         folder=lambda wildcards: str(adopted(wildcards)),
         threads=compute("threads"),

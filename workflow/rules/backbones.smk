@@ -15,8 +15,8 @@ rule backbone:
         "../../envs/model.yaml"
     threads: compute("threads")
     resources:
-        mem_mb=compute("mem_mb"),
-        runtime=60,
+        mem_mb=by_attempt(compute("mem_mb")),
+        runtime=by_attempt(60),
     params:
         source=lambda wildcards: settings(study.models[wildcards.model].source.cached(study.hub_cache)),
         data_root=study.data_root,

@@ -45,6 +45,11 @@ def compute(field):
     return lambda wildcards: getattr(study.models[wildcards.model].compute, field)
 
 
+def by_attempt(amount):
+    """A resource that grows: after a failed attempt a job asks for as much again. `amount` may depend on the wildcards."""
+    return lambda wildcards, attempt: attempt * (amount(wildcards) if callable(amount) else amount)
+
+
 def scoring_gpus(wildcards):
     """One where the model trains on one or more."""
     return min(compute("gpus")(wildcards), 1)

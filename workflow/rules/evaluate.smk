@@ -18,8 +18,8 @@ rule evaluate:
         "../../envs/model.yaml"
     threads: compute("threads")
     resources:
-        mem_mb=compute("mem_mb"),
-        runtime=compute("runtime"),
+        mem_mb=by_attempt(compute("mem_mb")),
+        runtime=by_attempt(compute("runtime")),
         gpu=scoring_gpus,
     params:
         ablations=lambda wildcards: study.ablations(wildcards.regime, wildcards.benchmark),

@@ -15,8 +15,8 @@ rule neurons:
     conda:
         "../../envs/analysis.yaml"
     resources:
-        mem_mb=1000,
-        runtime=10,
+        mem_mb=by_attempt(1000),
+        runtime=by_attempt(10),
     params:
         neurons=settings(study.neurons),
         # What matched-random is matched to.

@@ -17,8 +17,8 @@ rule select_sets:
     conda:
         "../../envs/analysis.yaml"
     resources:
-        mem_mb=1000,
-        runtime=10,
+        mem_mb=by_attempt(1000),
+        runtime=by_attempt(10),
     params:
         scorings=study.neurons.scorings,
         percent=study.ablation.percent,
@@ -43,8 +43,8 @@ rule select:
     conda:
         "../../envs/analysis.yaml"
     resources:
-        mem_mb=1000,
-        runtime=10,
+        mem_mb=by_attempt(1000),
+        runtime=by_attempt(10),
     params:
         scorings=study.neurons.scorings,
         sweep=study.ablation.sweep,

@@ -19,8 +19,8 @@ rule train:
         "../../envs/model.yaml"
     threads: compute("threads")
     resources:
-        mem_mb=compute("mem_mb"),
-        runtime=compute("runtime"),
+        mem_mb=by_attempt(compute("mem_mb")),
+        runtime=by_attempt(compute("runtime")),
         gpu=compute("gpus"),
         # No param: nothing is computed anew for it.
         checkpoint_minutes=compute("checkpoint_minutes"),

@@ -1,0 +1,132 @@
+"""Which Snakemake process runs a study: what one that was killed leaves behind is explained, or ended.
+
+A killed process leaves its lock, and on a cluster its jobs, which run on: a new process that started the same jobs
+again would make two writers of one file.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import shlex
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import psutil
+
+from rmtension.errors import UserError
+from rmtension.files import write_text
+
+PATIENCE = 300  # seconds for cancelled jobs to end; SLURM itself kills them after its KillWait, 30 by default
+
+
+@dataclass(frozen=True)
+class Run:
+    """A Snakemake process, as it is written down in `file` when it starts its first job."""
+
+    host: str
+    process: int
+    started: float  # tells apart two processes that got the same number
+    log: str
+
+    @classmethod
+    def this(cls, log: str) -> Run:
+        process = psutil.Process()
+        return cls(socket.gethostname(), process.pid, process.create_time(), log)
+
+    def is_here(self) -> bool:
+        return self.host == socket.gethostname()
+
+    def is_alive(self) -> bool:
+        """Only for one on this host."""
+        try:
+            process = psutil.Process(self.process)
+            # Reckoned from the time of the last start of the machine, which moves when its clock is set right.
+            same = abs(process.create_time() - self.started) < 60
+            return same and bool(process.status() != psutil.STATUS_ZOMBIE)
+        except psutil.NoSuchProcess:
+            return False
+
+    def slurm_name(self) -> str | None:
+        """The name that all of its SLURM jobs have; None where it ran without SLURM."""
+        log = Path(self.log)
+        found = re.search(r"SLURM run ID: (\S+)", log.read_text(encoding="utf-8")) if log.exists() else None
+        return found[1] if found else None
+
+
+def registered(folder: Path) -> dict[Path, Run]:
+    """All runs of a study that are written down in a folder, dead ones until another one has cleared up after them."""
+    return {file: Run(**json.loads(file.read_text(encoding="utf-8"))) for file in sorted(folder.glob("*.json"))}
+
+
+def register(folder: Path, log: str) -> None:
+    """Write this process down, after ending what dead ones have left behind. Call it with Snakemake's lock held."""
+    for file, run in registered(folder).items():
+        if not run.is_here() or not run.is_alive():
+            end_jobs(run)
+            file.unlink()
+    run = Run.this(log)
+    write_text(json.dumps(asdict(run)) + "\n", folder / f"{run.host}-{run.process}.json")
+
+
+def jobs_of(name: str) -> list[str]:
+    """Ids of SLURM jobs of a name that have not ended."""
+    command = ["squeue", "--noheader", "--format=%i", f"--name={name}"]
+    try:
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
+    except (OSError, subprocess.CalledProcessError) as error:
+        problem = f"an earlier run may have left SLURM jobs that still write, and squeue does not answer: {error}"
+        raise UserError(problem) from error
+
+
+def end_jobs(run: Run) -> None:
+    """Cancel the SLURM jobs that a dead run has left behind, and wait until they have ended."""
+    name = run.slurm_name()
+    left = jobs_of(name) if name else []
+    if not left:
+        return
+    if not run.is_here():
+        raise UserError(
+            f"process {run.process} on {run.host} has {len(left)} SLURM jobs of this study: if it runs no more, end "
+            f"them with `scancel --name={name}` and start again"
+        )
+    print(f"cancelling {len(left)} SLURM jobs that process {run.process} left behind", file=sys.stderr)
+    subprocess.run(["scancel", f"--name={name}"], check=True)
+    end = time.monotonic() + PATIENCE
+    while jobs_of(str(name)):
+        if time.monotonic() > end:
+            raise UserError(f"SLURM jobs named {name} do not end: look at `squeue --name={name}`, then start again")
+        time.sleep(1)
+
+
+def why_locked(folder: Path) -> str:
+    """One line on a lock that is held, with the command that helps."""
+    for run in registered(folder).values():
+        if not run.is_here():
+            return f"process {run.process} on {run.host} runs this study, or was killed there: {unlock()}"
+        if run.is_alive():
+            return f"process {run.process} is running this study: wait for it, or end it with `kill -INT {run.process}`"
+    return f"the process that ran this study was killed, and left its lock: {unlock()}"
+
+
+def unlock() -> str:
+    """The command that ends this one's lock."""
+    arguments = shlex.join([*sys.argv[1:], "--unlock"])
+    return f"if no other study runs in this folder, `{sys.executable} -m snakemake {arguments}`, then start again"
+
+
+def explain_lock(folder: Path) -> Callable[[logging.LogRecord], bool]:
+    """A filter of Snakemake's messages that says in one line, with the command that helps, why a study is locked."""
+
+    def shorten(record: logging.LogRecord) -> bool:
+        if getattr(record, "exception", None) == "LockException":
+            record.msg = f"error: {why_locked(folder)}"
+        return True
+
+    return shorten

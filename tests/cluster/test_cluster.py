@@ -1,0 +1,303 @@
+"""A study on a real SLURM with two GPUs that are none: what its jobs ask for, and what they come through.
+
+SLURM's own records are what is looked at. A training that a test disturbs is stopped (SIGSTOP) after its first
+checkpoint, so that it cannot end too early; SLURM lets a process go on before it sends it anything.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, TypeVar
+
+import polars as pl
+import pytest
+from project import Project
+
+HERE = Path(__file__).parent
+REGIMES = ["helpful", "harmless", "helpful-harmless"]
+MODEL = "reward_models/tiny/{}/seed-0"
+Record = dict[str, str]
+T = TypeVar("T")
+
+
+def output_of(*command: str) -> str:
+    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout
+
+
+def wait_until(condition: Callable[[], T | None], seconds: float = 120) -> T:
+    end = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.02)
+    return found
+
+
+class ClusterProject(Project):
+    """The small study of these tests, run through the profile for SLURM."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        shutil.copy(HERE / "study.yaml", folder)
+
+    @property
+    def results(self) -> Path:
+        return self.folder / "results" / "cluster"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return os.environ | {"PYTHONPATH": str(self.folder / "src")}
+
+    def begin(self, *arguments: str) -> subprocess.Popen[str]:
+        command = [sys.executable, str(HERE / "polling.py"), *arguments]
+        command += ["--profile", "workflow/profiles/slurm", "--configfile", "study.yaml"]
+        return subprocess.Popen(
+            command, cwd=self.folder, env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+
+    def on_cluster(self, *arguments: str) -> str:
+        return finish(self.begin(*arguments))
+
+    def stop_training(self, *stopped: str) -> Record:
+        """Wait until another training than those has written a checkpoint, and stop it; returns its job."""
+
+        def next_one() -> Record | None:
+            for job in records("train"):
+                regime = job["Comment"].split("_")[4]
+                checkpoints = (self.results / "checkpoints" / "tiny" / regime).glob("seed-0*")
+                fresh = [file for file in checkpoints if file.stat().st_mtime > times(job)[0].timestamp() + 1]
+                if job["JobState"] == "RUNNING" and job["JobId"] not in stopped and fresh:
+                    os.kill(script_of(job["JobId"]), signal.SIGSTOP)
+                    return job | {"regime": regime}
+            return None
+
+        return wait_until(next_one)
+
+
+def finish(main: subprocess.Popen[str]) -> str:
+    said = main.communicate(timeout=300)[0]
+    assert main.returncode == 0, said[-5000:]
+    return said
+
+
+def records(rule: str = "") -> list[Record]:
+    """What SLURM knows of every job, or of the jobs of one rule, in the order of their submission."""
+    lines = output_of("scontrol", "show", "job", "--details", "--oneliner").splitlines()
+    found = [dict(re.findall(r"(\S+?)=(\S*)", line)) for line in lines if "JobId=" in line]
+    return [job for job in found if job.get("Comment", "").startswith(f"rule_{rule}")]
+
+
+def script_of(job: str) -> int:
+    """Process id of the Python script in a job."""
+    for line in output_of("scontrol", "listpids", job).splitlines()[1:]:
+        process = line.split()[0]
+        command = Path(f"/proc/{process}/cmdline").read_text().split("\0")
+        if "python" in command[0] and "/.snakemake/scripts/" in command[1]:
+            return int(process)
+    raise AssertionError(f"no script in job {job}")
+
+
+def in_queue() -> list[str]:
+    return output_of("squeue", "--noheader", "--format=%i").split()
+
+
+def times(record: Record) -> tuple[datetime, datetime]:
+    return datetime.fromisoformat(record["StartTime"]), datetime.fromisoformat(record["EndTime"])
+
+
+def most_at_once(jobs: list[Record]) -> int:
+    return max(sum(times(job)[0] <= times(one)[0] < times(job)[1] for job in jobs) for one in jobs)
+
+
+def content(results: Path, part: str = "") -> dict[str, Any]:
+    """Every result by its file's name: bytes, and for the log of a training all but the time that it took."""
+    found: dict[str, Any] = {}
+    for file in sorted((results / part).rglob("*")):
+        name = str(file.relative_to(results))
+        if file.is_dir() or name.startswith(("logs/", "benchmark/")) or name.endswith(("provenance.json", ".html")):
+            continue
+        training_log = file.name == "training.parquet"
+        found[name] = pl.read_parquet(file).drop("seconds").rows() if training_log else file.read_bytes()
+    return found
+
+
+@pytest.fixture(scope="session")
+def slurm() -> Iterator[None]:
+    command = str(HERE / "slurm")
+    done = subprocess.run([command, "start"], capture_output=True, text=True, timeout=180)
+    if done.returncode == 77:
+        pytest.skip(done.stderr.strip())
+    assert done.returncode == 0, done.stderr
+    yield
+    subprocess.run([command, "stop"], check=True)
+
+
+@pytest.fixture(scope="session")
+def local(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    project = ClusterProject(tmp_path_factory.mktemp("local") / "project")
+    done = project.snakemake("--cores", "2", study="study.yaml")
+    assert done.returncode == 0, done.stderr[-3000:]
+    return project
+
+
+@pytest.fixture(scope="session")
+def finished(slurm: None, tmp_path_factory: pytest.TempPathFactory) -> ClusterProject:
+    project = ClusterProject(tmp_path_factory.mktemp("slurm") / "project")
+    project.on_cluster()
+    return project
+
+
+@pytest.fixture
+def project(finished: ClusterProject, tmp_path: Path) -> ClusterProject:
+    """A copy of the finished study without its reward models; no jobs, old or new, in the way."""
+    project = ClusterProject(tmp_path / "project")
+    for part in ("results", ".snakemake"):
+        shutil.copytree(finished.folder / part, project.folder / part, symlinks=True)
+    shutil.rmtree(project.results / "reward_models")
+    return project
+
+
+def state(job: Record) -> str:
+    return next(record["JobState"] for record in records() if record["JobId"] == job["JobId"])
+
+
+def start_again() -> None:
+    """SLURM starts requeued jobs two minutes later; here at once."""
+    wait_until(lambda: not output_of("squeue", "--noheader", "--states=completing"))
+    for job in records():
+        if job["JobState"] == "PENDING":
+            output_of("scontrol", "update", f"JobId={job['JobId']}", "StartTime=now")
+
+
+def target(regime: str) -> str:
+    return f"results/cluster/{MODEL.format(regime)}"
+
+
+def trainings(regime: str, before: set[str]) -> list[Record]:
+    """The jobs that trained on a regime, those left out that are known from `before`."""
+    return [record for record in records(f"train_wildcards_tiny_{regime}_0") if record["JobId"] not in before]
+
+
+def log_of(project: Project, regime: str) -> str:
+    return (project.results / f"logs/train/tiny/{regime}/seed-0.log").read_text()
+
+
+# --- what jobs ask for ----------------------------------------------------------------------------------------------
+
+ASKED = {  # jobs, memory and minutes of each rule
+    "data": (3, "2000M", 30),
+    "benchmark_comparisons": (1, "2000M", 30),
+    "backbone": (1, "1100M", 60),
+    "train": (3, "1100M", 5),
+    "activations": (3, "1100M", 5),
+    "evaluate": (3, "1100M", 5),
+    "sets": (1, "3000M", 30),  # one after another what 3 reward models need of 3 rules, the 3 reward models at once
+}
+
+
+def test_jobs_ask_for_what_their_rules_say(finished: ClusterProject) -> None:
+    count = dict.fromkeys(ASKED, 0)
+    for job in records():
+        rule = re.sub("_(wildcards|neurons)_.*", "", job["Comment"].removeprefix("rule_"))
+        count[rule] += 1
+        _, memory, minutes = ASKED[rule]
+        on_gpu = rule in ("train", "activations", "evaluate")
+        assert job["JobState"] == "COMPLETED"
+        assert job["Partition"] == ("gpu" if on_gpu else "main")
+        assert re.sub(r"\(IDX:[01]\)", "", job.get("GRES", "")) == ("gpu:fake:1" if on_gpu else "")
+        assert (job["MinMemoryNode"], job["TimeLimit"]) == (memory, f"{timedelta(minutes=minutes)}".zfill(8))
+    assert count == {rule: jobs for rule, (jobs, _, _) in ASKED.items()}  # so none of the local rules
+    assert most_at_once(records("train")) == 2
+
+
+def test_results_are_those_of_a_local_run(local: Project, finished: ClusterProject) -> None:
+    assert content(finished.results) == content(local.results)
+
+
+# --- what they come through -----------------------------------------------------------------------------------------
+
+
+def test_lost_trainings_go_on_from_their_checkpoints(finished: ClusterProject, project: ClusterProject) -> None:
+    """One cancelled, one near its time limit, one requeued and then without its node; the controller restarted."""
+    before = {record["JobId"] for record in records()}
+    main = project.begin(*map(target, REGIMES))
+    cancelled = project.stop_training()
+    limited = project.stop_training(cancelled["JobId"])
+    output_of("scancel", cancelled["JobId"])
+    subprocess.run([HERE / "slurm", "restart-controller"], check=True)
+    soon = f"{datetime.now() + timedelta(seconds=90):%FT%T}"  # nearer than the warning that the profile asks for
+    output_of("scontrol", "update", f"JobId={limited['JobId']}", f"EndTime={soon}")
+
+    requeued = project.stop_training(limited["JobId"])
+    wait_until(lambda: state(limited) == "FAILED")
+    output_of("scontrol", "requeue", requeued["JobId"])
+    start_again()
+    assert project.stop_training(limited["JobId"])["JobId"] == requeued["JobId"]
+    node = output_of("sinfo", "--noheader", "--format=%n").strip()
+    output_of("scontrol", "update", f"NodeName={node}", "State=DOWN", "Reason=test")
+    wait_until(lambda: state(requeued) == "PENDING")
+    output_of("scontrol", "update", f"NodeName={node}", "State=RESUME")
+    start_again()
+
+    said = finish(main)
+    assert content(project.results, "reward_models") == content(finished.results, "reward_models")
+    assert not in_queue()
+    states = {r["regime"]: [job["JobState"] for job in trainings(r["regime"], before)] for r in (cancelled, limited)}
+    assert states == {cancelled["regime"]: ["CANCELLED", "COMPLETED"], limited["regime"]: ["FAILED", "COMPLETED"]}
+    again = trainings(limited["regime"], before)[1]
+    assert (again["MinMemoryNode"], again["TimeLimit"]) == ("2200M", "00:10:00")
+    assert [(job["JobState"], job["Restarts"]) for job in trainings(requeued["regime"], before)] == [("COMPLETED", "2")]
+    for regime in REGIMES:
+        assert "resuming after step" in log_of(project, regime)
+        assert f"logs/train/tiny/{regime}/seed-0.log" in said
+
+
+def test_a_killed_main_process_leaves_no_second_writer(finished: ClusterProject, project: ClusterProject) -> None:
+    """Interrupted, then killed, with its lock and a job left behind; the next ones say what to do, and do it."""
+    before = {record["JobId"] for record in records()}
+    regime = "helpful"
+    main = project.begin(target(regime))
+    project.stop_training()
+    main.send_signal(signal.SIGINT)
+    main.communicate(timeout=120)
+    wait_until(lambda: not in_queue())
+
+    main = project.begin(target(regime))
+    left = project.stop_training()
+    main.kill()
+    main.communicate(timeout=120)
+    refused = project.begin(target(regime))
+    said = refused.communicate(timeout=120)[0]
+    assert refused.returncode != 0
+    assert "Directory cannot be locked" not in said
+    (line,) = [line for line in said.splitlines() if "left its lock" in line]
+    subprocess.run(re.findall("`(.*)`", line)[0], shell=True, check=True, cwd=project.folder, env=project.environment)
+    assert state(left) == "RUNNING"
+
+    assert "cancelling 1 SLURM jobs" in project.on_cluster(target(regime))
+    assert content(project.results, f"reward_models/tiny/{regime}") == content(
+        finished.results, f"reward_models/tiny/{regime}"
+    )
+    assert "resuming after step" in log_of(project, regime)
+    jobs = trainings(regime, before)
+    assert [job["JobState"] for job in jobs] == ["CANCELLED", "CANCELLED", "COMPLETED"]
+    assert most_at_once(jobs) == 1
+
+
+def test_more_memory_after_too_little(finished: ClusterProject, project: ClusterProject) -> None:
+    before = {record["JobId"] for record in records()}
+    project.edit("study.yaml", "mem_mb: 1100", "mem_mb: 450")
+    said = project.on_cluster(target("helpful"))
+    jobs = trainings("helpful", before)
+    assert [(job["JobState"], job["MinMemoryNode"]) for job in jobs] == [
+        ("OUT_OF_MEMORY", "450M"),
+        ("COMPLETED", "900M"),
+    ]

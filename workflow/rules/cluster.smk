@@ -1,0 +1,26 @@
+# What differs on a cluster: docs/cluster.md.
+# These run beside the main process: they need the network, or are small and come last.
+localrules:
+    fetch,
+    cards,
+    tables,
+    claims,
+    figures,
+    report_page,
+
+
+if not workflow.is_main_process:
+    # SLURM sends its warnings to every process of a job. The shell that waits for a script must outlive them, or the
+    # job ends before the script has saved its work.
+    shell.prefix("set -euo pipefail; trap : TERM; ")
+
+
+def stay_with_squeue():
+    """Make the SLURM plugin do as where there is no `sacct`, if it is to ask `squeue`.
+
+    Else it turns to `sacct` whenever the controller does not answer, and without an accounting database waits for ever.
+    """
+    if workflow.executor_plugin.name == "slurm" and workflow.executor_settings.status_command == "squeue":
+        import snakemake_executor_plugin_slurm
+
+        snakemake_executor_plugin_slurm.is_query_tool_available = lambda tool: tool == "squeue"
