@@ -45,9 +45,9 @@ def record(rule: str, number: int, inputs: list[str], outputs: list[str], **more
     write(f"results/s/provenance/{name}.json", json.dumps(content))
 
 
-def edit(name: str, **changes: Any) -> None:
-    file = Path(f"results/s/provenance/{name}.json")
-    file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+def edit(*names: str, **changes: Any) -> None:
+    for file in (Path(f"results/s/provenance/{name}.json") for name in names):
+        file.write_text(json.dumps(json.loads(file.read_text()) | changes))
 
 
 @pytest.fixture(autouse=True)
@@ -160,7 +160,7 @@ FAULTS: dict[str, tuple[Any, list[str]]] = {
         ["code: cccccccccccc, clean (8 of 9 runs); dddddddddddd, clean (1 of 9 runs)"],
     ),
     "a dirty tree": (
-        lambda: [edit(job, code=CODE | {"changed": ["src/a.py"]}) for job in EVERY],
+        lambda: edit(*EVERY, code=CODE | {"changed": ["src/a.py"]}),
         ["code: changed since its commit: src/a.py"],
     ),
     "libraries": (
@@ -176,7 +176,7 @@ FAULTS: dict[str, tuple[Any, list[str]]] = {
         ["device of train: cuda H100 (1 of 2 runs); cpu (1 of 2 runs)"],
     ),
     "devices of all jobs of a rule": (
-        lambda: [edit(f"train/tiny/{regime}/0", device="cuda H100") for regime in REGIMES], [],
+        lambda: edit(*(f"train/tiny/{regime}/0" for regime in REGIMES), device="cuda H100"), [],
     ),
 }  # fmt: skip
 
