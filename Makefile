@@ -7,7 +7,8 @@ BIN := .venv/bin
 # A folder of wheels named for pip is one for uv too.
 export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 
-.PHONY: run test test-interchange check setup lock clean
+.PHONY: run test test-interchange check setup lock clean bench-train bench-statistics bench-ablation \
+  bench-evaluation bench-growth bench-workflow
 
 run: setup
 	$(BIN)/snakemake --cores $(CORES) --profile workflow/profiles/default
@@ -19,6 +20,12 @@ test: setup
 test-interchange: setup
 	-$(MAKE) --quiet .venv-interchange/trl/installed .venv-interchange/rewardbench/installed
 	$(BIN)/python -m pytest tests/interchange
+
+# One measurement each, see docs/performance.md; make bench-train OPTIONS="--pairs 64", or --help for all of them.
+bench-train: .venv-interchange/trl/installed
+bench-evaluation: .venv-interchange/rewardbench/installed
+bench-train bench-statistics bench-ablation bench-evaluation bench-growth bench-workflow: bench-%: setup
+	$(BIN)/python -m benchmarks.$* $(OPTIONS)
 
 check: setup
 	$(BIN)/ruff check .
