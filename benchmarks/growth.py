@@ -100,7 +100,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="benchmark-") as scratch:
         for varies, job in points(chosen.backbone):
             name = f"{job['work']}, {varies} {job[varies]}"
-            needed = HELD[job["work"]] * size_of(workloads.shape(job["backbone"])).parameters + BYTES["process"]
+            parameters = size_of(workloads.shape(job["backbone"])).parameters
+            needed = HELD[job["work"]] * parameters + BYTES["process"]
             if needed > memory:
                 left_out.append(f"{name}: needs {needed / 1e9:.0f} GB and more, there are {memory / 1e9:.0f}")
                 continue
@@ -110,7 +111,7 @@ def main() -> None:
             ]
             took = harness.summary(side, turns, 0.0)
             print(f"{name}: {harness.typical(took['seconds']):.2f} s", flush=True)
-            found.append({"varies": varies, "work": job["work"], "value": job[varies]} | took)
+            found.append({"varies": varies, "work": job["work"], "value": job[varies], "parameters": parameters} | took)
     harness.write("growth", chosen, {"backbone": chosen.backbone, "points": found, "left_out": left_out})
 
 

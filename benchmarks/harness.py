@@ -114,7 +114,7 @@ def difference(side: str, ours: Mapping[str, Any], theirs: Mapping[str, Any], to
         if name not in theirs or theirs[name].shape != expected.shape:
             raise UserError(f"{side}: '{name}' has not the shape of ours, {expected.shape}; nothing is written")
         apart = float(np.abs(theirs[name] - expected).max())
-        if not np.allclose(theirs[name], expected, rtol=tolerance, atol=tolerance):
+        if not np.allclose(theirs[name], expected, rtol=tolerance, atol=tolerance):  # NaN is near nothing
             raise UserError(f"{side}: '{name}' differs from ours by up to {apart:.2g}; nothing is written")
         largest = max(largest, apart)
     return largest

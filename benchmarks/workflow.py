@@ -56,8 +56,8 @@ def copy(folder: Path) -> None:
 
 
 def jobs_of(output: str) -> int:
-    """Jobs that a dry run counts."""
-    return int(re.findall(r"^total +(\d+)$", output, flags=re.MULTILINE)[-1])
+    """Jobs that a dry run counts, the target itself left out."""
+    return int(re.findall(r"^total +(\d+)$", output, flags=re.MULTILINE)[-1]) - 1
 
 
 def main() -> None:

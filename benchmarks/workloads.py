@@ -39,6 +39,7 @@ SMALL = {"model_type": "llama", "hidden_size": 64, "num_hidden_layers": 2, "num_
 # Configurations of random backbones, of the shape of known ones.
 SHAPES: dict[str, dict[str, Any]] = {
     "tiny": SMALL,
+    "tiny-gpt2": {"model_type": "gpt2", "n_embd": 64, "n_layer": 2, "n_head": 4},
     "gpt2-sized": KNOWN["configurations"]["openai-community/gpt2"],
     "135m-shaped": KNOWN["configurations"]["HuggingFaceTB/SmolLM2-135M"],
     "360m-shaped": KNOWN["configurations"]["HuggingFaceTB/SmolLM2-360M"],
