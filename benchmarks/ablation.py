@@ -72,7 +72,7 @@ def main() -> None:
             "backbone": chosen.backbone, "data": f"HH-RLHF, {chosen.source}, test", "comparisons": len(comparisons),
             "passes": len(names), "text_tokens": workloads.text_tokens(model, comparisons),
         }  # fmt: skip
-        harness.compare("ablation", sides, chosen, about, TOLERANCE, loading=True, limit_goal=0.7)
+        harness.compare("ablation", sides, chosen, about, TOLERANCE, limit_goal=0.7)
 
 
 if __name__ == "__main__":

@@ -169,32 +169,25 @@ def compare(
     chosen: argparse.Namespace,
     about: Mapping[str, Any],
     tolerance: float,
-    loading: bool = False,
     limit_goal: float | None = None,
 ) -> None:
     """Run the sides and add a line to the results.
 
-    `about`: backbone, comparisons, text_tokens and whatever else the page should know; `loading`: loading models is
-    part of what is compared; `limit_goal`: share of the machine's rate, which the side named "limit" measures.
+    `about`: backbone, comparisons, text_tokens and whatever else the page should know. `limit_goal`: share of the
+    machine's rate, which the side named "limit" measures.
     """
     load = os.getloadavg()[0]  # of before: what is seen later is our own
     found = run_sides(sides, chosen.device, chosen.threads, chosen.rounds, tolerance)
-
-    def whole(side: str) -> float:
-        parts = [found[side]["seconds"], *([found[side]["load_seconds"]] if loading else [])]
-        return typical([sum(turn) for turn in zip(*parts, strict=True)])
-
-    ours = sides[0].name
-    ratios = {side.name: whole(side.name) / whole(ours) for side in sides[1:] if side.compared}
+    ours, seconds = sides[0].name, {name: typical(side["seconds"]) for name, side in found.items()}
+    ratios = {side.name: seconds[side.name] / seconds[ours] for side in sides[1:] if side.compared}
     limit = {}
     if limit_goal is not None:
-        reached, possible = (found[name]["operations"] / typical(found[name]["seconds"]) for name in (ours, "limit"))
+        reached, possible = (found[name]["operations"] / seconds[name] for name in (ours, "limit"))
         limit = {"rate": reached, "matmul_rate": possible, "share": reached / possible, "goal": limit_goal}
     write(
         benchmark,
         chosen,
-        {**about, "loading_counts": loading, "tolerance": tolerance, "load_average": load, "ratios": ratios}
-        | {"limit": limit, "sides": found},
+        {**about, "tolerance": tolerance, "load_average": load, "ratios": ratios} | {"limit": limit, "sides": found},
     )
     for name, ratio in ratios.items():
         print(f"{name}: {ratio:.2f} times as long as {ours}")

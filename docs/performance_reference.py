@@ -68,14 +68,13 @@ def sides(line: Line) -> Iterator[list[str]]:
     for name, side in line["sides"].items():
         if name == "limit":
             continue
-        turns = side["seconds"]
-        if line["loading_counts"]:
-            turns = [sum(both) for both in zip(turns, side["load_seconds"], strict=True)]
-        seconds, ratio = middle(turns), line["ratios"].get(name)
+        turns, ratio = side["seconds"], line["ratios"].get(name)
+        seconds = middle(turns)
         gpu = f"{max(side['peak_gpu_memory']) / 1e9:.2f}" if line["device"] == "cuda" else NONE
         yield [
             f"{name} ({side['settings']})",
             f"{seconds:.1f} ({', '.join(f'{one:.1f}' for one in turns)})",
+            f"{middle(side['load_seconds']):.1f}",
             f"{line['comparisons'] * apart(line) / seconds:.2f}",
             f"{line['text_tokens'] * apart(line) / seconds:,.0f}",
             f"{side['tokens']:,}" if side["tokens"] else NONE,
@@ -92,14 +91,13 @@ def apart(line: Line) -> int:
 
 
 def comparison(line: Line) -> str:
-    header = ["side", "seconds (turns)", "comparisons/s", "useful tokens/s", "tokens computed", "GB", "GPU GB",
+    header = ["side", "seconds (turns)", "loading, s", "comparisons/s", "useful tokens/s", "tokens computed", "GB", "GPU GB",
               "times ours", "goal"]  # fmt: skip
     limit, largest = line["limit"], max(side["difference"] for side in line["sides"].values())
-    loading = ", loading models included" if line["loading_counts"] else ""
     passes = f", {line['passes']} ablations" if line["benchmark"] == "ablation" else ""
     return (
         f"### {COMPARED[line['benchmark']]}: {line['backbone']}, {line['device']}\n\n"
-        f"{line['comparisons']} comparisons of {line['data']}{passes}, {line['text_tokens']:,} tokens{loading}. "
+        f"{line['comparisons']} comparisons of {line['data']}{passes}, {line['text_tokens']:,} tokens. "
         f"Values of all sides lie within {largest:.1g} of each other.\n\n"
         f"{table(header, list(sides(line)))}\n"
         f"Limit: ours does {limit['rate'] / 1e12:.3f} TFLOP/s of useful work, the machine multiplies the same matrices "

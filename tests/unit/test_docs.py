@@ -140,7 +140,7 @@ def test_the_page_of_performance_is_up_to_date() -> None:
 
 
 def test_the_page_of_performance_says_what_a_result_says(tmp_path: Path) -> None:
-    """The last line of a benchmark counts; rates are of the middle turn, loading included where it counts."""
+    """The last line of a benchmark counts; rates are of the middle turn."""
     side = {
         "settings": "s",
         "difference": 1e-6,
@@ -155,7 +155,7 @@ def test_the_page_of_performance_says_what_a_result_says(tmp_path: Path) -> None
     line = {
         "benchmark": "ablation", "backbone": "b", "device": "cpu", "threads": 2, "python": "3.11", "date": "2026-01-02",
         "commit": "0123456789abcdef", "machine": {"processor": "P", "cores": 2, "memory_gb": 8.0}, "load_average": 0.1,
-        "data": "D", "comparisons": 6, "passes": 4, "text_tokens": 600, "loading_counts": True, "tolerance": 1e-4,
+        "data": "D", "comparisons": 6, "passes": 4, "text_tokens": 600, "tolerance": 1e-4,
         "ratios": {"usual": 9.5}, "limit": {"rate": 6e10, "matmul_rate": 8e10, "share": 0.75, "goal": 0.7},
         "sides": {"ours": side | {"goal": None, "seconds": [1, 3]}, "usual": side | {"goal": 10, "seconds": [37, 35]},
                   "limit": side | {"goal": None, "seconds": [1, 1]}},
@@ -163,8 +163,8 @@ def test_the_page_of_performance_says_what_a_result_says(tmp_path: Path) -> None
     lines = [line | {"ratios": {"usual": 11.0}}, line]
     (tmp_path / "ablation.jsonl").write_text("".join(json.dumps(one) + "\n" for one in lines), encoding="utf-8")
     made = PERFORMANCE["measurements"](PERFORMANCE["read_results"](tmp_path))
-    assert "| ours (s) | 4.0 (2.0, 6.0) | 6.00 | 600 | 900 | 2.00 | - | 1 | - |" in made
-    assert "| usual (s) | 38.0 (38.0, 38.0) | 0.63 | 63 | 900 | 2.00 | - | 9.50 | 10, **missed** |" in made
+    assert "| ours (s) | 2.0 (1.0, 3.0) | 2.0 | 12.00 | 1,200 | 900 | 2.00 | - | 1 | - |" in made
+    assert "| usual (s) | 36.0 (37.0, 35.0) | 2.0 | 0.67 | 67 | 900 | 2.00 | - | 9.50 | 10, **missed** |" in made
     assert "0.060 TFLOP/s" in made and "at 0.080: 75% (goal 70%, reached)" in made
     assert "No results yet: train, statistics," in made
 
