@@ -51,7 +51,7 @@ def main() -> None:
     budget = harness.budget(chosen)
     model = workloads.reward_model(chosen.backbone)
     comparisons = as_comparisons(workloads.pairs(model, chosen.source, "test", chosen.pairs, chosen.seed))
-    selected = workloads.random_sets(model, chosen.ablations)
+    selected = workloads.random_sets(AutoConfig.from_pretrained(model), chosen.ablations)
     with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
         file, sets = Path(folder) / "pairs.parquet", Path(folder) / "selected.parquet"
         comparisons.write_parquet(file)

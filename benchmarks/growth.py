@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import polars as pl
 import torch
 from transformers import AutoModel, AutoModelForSequenceClassification
 
@@ -65,6 +64,8 @@ def point(work: str, backbone: str, pairs: int, length: int, candidates: int, ab
         base = AutoModel.from_config(config).eval().to(device) if work == "statistics" else None
         warm_up(model)
     comparisons, passes = made(pairs, length, candidates, config.vocab_size), 1
+    sets = workloads.random_sets(config, ablations).partition_by("ablation", maintain_order=True)
+    masks = [Mask.of(one, config) for one in sets]
     with timer:
         if work == "train":
             settings, plan, passes = Training(), steps(pairs, Training().pairs_per_step, 1, seed=0), 3
@@ -75,8 +76,7 @@ def point(work: str, backbone: str, pairs: int, length: int, candidates: int, ab
             activation_statistics(model, base, comparisons, budget, device)
             passes = 2
         else:
-            nothing = pl.DataFrame(schema={"unit": pl.String, "layer": pl.Int32, "neuron": pl.Int32})
-            candidate_scores(model, comparisons, [Mask.of(nothing, config)] * ablations, budget, device)
+            candidate_scores(model, comparisons, masks, budget, device)
             passes = ablations
     tokens = sum(batch.tokens.numel() for batch in batches(comparisons, budget))
     operations = passes * workloads.useful_operations(config, comparisons)

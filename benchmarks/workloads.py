@@ -176,9 +176,9 @@ def reward_bench(folder: Path, n: int, seed: int) -> pl.DataFrame:
     return enough(frame.filter(fitting(folder, frame.select(texts))), n, "reward-bench")
 
 
-def random_sets(folder: Path, n: int) -> pl.DataFrame:
+def random_sets(config: Any, n: int) -> pl.DataFrame:
     """`n` sets to be ablated, of 2, 4, … 30 % of the neurons in turn: ablation, unit, layer, neuron."""
-    layers, neurons, _ = layer_sizes(AutoConfig.from_pretrained(folder))
+    layers, neurons, _ = layer_sizes(config)
     frames = []
     for i in range(n):
         share = (2 + 2 * (i % 15)) / 100

@@ -91,8 +91,8 @@ def apart(line: Line) -> int:
 
 
 def comparison(line: Line) -> str:
-    header = ["side", "seconds (turns)", "loading, s", "comparisons/s", "useful tokens/s", "tokens computed", "GB", "GPU GB",
-              "times ours", "goal"]  # fmt: skip
+    header = ["side", "seconds (turns)", "loading, s", "comparisons/s", "useful tokens/s", "tokens computed", "GB",
+              "GPU GB", "times ours", "goal"]  # fmt: skip
     limit, largest = line["limit"], max(side["difference"] for side in line["sides"].values())
     passes = f", {line['passes']} ablations" if line["benchmark"] == "ablation" else ""
     return (
@@ -269,10 +269,10 @@ def paper_study() -> str:
                "padded: 10^18 operations", "padded: GPU hours"]  # fmt: skip
     totals = ["GPU", "GPU hours", "GB of the largest job", "fits", "disk, GB", "padded: GPU hours", "times"]
     return (
-        f"{table(totals, by_gpu)}\n{table(by_rule, rows)}\nHours are operations / TFLOP/s, and seconds to start each "
-        "job; rates are a share of the vendor's peak. Padded: every text by itself and padded to 1,024 tokens, in "
-        "training too, where other tools pad to the longest of a batch. What else is assumed:\n\n"
-        + "".join(f"- {text}\n" for text in [*assumptions, GENERAL[0]])
+        f"{table(totals, by_gpu)}\n{table(by_rule, rows)}\n"
+        "Hours are operations / TFLOP/s, and seconds to start each job; rates are a share of the vendor's peak. Padded:\n"
+        "every text by itself and padded to 1,024 tokens, in training too, where other tools pad to the longest of a\n"
+        "batch. What else is assumed:\n\n" + "".join(f"- {text}\n" for text in [*assumptions, GENERAL[0]])
     )
 
 
