@@ -127,7 +127,7 @@ def run_sides(
     if device == "cuda" and not torch.cuda.is_available():
         raise UserError("--device cuda: torch sees no GPU here")
     for side in sides:
-        assert side.python  # an environment that is missing shows before an hour is spent
+        _ = side.python  # an environment that is missing shows before an hour is spent
     turns: dict[str, list[dict[str, Any]]] = {side.name: [] for side in sides}
     apart = dict.fromkeys(turns, 0.0)
     first: dict[str, Any] = {}

@@ -270,9 +270,9 @@ def paper_study() -> str:
     totals = ["GPU", "GPU hours", "GB of the largest job", "fits", "disk, GB", "padded: GPU hours", "times"]
     return (
         f"{table(totals, by_gpu)}\n{table(by_rule, rows)}\n"
-        "Hours are operations / TFLOP/s, and seconds to start each job; rates are a share of the vendor's peak. Padded:\n"
-        "every text by itself and padded to 1,024 tokens, in training too, where other tools pad to the longest of a\n"
-        "batch. What else is assumed:\n\n" + "".join(f"- {text}\n" for text in [*assumptions, GENERAL[0]])
+        "Hours are operations / TFLOP/s, and seconds to start each job; rates are a share of the vendor's peak.\n"
+        "Padded: every text by itself and padded to 1,024 tokens, in training too, where other tools pad to the longest\n"
+        "of a batch. What else is assumed:\n\n" + "".join(f"- {text}\n" for text in [*assumptions, GENERAL[0]])
     )
 
 
