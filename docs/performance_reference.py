@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 from statistics import median
 from typing import Any
+from unittest.mock import patch
 
 import polars as pl
 
@@ -75,8 +76,8 @@ def sides(line: Line) -> Iterator[list[str]]:
             f"{name} ({side['settings']})",
             f"{seconds:.1f} ({', '.join(f'{one:.1f}' for one in turns)})",
             f"{middle(side['load_seconds']):.1f}",
-            f"{line['comparisons'] * apart(line) / seconds:.2f}",
-            f"{line['text_tokens'] * apart(line) / seconds:,.0f}",
+            f"{line['comparisons'] * scorings(line) / seconds:.2f}",
+            f"{line['text_tokens'] * scorings(line) / seconds:,.0f}",
             f"{side['tokens']:,}" if side["tokens"] else NONE,
             f"{max(side['peak_memory']) / 1e9:.2f}",
             gpu,
@@ -85,7 +86,7 @@ def sides(line: Line) -> Iterator[list[str]]:
         ]
 
 
-def apart(line: Line) -> int:
+def scorings(line: Line) -> int:
     """How often a comparison is scored: once an ablation; the two models of the statistics are one pass of theirs."""
     return int(line["passes"]) if line["benchmark"] == "ablation" else 1
 
@@ -107,7 +108,8 @@ def comparison(line: Line) -> str:
 
 
 def origin(line: Line) -> str:
-    machine, versions = line["machine"], {}
+    machine = line["machine"]
+    versions: dict[str, list[str]] = {}
     for side in line.get("sides", {}).values():
         for name, version in side["versions"].items():
             versions.setdefault(name, []).append(version)
@@ -218,15 +220,15 @@ def priced(planner: Planner) -> dict[str, dict[str, float]]:
     operations: list[float] = []
     seconds_of = planner.seconds
 
-    def noted(model: str, device: dict[str, Any], work: str, needed: float) -> float:
-        operations.append(needed)
-        return seconds_of(model, device, work, needed)
+    def noted(*of_job: Any) -> float:
+        operations.append(of_job[-1])
+        return seconds_of(*of_job)
 
-    planner.seconds = noted  # type: ignore[method-assign]
     for rule, jobs, _, price in planner.jobs():
         if rule in found:
             operations.clear()
-            seconds, memory, disk = price()
+            with patch.object(planner, "seconds", noted):
+                seconds, memory, disk = price()
             amounts = {"jobs": jobs, "operations": jobs * sum(operations), "hours": jobs * seconds / 3600}
             for name, amount in (amounts | {"disk": jobs * disk}).items():
                 found[rule][name] += amount
@@ -247,7 +249,9 @@ def planners(study: Study) -> Iterator[tuple[str, Planner, Planner]]:
 def paper_study() -> str:
     """What the paper's study takes, and what it would take the padded way."""
     study = read_study(ROOT / "studies" / "paper.yaml").model_copy(update={"hub_cache": "not-looked-at"})
-    rows, by_gpu, assumptions = [], [], []
+    rows: list[list[str]] = []
+    by_gpu: list[list[str]] = []
+    assumptions: list[str] = []
     for gpu, shared, padded in planners(study):
         device = {"utilisation": 1} | KNOWN["devices"][gpu]
         found, other = priced(shared), priced(padded)
@@ -271,8 +275,8 @@ def paper_study() -> str:
     return (
         f"{table(totals, by_gpu)}\n{table(by_rule, rows)}\n"
         "Hours are operations / TFLOP/s, and seconds to start each job; rates are a share of the vendor's peak.\n"
-        "Padded: every text by itself and padded to 1,024 tokens, in training too, where other tools pad to the longest\n"
-        "of a batch. What else is assumed:\n\n" + "".join(f"- {text}\n" for text in [*assumptions, GENERAL[0]])
+        "Padded: every text by itself and padded to 1,024 tokens, in training too, where other tools pad to the\n"
+        "longest of a batch. What else is assumed:\n\n" + "".join(f"- {text}\n" for text in [*assumptions, GENERAL[0]])
     )
 
 
