@@ -110,12 +110,13 @@ def comparison(line: Line) -> str:
 def origin(line: Line) -> str:
     machine = line["machine"]
     versions: dict[str, list[str]] = {}
-    for side in line.get("sides", {}).values():
+    parts = [*line.get("sides", {}).values(), *line.get("points", [])]
+    for side in parts:
         for name, version in side["versions"].items():
             versions.setdefault(name, []).append(version)
     named = ", ".join(f"{name} {' and '.join(dict.fromkeys(found))}" for name, found in sorted(versions.items()))
     load = f", load {line['load_average']:.1f} before" if "load_average" in line else ""
-    gpu = next((f", {side['gpu']}" for side in line.get("sides", {}).values() if side["gpu"]), "")
+    gpu = next((f", {side['gpu']}" for side in parts if side["gpu"]), "")
     return (
         f"{line['date']}, {machine['processor']}, {machine['cores']} cores{gpu}, {machine['memory_gb']:.0f} GB, "
         f"{line['threads']} threads{load}; Python {line['python']}{', ' * bool(named)}{named}; "
