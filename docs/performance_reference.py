@@ -194,13 +194,19 @@ def draw_growth(results: Sequence[Line], file: Path) -> None:
         for p in line["points"]
     )  # fmt: skip
     names = points["varies"].unique(maintain_order=True).to_list()
+    works = points["work"].unique(maintain_order=True).to_list()
+    look = {"hue": "work", "hue_order": works, "style": "work", "style_order": works, "markers": True}
     figure, axes = pyplot.subplots(2, len(names), figsize=(2.6 * len(names), 5), sharey="row", squeeze=False)
     for column, name in enumerate(names):
+        part = points.filter(varies=name).to_pandas()
+        values = sorted(part["value"].unique())
         for axis, unit in zip(axes[:, column], ("seconds", "GB"), strict=True):
-            part = points.filter(varies=name).to_pandas()
-            first = column == 0
-            seaborn.lineplot(part, x="value", y=unit, hue="work", style="work", markers=True, ax=axis, legend=first)
-            axis.set(xscale="log", yscale="log", xlabel="million parameters" if name == "backbone" else name)
+            seaborn.lineplot(part, x="value", y=unit, ax=axis, legend=column == 0, **look)
+            axis.set(xscale="log", xlabel="million parameters" if name == "backbone" else name)
+            axis.set_xticks(values, [f"{value:.0f}" for value in values])
+            axis.minorticks_off()
+    axes[0, 0].set_yscale("log")
+    axes[1, 0].set_ylim(bottom=0)
     figure.tight_layout()
     figure.savefig(file, dpi=120)
 
