@@ -7,7 +7,8 @@ BIN := .venv/bin
 # A folder of wheels named for pip is one for uv too.
 export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 
-.PHONY: run test test-interchange test-kill test-faults test-cluster check setup lock clean
+.PHONY: run test test-interchange test-kill test-faults test-cluster check setup lock clean bench-train \
+  bench-statistics bench-ablation bench-evaluation bench-growth bench-workflow
 
 run: setup
 	$(BIN)/snakemake --cores $(CORES)
@@ -31,6 +32,12 @@ test-faults: setup
 # On a SLURM that it starts on this machine; skipped, with the reason, where that cannot be had.
 test-cluster: setup
 	$(BIN)/python -m pytest -rs --numprocesses 0 tests/cluster
+
+# One measurement each, see docs/performance.md; make bench-train OPTIONS="--pairs 64", or --help for all of them.
+bench-train: .venv-interchange/trl/installed
+bench-evaluation: .venv-interchange/rewardbench/installed
+bench-train bench-statistics bench-ablation bench-evaluation bench-growth bench-workflow: bench-%: setup
+	$(BIN)/python -m benchmarks.$* $(OPTIONS)
 
 check: setup
 	$(BIN)/ruff check .

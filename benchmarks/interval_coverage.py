@@ -17,7 +17,8 @@ STUDIES, COMPARISONS, LEVEL, EASE = 1000, 100, 0.5, 1.0
 
 
 def probability(x: np.ndarray) -> np.ndarray:
-    return 1 / (1 + np.exp(-x))
+    share: np.ndarray = 1 / (1 + np.exp(-x))
+    return share
 
 
 def coverage(models: int, seeds: int, luck: float) -> float:

@@ -38,7 +38,7 @@ GENERAL = [
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
-Volume = list[tuple[float, float]]  # of comparisons: how many, and mean tokens of one
+Volume = list[tuple[float, float, int]]  # of comparisons: how many, and mean tokens and texts of one
 Price = tuple[float, float, float]  # of one job: seconds, bytes of memory, bytes of files
 
 
@@ -59,7 +59,7 @@ class Size(NamedTuple):
     def forward(self, volume: Volume) -> float:
         """Operations of a forward pass: 2 for each computing parameter and token, and attention over dense masks."""
         each = 2 * self.computing, 4 * self.layers * self.width
-        return sum(n * tokens * (each[0] + each[1] * tokens) for n, tokens in volume)
+        return sum(n * tokens * (each[0] + each[1] * tokens) for n, tokens, _ in volume)
 
 
 class Plan(NamedTuple):
@@ -153,7 +153,7 @@ class Planner:
         origin: Literal["train", "test"] = "test" if split == "test" else "train"
         names = self.study.regime_sources(regime, origin)
         kinds = {name: getattr(self.study.sources[name], "folder", self.study.sources[name].kind) for name in names}
-        return [(share * self.pairs(regime, name, origin), self.tokens(kinds[name])) for name in names]
+        return [(share * self.pairs(regime, name, origin), self.tokens(kinds[name]), 2) for name in names]
 
     def count_comparisons(self, name: str) -> int:
         benchmark: Any = self.study.benchmarks[name]
@@ -167,11 +167,11 @@ class Planner:
     def evaluated(self, regime: str, benchmark: str) -> Volume:
         kind = self.study.benchmarks[benchmark].kind
         return self.volume(regime, "test") if kind == "regime-test" else [
-            (self.comparisons(benchmark), self.tokens(kind))
+            (self.comparisons(benchmark), self.tokens(kind), KNOWN["texts"].get(kind, 2))
         ]  # fmt: skip
 
     def score_rows(self, regime: str, benchmark: str) -> float:
-        n = sum(n for n, _ in self.evaluated(regime, benchmark))
+        n = sum(n for n, *_ in self.evaluated(regime, benchmark))
         return n * len(self.study.ablations(regime, benchmark))
 
     # --- devices ----------------------------------------------------------------------------------------------
@@ -210,7 +210,7 @@ class Planner:
         return RULES[rule]["seconds"], memory, 0
 
     def data(self, regime: str) -> Price:
-        n = sum(n for split in SPLITS for n, _ in self.volume(regime, split))
+        n = sum(n for split in SPLITS for n, *_ in self.volume(regime, split))
         return *self.without_model("data")[:2], BYTES["comparison"] * n
 
     def benchmark_comparisons(self, benchmark: str) -> Price:
@@ -222,7 +222,7 @@ class Planner:
             disk = BYTES["weights"] * self.size(model).parameters
         if isinstance(settings.source, MadeModel):
             texts = settings.source.pretraining.texts * settings.source.pretraining.epochs
-            operations = 3 * self.size(model).forward([(texts, self.tokens("synthetic"))])
+            operations = 3 * self.size(model).forward([(texts, self.tokens("synthetic"), 1)])
             seconds += self.seconds(model, KNOWN["devices"]["cpu"] | {"utilisation": 1}, "training", operations)
         return seconds, settings.compute.mem_mb * 1e6, disk
 
@@ -230,10 +230,10 @@ class Planner:
         settings, size, device = self.study.training, self.size(model), self.device_of(model)
         epochs, on_gpu = self.study.regimes[regime].epochs, "cores" not in device
         train, held = self.volume(regime, "train"), self.volume(regime, settings.select_on)
-        steps = epochs * math.ceil(sum(n for n, _ in train) / settings.pairs_per_step)
+        steps = epochs * math.ceil(sum(n for n, *_ in train) / settings.pairs_per_step)
         looks = math.ceil(steps / settings.evaluation_interval)
         operations = 3 * epochs * size.forward(train) + looks * size.forward(held)
-        self.assume(f"regime {regime}: {steps:,} steps, and {looks:,} looks at {sum(n for n, _ in held):,.0f} pairs")
+        self.assume(f"regime {regime}: {steps:,} steps, and {looks:,} looks at {sum(n for n, *_ in held):,.0f} pairs")
         in_float32 = settings.precision == "float32" or not on_gpu
         compute, processes = self.study.models[model].compute, self.processes("train", model)
         if processes > 1:
@@ -248,7 +248,7 @@ class Planner:
 
     def activations(self, model: str, regime: str) -> Price:
         size, train = self.size(model), self.volume(regime, "train")
-        n = sum(n for n, _ in train)
+        n = sum(n for n, *_ in train)
         share = min(1, (self.study.activations.max_pairs or n) / n)
         seconds = self.seconds(model, self.device_of(model), "scoring", 2 * share * size.forward(train))
         tokens = max(self.study.models[model].compute.inference_tokens, 2 * self.study.training.max_tokens)

@@ -30,6 +30,7 @@ OUTPUTS = (DOCS / "outputs.md").read_text(encoding="utf-8")
 STUDIES = (DOCS / "choosing-a-study.md").read_text(encoding="utf-8")
 MODELS = (DOCS / "adding-a-model.md").read_text(encoding="utf-8")
 TABLES = runpy.run_path(str(DOCS / "outputs_reference.py"))
+PERFORMANCE = runpy.run_path(str(DOCS / "performance_reference.py"))
 REFERENCE = runpy.run_path(str(DOCS / "study_reference.py"))
 CPU = torch.device("cpu")
 
@@ -134,6 +135,48 @@ def test_every_key_of_a_study_is_described() -> None:
 
 def test_the_reference_of_study_keys_is_up_to_date() -> None:
     assert REFERENCE["renewed"](STUDIES) == STUDIES, "run python docs/study_reference.py"
+
+
+def test_the_page_of_performance_is_up_to_date() -> None:
+    page = (DOCS / "performance.md").read_text(encoding="utf-8")
+    made = PERFORMANCE["renewed"](page, PERFORMANCE["read_results"](PERFORMANCE["RESULTS"]))
+    assert made == page, "run python docs/performance_reference.py"
+
+
+def test_padded_costs_are_of_each_text_at_full_length() -> None:
+    """Of 5 comparisons of 6 texts: 30 sequences of 1,024 tokens; 2 layers of width 3, 10 weights."""
+    size = PERFORMANCE["PaddedSize"](parameters=99, computing=10, width=3, layers=2, neurons=7, heads=1)
+    assert size.forward([(5, 321.0, 6)]) == 30 * 1024 * (2 * 10 + 4 * 2 * 3 * 1024)
+
+
+def test_the_page_of_performance_says_what_a_result_says(tmp_path: Path) -> None:
+    """The last line of a benchmark counts; rates are of the middle turn."""
+    side = {
+        "settings": "s",
+        "difference": 1e-6,
+        "tokens": 900,
+        "gpu": None,
+        "versions": {"torch": "2.13.0"},
+        "import_seconds": [1, 1],
+        "load_seconds": [1, 3],
+        "peak_memory": [2e9, 1e9],
+        "peak_gpu_memory": [0, 0],
+    }
+    line = {
+        "benchmark": "ablation", "backbone": "b", "device": "cpu", "threads": 2, "python": "3.11", "date": "2026-01-02",
+        "commit": "0123456789abcdef", "machine": {"processor": "P", "cores": 2, "memory_gb": 8.0}, "load_average": 0.1,
+        "data": "D", "comparisons": 6, "passes": 4, "text_tokens": 600, "tolerance": 1e-4,
+        "ratios": {"usual": 9.5}, "limit": {"rate": 6e10, "matmul_rate": 8e10, "share": 0.75, "goal": 0.7},
+        "sides": {"ours": side | {"goal": None, "seconds": [1, 3]}, "usual": side | {"goal": 10, "seconds": [37, 35]},
+                  "limit": side | {"goal": None, "seconds": [1, 1]}},
+    }  # fmt: skip
+    lines = [line | {"ratios": {"usual": 11.0}}, line]
+    (tmp_path / "ablation.jsonl").write_text("".join(json.dumps(one) + "\n" for one in lines), encoding="utf-8")
+    made = PERFORMANCE["measurements"](PERFORMANCE["read_results"](tmp_path))
+    assert "| ours (s) | 2.0 (1.0, 3.0) | 2.0 | 12.00 | 1,200 | 900 | 2.00 | - | 1 | - |" in made
+    assert "| usual (s) | 36.0 (37.0, 35.0) | 2.0 | 0.67 | 67 | 900 | 2.00 | - | 9.50 | 10, **missed** |" in made
+    assert "0.060 TFLOP/s" in made and "at 0.080: 75% (goal 70%, reached)" in made
+    assert "No results yet: train, statistics," in made
 
 
 def test_the_examples_of_backbones_are_valid() -> None:

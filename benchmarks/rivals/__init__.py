@@ -1,0 +1,1 @@
+"""The other ways to compute the same, each as its users do it."""

@@ -1,0 +1,93 @@
+"""The benchmarks' harness: what differs is not timed, and what is counted is what is computed."""
+
+from __future__ import annotations
+
+import json
+from argparse import Namespace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tiny_models import CONFIGS, random_model
+from torch import nn
+from transformers.pytorch_utils import Conv1D
+
+from benchmarks import harness, limit, workloads
+from benchmarks.growth import made
+from benchmarks.harness import Side
+from rmtension.errors import UserError
+from rmtension.packing import batches
+from rmtension.plan import size_of
+from rmtension.reward_model import hidden_states
+
+TURNS = {"ours": [(1, 1), (3, 1)], "theirs": [(8, 2), (12, 2)], "limit": [(1, 0), (1, 0)]}
+SIDES = [Side("ours", "", {}), Side("theirs", "", {}, goal=4), Side("limit", "", {}, compared=False)]
+
+
+@pytest.fixture
+def scores(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Side -> what it computes; their turns are made up."""
+    computed: dict[str, Any] = {name: {"score": np.array([1.0, 2.0])} for name in ("ours", "theirs")} | {"limit": {}}
+    left = {name: list(turns) for name, turns in TURNS.items()}
+
+    def take_turn(side: Side, *_: object) -> tuple[dict[str, Any], Any]:
+        seconds, load = left[side.name].pop(0)
+        took = {"seconds": seconds, "load_seconds": load, "operations": {"ours": 30, "limit": 20}.get(side.name, 0)}
+        others = dict.fromkeys(("import_seconds", "peak_memory", "peak_gpu_memory", "tokens"), 0)
+        return took | others | {"gpu": None, "versions": {}}, computed[side.name]
+
+    monkeypatch.setattr(harness, "take_turn", take_turn)
+    return computed
+
+
+@pytest.mark.parametrize(
+    ("theirs", "fault"),
+    [({"score": np.array([1.0, 2.1])}, "up to 0.1"), ({"score": np.ones(3)}, "shape"), ({}, "shape"),
+     ({"score": np.array([1.0, np.nan])}, "nan")],
+)  # fmt: skip
+def test_sides_that_disagree_write_nothing(theirs: Any, fault: str, scores: dict[str, Any], tmp_path: Path) -> None:
+    scores["theirs"] = theirs
+    chosen = Namespace(device="cpu", threads=1, rounds=2, results=tmp_path)
+    with pytest.raises(UserError, match=f"^theirs: 'score'.*{fault}"):
+        harness.compare("b", SIDES, chosen, {}, tolerance=1e-3)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_line_holds_the_ratio_of_the_middle_turns(scores: dict[str, Any], tmp_path: Path) -> None:
+    scores["theirs"] = {"score": np.array([1.0, 2.0005])}
+    chosen = Namespace(device="cpu", threads=1, rounds=2, results=tmp_path)
+    harness.compare("b", SIDES, chosen, {}, tolerance=1e-3, limit_goal=0.7)
+    [line] = [json.loads(text) for text in (tmp_path / "b.jsonl").read_text().splitlines()]
+    assert line["ratios"] == {"theirs": 5}
+    assert line["sides"]["ours"]["seconds"] == [1, 3]
+    assert line["sides"]["theirs"]["difference"] == pytest.approx(0.0005)
+    assert (line["limit"]["rate"], line["limit"]["share"]) == (15, 0.75)
+
+
+def test_useful_operations_are_those_of_linear_layers_and_of_what_the_mask_shows(family: str) -> None:
+    """Counted on a forward pass that holds no padding: every product, and every place in the mask that is open."""
+    model, counted = random_model(family), 0
+
+    def count(module: nn.Module, inputs: tuple[Any, ...], _output: object) -> None:
+        nonlocal counted
+        weight = module.weight
+        assert isinstance(weight, torch.Tensor)
+        counted += 2 * inputs[0].numel() // inputs[0].shape[-1] * weight.numel()
+
+    for module in model.base_model.modules():
+        if isinstance(module, nn.Linear | Conv1D):
+            module.register_forward_hook(count)
+    comparisons = made(3, length=10, candidates=4, vocabulary=50)
+    [batch] = batches(comparisons, budget=1000)
+    hidden_states(model, batch)
+    config = CONFIGS[family]
+    attention = 4 * config.num_hidden_layers * config.hidden_size * int((batch.mask == 0).sum())
+    # Norms and biases are parameters too: few in a real model, more in this one.
+    of_weights = 2 * size_of(config).computing * batch.tokens.numel()
+    assert counted < of_weights < 1.2 * counted
+    assert workloads.useful_operations(config, comparisons) == of_weights + attention
+    linear = sum(limit.products(torch.ones(1, w.shape[1]), w, torch.ones(1, w.shape[0]), False)
+                 for w in limit.weights(model))  # fmt: skip
+    assert linear * batch.tokens.numel() == counted
