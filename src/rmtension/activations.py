@@ -16,6 +16,7 @@ from torch import Tensor
 
 from rmtension.architectures import activation_modules, layer_sizes, longest_text, projection_modules
 from rmtension.comparisons import as_comparisons, draw
+from rmtension.memory import within_memory
 from rmtension.packing import Batch, Packed, batches
 from rmtension.progress import Progress
 from rmtension.reward_model import (
@@ -148,14 +149,18 @@ def activation_statistics(
     """Statistics over the chosen and over the rejected texts (docs/methods.md, section 4).
 
     A shared prefix is computed once and counts once for each text that holds it. `trained` and `base` share an
-    architecture; both see the same batches of at most `budget` tokens.
+    architecture; both see the same batches of at most `budget` tokens, or fewer where memory does not suffice.
     """
-    sums = Sums(trained.config, device)
-    progress = Progress("activation statistics", len(comparisons), "comparisons")
-    for batch in batches(comparisons, budget):
-        add_batch(sums, trained, base, batch.to(device))
-        progress.advance(len(batch.index), tokens=batch.tokens.numel())
-    return sums.statistics()
+
+    def one_pass(budget: int) -> Statistics:
+        sums = Sums(trained.config, device)
+        progress = Progress("activation statistics", len(comparisons), "comparisons")
+        for batch in batches(comparisons, budget):
+            add_batch(sums, trained, base, batch.to(device))
+            progress.advance(len(batch.index), tokens=batch.tokens.numel())
+        return sums.statistics()
+
+    return within_memory(one_pass, budget, max(map(len, comparisons), default=0))[0]
 
 
 def add_batch(sums: Sums, trained: Any, base: Any, batch: Batch) -> None:

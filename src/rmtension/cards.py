@@ -98,7 +98,7 @@ def trainings(folder: Path, study: Study) -> pl.DataFrame:
     Of one that was adopted, its folder says only that.
     """
     rows = []
-    chosen = {k: v for k, v in study.training.model_dump(mode="json").items() if k != "checkpoint_interval"}
+    chosen = study.training.model_dump(mode="json")
     for model, regime, seed in product(study.models, study.regimes, study.seeds):
         place = folder / f"reward_models/{model}/{regime}/seed-{seed}"
         which = {"model": model, "regime": regime, "seeds": str(seed)}

@@ -111,7 +111,7 @@ def score(
     if template not in FORMS:
         raise UserError(f"--template: no template '{template}'; {nearest(template, FORMS)}")
     ablation = named_set(ablate) if ablate else pl.DataFrame(schema=UNIT)
-    scorer = Scorer(folder, ablation, start_torch(torch.get_num_threads()))
+    scorer = Scorer(folder, ablation, start_torch(torch.get_num_threads(), gpus=1))
     for answer in scorer.answers(given, source, template):
         print(answer, flush=True)
     if scorer.unscored:
@@ -207,6 +207,48 @@ def plan(
     show_table(made.rules.vstack(made.total), f"{study}: jobs, hours of all and of the longest job, memory of one job")
     for title, lines in {"Assumptions": made.assumptions, "Not priced, or not possible": made.problems}.items():
         print("\n".join([title, *(f"- {line}" for line in lines)]) if lines else "", end="\n\n" if lines else "")
+
+
+@app.command()
+def provenance(
+    place: Annotated[
+        Path, typer.Argument(metavar="FILE", help="Of results/*: a table, figure, report, or a model's folder.")
+    ],
+    where: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUE", help="Only this model, regime, seed or benchmark; can be repeated."),
+    ] = None,
+    row: Annotated[int | None, typer.Option(help="Only what this row of the table names; rows count from 0.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Where a result came from: code, libraries and times, the jobs behind it, and the models and data they began with.
+
+    What is not as the records tell is said last, a line each.
+
+    Examples:
+
+    \b
+    rmtension provenance results/default/report.html
+    rmtension provenance results/default/tables/accuracy.csv --row 0
+    rmtension provenance results/default/tables/accuracy.csv --where regime=helpful --where seed=0 --json
+    """
+    from rmtension.lineage import Lineage
+
+    lineage = Lineage(place)
+    chosen = lineage.named_in_row(row) if row is not None else {}
+    for key, _, value in (one.partition("=") for one in where or []):
+        chosen.setdefault(key, set()).add(value)
+    lineage.restrict(chosen)
+    warnings = lineage.warnings()
+    if as_json:
+        print_json({"files": lineage.files, "where": {key: sorted(values) for key, values in chosen.items()},
+                    "jobs": lineage.jobs, "warnings": warnings})  # fmt: skip
+        return
+    print("\n".join([str(place), *(f"{key}: {value}" for key, value in lineage.about().items())]), end="\n\n")
+    show_table(lineage.rules(), "Jobs behind it")
+    show_table(lineage.origins(), "Models and data that they start from")
+    show_table(lineage.roots(), "Their files, and those that no job made")
+    print("\n".join(f"warning: {line}" for line in warnings) or "All files are as recorded.")
 
 
 @app.command()

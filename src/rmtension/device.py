@@ -2,17 +2,77 @@
 
 from __future__ import annotations
 
+import errno
+import logging
 import os
+import random
+import socket
+import time
+from collections.abc import Sequence
 
 import torch
 
+from rmtension.errors import UserError
 
-def start_torch(threads: int) -> torch.device:
-    """Fix the thread count and deterministic kernels; returns the device to compute on.
+logger = logging.getLogger(__name__)
 
-    `threads` comes from the study and not from --cores: the number of threads changes the last bits of sums.
+VISIBLE = "CUDA_VISIBLE_DEVICES"
+held: dict[str, socket.socket] = {}  # this process's GPUs, held open as long as it lives
+
+
+def start_torch(threads: int, gpus: int = 0) -> torch.device:
+    """Fix threads, deterministic kernels and GPUs; returns the device to compute on.
+
+    The process sees as many GPUs as it asks for, each to itself, or none. Call it before anything uses a GPU: CUDA
+    looks once. `threads` comes from the study and not from --cores: their number changes the last bits of sums.
+    UserError where there are GPUs, but too few; where there is none, the CPU does.
     """
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    there = torch.cuda.device_count() if gpus else 0
+    visible = os.environ.get(VISIBLE, ",".join(map(str, range(there)))).split(",")[:there]
+    if there and len(visible) < gpus:
+        raise UserError(f"compute.gpus is {gpus}, but here are {len(visible)}: lower it")
+    if gpus and not there:
+        logger.info("no GPU here: computing on the CPU")
+    held.update(take_gpus(visible, gpus) if there else {})
+    os.environ[VISIBLE] = ",".join(held)
+    return torch.device("cuda" if there else "cpu")
+
+
+def take_gpus(visible: Sequence[str], count: int) -> dict[str, socket.socket]:
+    """So many of the visible GPUs that no other process of this user holds, waiting for them if need be.
+
+    They are given back by closing the sockets, so however the process ends.
+    """
+    waiting = False
+    while True:
+        taken: dict[str, socket.socket] = {}
+        for gpu in visible:
+            if len(taken) < count and (hold := claimed(gpu)):
+                taken[gpu] = hold
+        if len(taken) == count:
+            return taken
+        for hold in taken.values():  # rather none than some, or two could wait for each other
+            hold.close()
+        if not waiting:
+            logger.warning("waiting for %d of the GPUs %s (none at all: %s=)", count, ",".join(visible), VISIBLE)
+        waiting = True
+        time.sleep(random.uniform(0.5, 1.5))
+
+
+def claimed(gpu: str) -> socket.socket | None:
+    """A socket by a name that only one process at a time can have; none if another has it.
+
+    Such names leave no file behind. A SLURM job has names of its own, as it may count its GPUs from 0 on.
+    """
+    hold = socket.socket(socket.AF_UNIX)
+    try:
+        hold.bind(f"\0rmtension:{os.getuid()}:{os.environ.get('SLURM_JOB_ID', '')}:{gpu}")
+    except OSError as error:
+        hold.close()
+        if error.errno != errno.EADDRINUSE:
+            raise
+        return None
+    return hold

@@ -15,6 +15,7 @@ from transformers import AutoConfig
 from rmtension.ablation import Mask, ablated
 from rmtension.architectures import longest_text
 from rmtension.files import fingerprint
+from rmtension.memory import within_memory
 from rmtension.packing import Packed, batches
 from rmtension.progress import Progress
 from rmtension.reward_model import load_reward_model, load_tokenizer, pack_comparisons, score
@@ -45,18 +46,25 @@ def scoring_fingerprint(folder: Path, comparisons: Path, code: Sequence[Path], b
 def candidate_scores(
     model: Any, comparisons: Sequence[Packed], masks: Sequence[Mask], budget: int, device: torch.device
 ) -> np.ndarray[Any, np.dtype[np.float32]]:
-    """Rewards [masks, candidates], candidates in the order of `comparisons`, chosen before rejected."""
+    """Rewards [masks, candidates], candidates in the order of `comparisons`, chosen before rejected.
+
+    Batches are of at most `budget` tokens, or fewer where memory does not suffice.
+    """
     ends = np.cumsum([0, *(len(packed.ends) for packed in comparisons)])
-    rewards = np.empty((len(masks), ends[-1]), dtype=np.float32)
-    progress = Progress("evaluation", len(comparisons) * len(masks), "comparisons")
-    for batch in batches(comparisons, budget):
-        batch = batch.to(device)
-        columns = np.concatenate([np.arange(ends[i], ends[i + 1]) for i in batch.index])
-        for row, mask in enumerate(masks):
-            with ablated(model, mask):
-                rewards[row, columns] = score(model, batch).float().cpu().numpy()
-        progress.advance(len(batch.index) * len(masks), tokens=batch.tokens.numel() * len(masks))
-    return rewards
+
+    def one_pass(budget: int) -> np.ndarray[Any, np.dtype[np.float32]]:
+        rewards = np.empty((len(masks), ends[-1]), dtype=np.float32)
+        progress = Progress("evaluation", len(comparisons) * len(masks), "comparisons")
+        for batch in batches(comparisons, budget):
+            batch = batch.to(device)
+            columns = np.concatenate([np.arange(ends[i], ends[i + 1]) for i in batch.index])
+            for row, mask in enumerate(masks):
+                with ablated(model, mask):
+                    rewards[row, columns] = score(model, batch).float().cpu().numpy()
+            progress.advance(len(batch.index) * len(masks), tokens=batch.tokens.numel() * len(masks))
+        return rewards
+
+    return within_memory(one_pass, budget, max(map(len, comparisons), default=0))[0]
 
 
 def score_lists(

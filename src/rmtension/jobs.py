@@ -1,4 +1,5 @@
-"""What every workflow script does first: run warm where a worker waits, log to the rule's log, report mistakes.
+"""What every workflow script does first: run warm where a worker waits, log to the rule's log, report mistakes; and
+last: leave a record of what it did.
 
 Importing torch and transformers takes longer than many a job here. A worker imports them once for a whole Snakemake
 run and forks a ready process for each script; without a worker (on a cluster, by hand) scripts simply run cold.
@@ -18,8 +19,11 @@ import sys
 import tempfile
 import threading
 import traceback
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from rmtension.errors import UserError
 
@@ -39,11 +43,27 @@ PRELOADED = (
 # --- in a script ----------------------------------------------------------------------------------------------
 
 
-def start(log: str, network: bool = False) -> None:
-    """Call before any heavy import: hands the script to the worker if there is one, and sends output to `log`.
+@dataclass(frozen=True)
+class Job:
+    """A script under way."""
+
+    snakemake: Any  # what Snakemake tells its scripts
+    started: datetime
+    grows: bool  # its output was there before it, and it keeps what still holds
+
+    def finish(self, device: Any = "cpu") -> None:
+        """Call last: leaves the record of provenance; `device`: where the script's results were computed."""
+        from rmtension.provenance import write_record  # heavy, and not for a script that is handed to the worker
+
+        write_record(self.snakemake, self.started, self.grows, device)
+
+
+def start(snakemake: Any, network: bool = False) -> Job:
+    """Call before any heavy import: hands the script to the worker if there is one, and sends output to its log.
 
     The hub is switched off unless the script asks for `network`, which no worker has.
     """
+    log = snakemake.log[0]
     environment, _, address = os.environ.get(WORKER, "").partition(os.pathsep)
     # A script that runs in a conda environment of its own must not be run in the worker's.
     if environment == sys.prefix and INSIDE not in os.environ and not network:
@@ -65,6 +85,7 @@ def start(log: str, network: bool = False) -> None:
             traceback.print_exception(kind, error, trace)
 
     sys.excepthook = report
+    return Job(snakemake, datetime.now(UTC), any(Path(output).exists() for output in snakemake.output))
 
 
 def run_in_worker(address: str, script: str) -> int:

@@ -186,6 +186,11 @@ class Planner:
             device["utilisation"] = self.utilisation
         return device
 
+    def processes(self, rule: str, model: str) -> int:
+        """How many GPUs a job takes, where it takes any: a process on each."""
+        on_gpu = "cores" not in self.device_of(model)
+        return max(self.study.models[model].compute.gpus, 1) if on_gpu and rule == "train" else 1
+
     def seconds(self, model: str, device: dict[str, Any], work: str, operations: float) -> float:
         """work: training or scoring."""
         threads = self.study.models[model].compute.threads
@@ -230,9 +235,14 @@ class Planner:
         operations = 3 * epochs * size.forward(train) + looks * size.forward(held)
         self.assume(f"regime {regime}: {steps:,} steps, and {looks:,} looks at {sum(n for n, _ in held):,.0f} pairs")
         in_float32 = settings.precision == "float32" or not on_gpu
-        seconds = self.seconds(model, device, "scoring" if on_gpu and in_float32 else "training", operations)
-        tokens = max(self.study.models[model].compute.training_tokens, 2 * settings.max_tokens)
+        compute, processes = self.study.models[model].compute, self.processes("train", model)
+        if processes > 1:
+            self.assume(f"{model}: {processes} GPUs train {processes} times as fast as one")
+        work = "scoring" if on_gpu and in_float32 else "training"
+        seconds = self.seconds(model, device, work, operations / processes)
+        tokens = max(compute.training_tokens, 2 * settings.max_tokens)
         memory = size.parameters * (BYTES["training"] + (0 if on_gpu else BYTES["best_copy"]))
+        memory /= processes if compute.sharded else 1
         memory += BYTES["kept"] * (2 if in_float32 else 1) * tokens * size.layers * size.width
         return seconds, memory + BYTES["process"], BYTES["weights"] * size.parameters
 
@@ -309,7 +319,7 @@ class Planner:
             if on_gpu and memory > device["memory_gb"] * 1e9:
                 needs = f"{memory / 1e9:.0f} GB of memory, a {device['name']} has {device['memory_gb']}"
                 self.problems[f"{rule} of {model} does not fit: {needs}"] = None
-            held = max(compute.gpus, 1) if on_gpu else compute.threads
+            held = self.processes(rule, model) if on_gpu and model else compute.threads
             row["gpu_hours" if on_gpu else "cpu_hours"] = jobs * held * seconds / 3600
             yield row | {"longest_hours": seconds / 3600, "memory_gb": memory / 1e9, "disk_gb": jobs * disk / 1e9}
 

@@ -3,15 +3,31 @@
 from __future__ import annotations
 
 import ast
+import hashlib
+import json
+import os
 import platform
 import re
+import subprocess
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from datetime import UTC, datetime
 from functools import cache
-from importlib.metadata import distributions
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
+
+from rmtension import __version__
+from rmtension.files import fingerprint, write_text
 
 PACKAGE = Path(__file__).parent
 WITHOUT_PART = {"errors", "jobs", "progress"}  # start, log and report jobs: no result depends on them
 IMPORTS = re.compile(r"^\s*(from rmtension[\w.]* import (?:\([^)]*\)|.+)|import rmtension.*)$", re.MULTILINE)
+RUN = "RMTENSION_RUN"  # environment variable: what is the same for every job of a run, as JSON
+CIRCUMSTANCES = ("study", "code", "environment", "device", "slurm_job", "started", "ended")
+KEYS = {"rule", "wildcards", "params", *CIRCUMSTANCES, "inputs", "outputs", "earlier"}  # of a record
+STAND_FOR_FOLDERS = {"config.json", "provenance.json"}  # of a backbone, of a reward model
+LARGE = 64 * 2**20  # bytes; a file as large is not read again to be hashed while its size and time stay
 LIBRARIES = ("torch", "transformers", "accelerate", "datasets", "tokenizers", "polars", "numpy", "snakemake")
 
 
@@ -52,6 +68,128 @@ def registered(module: str, registry: str) -> list[str]:
 
 def environment() -> dict[str, str]:
     """Versions of Python and of the libraries that results depend on, and the machine's kind."""
-    installed = {library.name: library.version for library in distributions() if library.name in LIBRARIES}
-    versions = {name: installed[name] for name in LIBRARIES if name in installed}
-    return {"python": platform.python_version(), "machine": platform.machine()} | versions
+    found = {"python": platform.python_version(), "machine": platform.machine()}
+    for name in LIBRARIES:
+        with suppress(PackageNotFoundError):  # a rule's conda environment has what the rule needs
+            found[name] = version(name)
+    return found
+
+
+def code_version() -> dict[str, Any]:
+    """The package's version and, in a checkout, the commit and the files of the workflow that differ from it."""
+    root = PACKAGE.parents[1]
+
+    def git(*arguments: str) -> str:
+        command = ["git", "--no-optional-locks", "-C", str(root), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+    try:
+        inside, commit = git("rev-parse", "--show-prefix", "HEAD").splitlines()
+        changed = git("status", "--porcelain", "--", "src", "workflow", "resources").splitlines()
+    except (OSError, subprocess.CalledProcessError):
+        return {"version": __version__}
+    # Below the root of a repository it is another project's.
+    return {"version": __version__} | ({} if inside else {"commit": commit, "changed": [line[3:] for line in changed]})
+
+
+# --- records ----------------------------------------------------------------------------------------------------
+
+
+def settings_hash(settings: Mapping[str, Any]) -> str:
+    """SHA-256 of settings as JSON with sorted keys."""
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+
+
+def announce(name: str, study_files: list[str], settings: Mapping[str, Any]) -> None:
+    """Tell the jobs of this run, wherever they are started, what their records say of the study and the code."""
+    if RUN not in os.environ:
+        study = {"name": name, "files": study_files, "sha256": settings_hash(settings)}
+        os.environ[RUN] = json.dumps({"study": study, "code": code_version()})
+
+
+def files_of(path: Path) -> list[Path]:
+    """The files of a folder, or of the one that a file stands for between rules; or the file itself."""
+    folder = path.parent if path.name in STAND_FOR_FOLDERS else path
+    return sorted(file for file in folder.rglob("*") if file.is_file()) if folder.is_dir() else [path]
+
+
+def read_records(folder: Path) -> dict[str, dict[str, Any]]:
+    """The records in a folder by name, in the order in which their jobs ended. Other files do not count."""
+    found = {}
+    for file in folder.rglob("*.json"):
+        with suppress(ValueError):
+            record = json.loads(file.read_bytes())
+            if isinstance(record, dict) and record.keys() >= KEYS:
+                found[str(file.relative_to(folder).with_suffix(""))] = record
+    return dict(sorted(found.items(), key=lambda item: (item[1]["ended"], item[0])))
+
+
+def made_files(records: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Path -> what the record of the last job that made it says of it."""
+    return {path: entry for record in records.values() for path, entry in record["outputs"].items()}
+
+
+def content(file: Path, known: Mapping[str, Any]) -> dict[str, Any]:
+    """Of a file: size, mtime_ns, sha256, and link, its real place if it is a link.
+
+    known: the same as found before. A LARGE file that has kept its size and time is not read again.
+    """
+    status = file.stat()
+    found: dict[str, Any] = {"size": status.st_size, "mtime_ns": status.st_mtime_ns}
+    if status.st_size >= LARGE and found.items() <= known.items():
+        found["sha256"] = known["sha256"]
+    else:
+        with file.open("rb") as opened:
+            found["sha256"] = hashlib.file_digest(opened, "sha256").hexdigest()
+    return found | ({"link": str(file.resolve())} if file.is_symlink() else {})
+
+
+def device_name(device: Any) -> str:
+    """cpu, or cuda and the name of the GPU; device: a torch.device or its name."""
+    if str(device) == "cpu":
+        return "cpu"
+    import torch  # only for scripts that compute on a GPU, which have imported it
+
+    return f"{device} {torch.cuda.get_device_name(device)}"
+
+
+def circumstances(started: datetime, code: Iterable[Path], device: Any) -> dict[str, Any]:
+    """What the run of a job was like that ends now; code: the modules that it came to import."""
+    run, ended = json.loads(os.environ[RUN]), datetime.now(UTC)
+    return {
+        "study": run["study"],
+        "code": run["code"] | {"modules": fingerprint(*code)},
+        "environment": environment(),
+        "device": device_name(device),
+        "slurm_job": os.environ.get("SLURM_JOB_ID", ""),
+        "started": started.isoformat(timespec="milliseconds"),
+        "ended": ended.isoformat(timespec="milliseconds"),
+    }
+
+
+def write_record(snakemake: Any, started: datetime, grows: bool, device: Any) -> None:
+    """Say in provenance/ of the study's results, where logs/ has the job's log, what the job made, from what and how.
+
+    grows: the output may hold what earlier runs of the job computed with the same code; their circumstances are kept.
+    """
+    results, study, _, *parts = Path(snakemake.log[0]).parts
+    folder, name = Path(results, study, "provenance"), str(Path(*parts).with_suffix(""))
+    code = list(map(Path, snakemake.input.get("code", [])))
+    read = [file for path in map(Path, snakemake.input) if path not in code for file in files_of(path)]
+    made = [file for path in map(Path, snakemake.output) for file in files_of(path)]
+    run = circumstances(started, code, device)
+    known = read_records(folder) if grows or any(file.stat().st_size >= LARGE for file in read) else {}
+    before, hashed = known.get(name) if grows else None, made_files(known)
+    earlier = []
+    if before and before["code"]["modules"] == run["code"]["modules"]:
+        earlier = [*before["earlier"], {key: before[key] for key in CIRCUMSTANCES}]
+    record = {
+        "rule": snakemake.rule,
+        "wildcards": dict(snakemake.wildcards.items()),
+        "params": dict(snakemake.params.items()),
+        **run,
+        "inputs": {str(file): content(file, hashed.get(str(file), {})) for file in read},
+        "outputs": {str(file): content(file, {}) for file in made},
+        "earlier": earlier,
+    }
+    write_text(json.dumps(record, indent=1) + "\n", folder / f"{name}.json")

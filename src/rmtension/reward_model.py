@@ -51,16 +51,17 @@ def load_backbone(folder: Path, device: torch.device) -> Any:
     return AutoModel.from_pretrained(folder, dtype=torch.float32).eval().to(device)
 
 
-def save_reward_model(model: Any, tokenizer: Any, folder: Path) -> None:
+def save_reward_model(model: Any, tokenizer: Any, folder: Path, weights: dict[str, Tensor] | None = None) -> None:
     """A folder that loads with AutoModelForSequenceClassification.from_pretrained, in transformers 5 and 4.
 
+    It holds the model's own weights unless others are given.
     Version 4 knows some settings by other names: without these it would refuse the tokenizer or feed GPT-2 token
     types that it adds to its embeddings, and take every model's rotary base to be 10,000.
     """
     if getattr(model.config, "rope_parameters", None):
         model.config.rope_theta = model.config.rope_parameters["rope_theta"]
     tokenizer.chat_template = CHAT_TEMPLATE
-    model.save_pretrained(folder)
+    model.save_pretrained(folder, state_dict=weights)
     tokenizer.save_pretrained(folder)
     file = folder / "tokenizer_config.json"
     settings = json.loads(file.read_text(encoding="utf-8"))

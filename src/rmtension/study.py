@@ -157,11 +157,27 @@ class Compute(Section):
     """What one job of this model asks for and how it fills its batches."""
 
     threads: Count = Field(1, description="CPU threads of a job; results depend on it, never on --cores.")
-    gpus: int = Field(0, ge=0, description="GPUs that a training or scoring job asks for.")
+    gpus: int = Field(
+        0,
+        ge=0,
+        description="GPUs that a training job computes on, a process on each; scoring takes one. 0: the CPU.",
+    )
+    sharded: bool = Field(
+        False, description="Spread weights and optimiser over these GPUs, instead of a copy on each. Takes 2 or more."
+    )
     mem_mb: Count = Field(1500, description="Memory of a job that loads the model, in MB.")
     runtime: Count = Field(30, description="Time limit of a job that trains or scores, in minutes.")
     training_tokens: Count = Field(4096, description="Most tokens of a micro-batch, padding included.")
     inference_tokens: Count = Field(8192, description="Most tokens of a batch without gradients.")
+    checkpoint_minutes: int = Field(
+        10, ge=0, description="Minutes between checkpoints that training resumes from; 0: one after every step."
+    )
+
+    @model_validator(mode="after")
+    def spreads_over_several(self) -> Self:
+        if self.sharded and self.gpus < 2:
+            raise ValueError("sharded takes gpus: 2 or more")
+        return self
 
 
 class Model(Section):
@@ -277,7 +293,6 @@ class Training(Section):
         description="Split whose loss chooses the checkpoint; test: the authors'. Neither is trained on.",
     )
     evaluation_interval: Count = Field(100, description="Steps between looks at that split.")
-    checkpoint_interval: Count = Field(200, description="Steps between checkpoints to resume from.")
 
 
 class Activations(Section):
@@ -509,11 +524,7 @@ class Study(Section):
 
     def analysed(self, *without: str) -> dict[str, Any]:
         """The study as tables and report see it: without how jobs run, how figures look, and the keys `without`."""
-        left_out: dict[str, Any] = {
-            "figures": True,
-            "models": {"__all__": {"compute"}},
-            "training": {"checkpoint_interval"},
-        }
+        left_out: dict[str, Any] = {"figures": True, "models": {"__all__": {"compute"}}}
         return self.model_dump(mode="json", exclude=left_out | dict.fromkeys(without, True))
 
     def origins(self) -> dict[str, BackboneSource | PairSource | Benchmark]:

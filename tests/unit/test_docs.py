@@ -20,7 +20,7 @@ from rmtension.backbones import make_backbone
 from rmtension.comparisons import as_comparisons
 from rmtension.evaluation import evaluate
 from rmtension.neurons import oriented_sets, rankings, sets_to_frame
-from rmtension.provenance import environment
+from rmtension.provenance import KEYS, environment
 from rmtension.readers import Readable, read_benchmark, regime_pairs
 from rmtension.study import MadeModel, OwnPairs, Study, SyntheticBenchmark
 from rmtension.training import TrainingRun, train_reward_model
@@ -120,6 +120,10 @@ def test_provenance_has_the_listed_keys(made: Path) -> None:
     content = json.loads((made / file).read_text())
     keys = [f"{part}.{key}" for part, values in content.items() for key in values]
     assert [row[0] for row in listed(file)] == keys
+
+
+def test_a_record_has_the_listed_keys() -> None:
+    assert {row[0].partition(".")[0] for row in listed("provenance/{job}.json")} == KEYS
 
 
 def test_every_key_of_a_study_is_described() -> None:

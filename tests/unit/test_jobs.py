@@ -2,49 +2,82 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import signal
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from rmtension import jobs
+from rmtension import jobs, provenance
 
 SCRIPT = """
+from types import SimpleNamespace
 from rmtension import jobs
-jobs.start({log!r})
+class Named(dict):
+    __iter__ = lambda self: iter(self.values())
+snakemake = SimpleNamespace(
+    rule="rule", wildcards=Named(model="m"), params=Named(), input=Named(), output=Named(made="results/study/made"),
+    log=["results/study/logs/rule/x.log"],
+)
+job = jobs.start(snakemake)
 import logging, os, pathlib, sys, time
 from rmtension.errors import UserError
 {body}
+job.finish()
 """
+LOG, RECORD = "results/study/logs/rule/x.log", "results/study/provenance/rule/x.json"
 
 
 def script(folder: Path, body: str) -> list[str]:
     file = folder / "script.py"
-    file.write_text(SCRIPT.format(log=str(folder / "logs" / "x.log"), body=body))
+    file.write_text(SCRIPT.format(body=body))
     return [sys.executable, str(file)]
 
 
-@pytest.fixture(params=["cold", "warm"])
-def environment(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    monkeypatch.delenv(jobs.WORKER, raising=False)
-    if request.param == "warm":
-        monkeypatch.setattr(jobs, "PRELOADED", ())  # starts at once; the worker process preloads all the same
-        jobs.start_worker()
+@pytest.fixture(scope="module")
+def cold() -> Iterator[dict[str, str]]:
+    """An environment as a run of Snakemake gives its jobs, without a worker."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(jobs.WORKER, "")
+        patch.setenv(provenance.RUN, json.dumps({"study": {"name": "study"}, "code": {"version": "1"}}))
+        yield dict(os.environ)
+
+
+@pytest.fixture(scope="module")
+def warm(cold: dict[str, str]) -> dict[str, str]:
+    """The same with a worker, one for all tests, as importing what it preloads takes seconds."""
+    jobs.start_worker()
     return dict(os.environ)
 
 
+@pytest.fixture(params=["cold", "warm"])
+def environment(request: pytest.FixtureRequest) -> dict[str, str]:
+    return dict(request.getfixturevalue(request.param))
+
+
 def test_output_goes_to_the_log_and_success_is_zero(tmp_path: Path, environment: dict[str, str]) -> None:
-    body = "print('out'); logging.info('logged'); pathlib.Path('made').write_text(os.getcwd())"
+    body = "print('out'); logging.info('logged'); pathlib.Path('results/study/made').write_text(os.getcwd())"
     done = subprocess.run(script(tmp_path, body), env=environment, cwd=tmp_path, capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-    log = (tmp_path / "logs" / "x.log").read_text()
+    log = (tmp_path / LOG).read_text()
     assert "out" in log and "logged" in log
-    assert (tmp_path / "made").read_text() == str(tmp_path)
+    assert (tmp_path / "results/study/made").read_text() == str(tmp_path)
+    record = json.loads((tmp_path / RECORD).read_text())
+    assert (record["rule"], record["wildcards"], record["device"]) == ("rule", {"model": "m"}, "cpu")
+    assert record["outputs"]["results/study/made"]["sha256"] == hashlib.sha256(bytes(tmp_path)).hexdigest()
+    assert record["started"] < record["ended"] and record["earlier"] == []
+
+    # Its output, now there before it, may keep what the first run made.
+    assert subprocess.run(script(tmp_path, body), env=environment, cwd=tmp_path).returncode == 0
+    [earlier] = json.loads((tmp_path / RECORD).read_text())["earlier"]
+    assert earlier["ended"] == record["ended"]
 
 
 @pytest.mark.parametrize(
@@ -57,10 +90,12 @@ def test_output_goes_to_the_log_and_success_is_zero(tmp_path: Path, environment:
     ],
 )
 def test_failures(tmp_path: Path, environment: dict[str, str], body: str, status: int, said: str) -> None:
-    done = subprocess.run(script(tmp_path, body), env=environment, capture_output=True, text=True)
+    made = "pathlib.Path('results/study/made').touch(); "
+    done = subprocess.run(script(tmp_path, made + body), env=environment, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == status
-    log = (tmp_path / "logs" / "x.log").read_text()
+    log = (tmp_path / LOG).read_text()
     assert said in log
+    assert not (tmp_path / RECORD).exists()
     if "UserError" in body:
         assert "Traceback" not in log
 
@@ -70,14 +105,14 @@ def test_only_a_script_that_asks_for_the_network_has_it(
     tmp_path: Path, environment: dict[str, str], network: bool
 ) -> None:
     body = "from huggingface_hub import constants; from datasets import config\n"
-    body += "print(constants.HF_HUB_OFFLINE, config.HF_HUB_OFFLINE)"
+    body += "print(constants.HF_HUB_OFFLINE, config.HF_HUB_OFFLINE); pathlib.Path('results/study/made').touch()"
     command = script(tmp_path, body)
     if network:
         file = tmp_path / "script.py"
-        file.write_text(file.read_text().replace("x.log')", "x.log', network=True)"))
+        file.write_text(file.read_text().replace("start(snakemake", "start(snakemake, network=True"))
     environment = environment | {"HF_DATASETS_OFFLINE": "0"}
-    assert subprocess.run(command, env=environment).returncode == 0
-    assert (tmp_path / "logs" / "x.log").read_text().split() == [str(not network)] * 2
+    assert subprocess.run(command, env=environment, cwd=tmp_path).returncode == 0
+    assert (tmp_path / LOG).read_text().split() == [str(not network)] * 2
 
 
 def alive(pid: int) -> bool:
@@ -99,7 +134,7 @@ def wait_until(condition: object, seconds: float = 30) -> None:
 def test_a_killed_client_takes_its_script_along(tmp_path: Path, environment: dict[str, str]) -> None:
     pid_file = tmp_path / "pid"
     body = f"pathlib.Path({str(pid_file)!r}).write_text(str(os.getpid())); time.sleep(60)"
-    client = subprocess.Popen(script(tmp_path, body), env=environment)
+    client = subprocess.Popen(script(tmp_path, body), env=environment, cwd=tmp_path)
     wait_until(lambda: pid_file.exists() and pid_file.read_text())
     client.send_signal(signal.SIGKILL)
     client.wait()

@@ -88,6 +88,20 @@ TOKENS = KNOWN["tokens"]["synthetic"]
 FORWARD = TOKENS * (2 * COMPUTING + 4 * LAYERS * WIDTH * TOKENS)
 
 
+def test_several_gpus_train_and_one_scores() -> None:
+    one, two, sharded = (
+        planned({**SMALL, "models": {"tiny": {"source": SMALL["models"]["tiny"]["source"], "compute": compute}}})
+        for compute in ({"gpus": 1}, {"gpus": 2}, {"gpus": 2, "sharded": True})
+    )
+    start = KNOWN["devices"]["a100"]["start"] / 3600
+    alone = one["train"]["longest_hours"] - start
+    for several, saved in ((two, 0), (sharded, 16 * PARAMETERS / 2)):
+        assert several["train"]["longest_hours"] == pytest.approx(start + alone / 2)
+        assert several["train"]["gpu_hours"] == pytest.approx(one["train"]["gpu_hours"] + 6 * start)  # twice the starts
+        assert several["train"]["memory_gb"] * 1e9 == pytest.approx(one["train"]["memory_gb"] * 1e9 - saved)
+        assert several["evaluate"] == one["evaluate"] and several["activations"] == one["activations"]
+
+
 def test_prices_of_a_small_study_by_hand() -> None:
     """Two seeds of a regime with 57 pairs to train on and 3 held out, steps of 16, a look every second step."""
     settings = {**SMALL, "regimes": {"helpful": {"train": ["good"], "test": ["good"], "epochs": 2}}}

@@ -1,15 +1,24 @@
-"""What a step is said to depend on, and which versions it is said to run on."""
+"""What a step is said to depend on, which versions it is said to run on, and the records that jobs leave."""
 
 from __future__ import annotations
 
+import hashlib
+import json
+import os
 import re
+import subprocess
+from collections.abc import Iterator
+from datetime import UTC, datetime
 from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import yaml
 
-from rmtension.provenance import module_files, registered
+from rmtension import provenance
+from rmtension.provenance import code_version, module_files, read_records, registered, settings_hash, write_record
 
 ROOT = Path(__file__).parents[2]
 LOCK = dict(
@@ -45,3 +54,127 @@ def test_conda_environments_have_the_locks_versions(file: Path) -> None:
     for requirement in listed:
         name, version = requirement.split("==")
         assert LOCK[name] == version
+
+
+# --- the code's version -----------------------------------------------------------------------------------------
+
+
+def git(folder: Path, *arguments: str) -> str:
+    command = ["git", "-c", "user.name=n", "-c", "user.email=e", "-C", str(folder), *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
+@pytest.fixture
+def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A repository with one commit of one module."""
+    root = tmp_path / "checkout"
+    (root / "src/rmtension").mkdir(parents=True)
+    (root / "src/rmtension/module.py").write_text("one")
+    git(tmp_path, "init", "-q", str(root))
+    git(root, "add", ".")
+    git(root, "commit", "-q", "-m", "one")
+    monkeypatch.setattr(provenance, "PACKAGE", root / "src/rmtension")
+    return root
+
+
+def test_a_checkout_has_a_commit_and_what_differs_from_it(checkout: Path) -> None:
+    (checkout / "study.yaml").touch()  # is no code
+    found = code_version()
+    assert (found["commit"], found["changed"]) == (git(checkout, "rev-parse", "HEAD"), [])
+    (checkout / "src/rmtension/module.py").write_text("two")
+    (checkout / "src/rmtension/new.py").touch()
+    assert code_version()["changed"] == ["src/rmtension/module.py", "src/rmtension/new.py"]
+
+
+def test_without_a_repository_of_its_own_there_is_no_commit(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    inner = checkout / "unpacked/src/rmtension"
+    inner.mkdir(parents=True)
+    with monkeypatch.context() as patch:
+        patch.setattr(provenance, "PACKAGE", inner)
+        assert code_version().keys() == {"version"}
+    monkeypatch.setenv("PATH", "")
+    assert code_version().keys() == {"version"}
+
+
+# --- records ----------------------------------------------------------------------------------------------------
+
+
+class Named(dict[str, Any]):
+    """Snakemake's list of things with names."""
+
+    def __iter__(self) -> Iterator[Any]:
+        for value in self.values():
+            yield from value if isinstance(value, list) else [value]
+
+
+@pytest.fixture
+def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """A job that has read a folder with a linked file and made a file, in a folder of its own."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv(provenance.RUN, raising=False)
+    for file, text in {"results/s/folder/a": "aa", "elsewhere/b": "bb", "code.py": "c", "results/s/made": "m"}.items():
+        Path(file).parent.mkdir(parents=True, exist_ok=True)
+        Path(file).write_text(text)
+    Path("results/s/folder/config.json").symlink_to(Path("elsewhere/b").resolve())
+    provenance.announce("s", ["s.yaml"], {"b": 1, "a": 2})
+    return SimpleNamespace(
+        rule="r", wildcards=Named(seed="3"), params=Named(epochs=2), output=Named(made="results/s/made"),
+        input=Named(folder="results/s/folder/config.json", code=["code.py"]), log=["results/s/logs/r/seed-3.log"],
+    )  # fmt: skip
+
+
+def write(job: SimpleNamespace, grows: bool = False) -> dict[str, Any]:
+    write_record(job, datetime.now(UTC), grows, "cpu")
+    return json.loads(Path("results/s/provenance/r/seed-3.json").read_text())  # type: ignore[no-any-return]
+
+
+def sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def test_a_record_says_what_was_read_and_made(job: SimpleNamespace) -> None:
+    record = write(job)
+    assert record.keys() == provenance.KEYS
+    assert (record["rule"], record["wildcards"], record["params"]) == ("r", {"seed": "3"}, {"epochs": 2})
+    read = {path: entry["sha256"] for path, entry in record["inputs"].items()}
+    assert read == {"results/s/folder/a": sha256("aa"), "results/s/folder/config.json": sha256("bb")}
+    assert record["inputs"]["results/s/folder/config.json"]["link"] == str(Path("elsewhere/b").resolve())
+    assert record["outputs"]["results/s/made"]["sha256"] == sha256("m")
+    assert record["study"]["sha256"] == settings_hash({"a": 2, "b": 1}) == sha256('{"a": 2, "b": 1}')
+
+
+def test_what_grows_keeps_the_runs_that_can_have_added_to_it(
+    job: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(provenance, "LARGE", 0)  # earlier records are read in any case
+    first = write(job)
+    second = write(job, grows=True)
+    assert [run["ended"] for run in second["earlier"]] == [first["ended"]]
+    assert [run["ended"] for run in write(job, grows=True)["earlier"]] == [first["ended"], second["ended"]]
+    Path("code.py").write_text("other")
+    assert write(job, grows=True)["earlier"] == []
+    assert write(job)["earlier"] == []
+
+
+def test_a_large_file_is_read_once_while_it_stays(job: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(provenance, "LARGE", 2)
+    reads = {"folder": job.input.pop("folder")}
+    write(SimpleNamespace(**vars(job) | {"output": Named(reads)}))  # a first job has made the folder
+    reader = SimpleNamespace(**vars(job) | {"input": Named(reads), "log": ["results/s/logs/reader.log"]})
+    file, times = Path("results/s/folder/a"), Path("results/s/folder/a").stat()
+
+    def hashed() -> str:
+        write_record(reader, datetime.now(UTC), False, "cpu")
+        return str(read_records(Path("results/s/provenance"))["reader"]["inputs"][str(file)]["sha256"])
+
+    file.write_text("ab")
+    assert hashed() == sha256("ab")
+    os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert hashed() == sha256("aa")  # as the job found that made it
+
+
+def test_what_is_no_record_does_not_count(job: SimpleNamespace) -> None:
+    record = write(job)
+    for name, content in {"cut": json.dumps(record)[:-9], "list": "[]", "older": json.dumps({"rule": "r"})}.items():
+        Path(f"results/s/provenance/{name}.json").write_text(content)
+    assert list(read_records(Path("results/s/provenance"))) == ["r/seed-3"]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+import signal
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +16,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny_models import random_model
 
+from rmtension.ablation import Mask
+from rmtension.activations import activation_statistics
+from rmtension.checkpoints import write_checkpoint
 from rmtension.errors import UserError
+from rmtension.evaluation import candidate_scores
 from rmtension.packing import Packed, pack
 from rmtension.study import Training
-from rmtension.training import Trainer, steps
+from rmtension.training import Trainer, shares, steps
 
-SETTINGS = Training(learning_rate=3e-3, pairs_per_step=4, evaluation_interval=5, checkpoint_interval=3, keep="last")
+SETTINGS = Training(learning_rate=3e-3, pairs_per_step=4, evaluation_interval=5, keep="last")
 
 
 def pairs(n: int, seed: int) -> list[Packed]:
@@ -55,7 +61,9 @@ def test_equals_a_plain_loop(family: str, tmp_path: Path) -> None:
     train = pairs(10, seed=0)
     # In float64: AdamW makes a step of any gradient, also of one that is all rounding.
     ours = random_model(family).double()
-    log = Trainer(ours, SETTINGS, epochs=2, seed=3, budget=40).fit(train, train, tmp_path / "c", "key")
+    trainer = Trainer(ours, SETTINGS, epochs=2, seed=3, budget=40)
+    trainer.fit(train, train, tmp_path / "c", "key")
+    log = trainer.log()
 
     model = random_model(family).double()
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, weight_decay=0.0)
@@ -88,11 +96,19 @@ def test_learns_and_keeps_the_best_weights(family: str, tmp_path: Path) -> None:
     model = random_model(family)
     settings = SETTINGS.model_copy(update={"keep": "best"})
     trainer = Trainer(model, settings, epochs=6, seed=0, budget=200)
-    log = trainer.fit(train, validation, tmp_path / "c", "key")
+    model.load_state_dict(trainer.fit(train, validation, tmp_path / "c", "key"))
+    log = trainer.log()
     loss, accuracy = trainer.evaluate(validation)
     assert accuracy > 0.8
     assert loss == pytest.approx(log["validation_loss"].drop_nulls().min(), abs=1e-6)
     assert log["step"].to_list() == list(range(1, 91))
+
+
+# --- cut off and resumed --------------------------------------------------------------------------------------
+
+TRAIN, HELD = pairs(20, 0), pairs(8, 1)
+BEST = SETTINGS.model_copy(update={"keep": "best", "evaluation_interval": 2})
+STEPS = 10
 
 
 class KilledError(Exception):
@@ -100,6 +116,8 @@ class KilledError(Exception):
 
 
 class DyingTrainer(Trainer):
+    """Dies in a step, with a checkpoint of every third."""
+
     dies_in_step = 0
 
     def step(self, pairs: Sequence[Packed], index: Sequence[int], rate: float) -> dict[str, Any]:
@@ -107,48 +125,196 @@ class DyingTrainer(Trainer):
             raise KilledError
         return super().step(pairs, index, rate)
 
-
-def train_and_die(model: Any, at: int, checkpoint: Path, key: str) -> pl.DataFrame:
-    """Train, but die in step `at`."""
-    trainer = DyingTrainer(model, SETTINGS, epochs=3, seed=0, budget=60)
-    trainer.dies_in_step = at
-    return trainer.fit(pairs(20, 0), pairs(8, 1), checkpoint, key)
+    def save(self, checkpoint: Path, key: str) -> None:
+        if self.state.step % 3 == 0:
+            super().save(checkpoint, key)
 
 
-def weights(model: Any) -> bytes:
-    return b"".join(parameter.detach().numpy().tobytes() for parameter in model.parameters())
+def train(checkpoint: Path, dies_in_step: int = 0, key: str = "key", dropout: float = 0) -> tuple[bytes, list[Any]]:
+    """Weights and log of a run."""
+    trainer = DyingTrainer(
+        random_model("gpt2", resid_pdrop=dropout, embd_pdrop=dropout, attn_pdrop=dropout),
+        BEST,
+        epochs=2,
+        seed=0,
+        budget=60,
+    )
+    trainer.dies_in_step = dies_in_step
+    kept = trainer.fit(TRAIN, HELD, checkpoint, key)
+    return b"".join(value.numpy().tobytes() for value in kept.values()), trainer.log().drop("seconds").rows()
 
 
-@pytest.mark.parametrize("at", [2, 4, 11, 15])
-def test_a_killed_run_resumes_to_the_same_bytes(at: int, tmp_path: Path) -> None:
-    undisturbed = random_model("gpt2")
-    whole = train_and_die(undisturbed, 99, tmp_path / "a", "key")
+def train_and_die(checkpoint: Path, in_step: int, key: str = "key", dropout: float = 0) -> None:
     with pytest.raises(KilledError):
-        train_and_die(random_model("gpt2"), at, tmp_path / "b", "key")
-    resumed = random_model("gpt2", seed=5)  # its weights come from the checkpoint, if there is one
-    if at <= 3:
-        resumed = random_model("gpt2")
-    log = train_and_die(resumed, 99, tmp_path / "b", "key")
-    assert weights(resumed) == weights(undisturbed)
-    assert log.drop("seconds").equals(whole.drop("seconds"))
+        train(checkpoint, in_step, key, dropout)
 
 
-@pytest.mark.parametrize("damage", ["other key", "truncated", "garbage"])
+def test_a_run_killed_at_any_step_resumes_to_the_same_bytes(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """With dropout in the configuration too: none is active, so there is no random state to keep."""
+    caplog.set_level("INFO")
+    undisturbed = train(tmp_path / "undisturbed")
+    for in_step in range(2, STEPS + 1):
+        checkpoint = tmp_path / f"{in_step}"
+        train_and_die(checkpoint, in_step, dropout=0.5)
+        assert checkpoint.exists() == (in_step > 3)
+        torch.rand(in_step)  # another random state
+        assert train(checkpoint, dropout=0.5) == undisturbed
+        assert (f"resuming after step {(in_step - 1) // 3 * 3} from {checkpoint}" in caplog.text) == (in_step > 3)
+
+
+def flip(file: Path, at: int) -> None:
+    content = bytearray(file.read_bytes())
+    content[at] ^= 1
+    file.write_bytes(content)
+
+
+def without_a_field(file: Path) -> None:
+    """As another version would write it."""
+    content = torch.load(file, weights_only=True)
+    del content["best_loss"]
+    write_checkpoint(content, file)
+
+
+def with_code(file: Path) -> None:
+    """A whole file, that runs code where it is unpickled."""
+    write_checkpoint({"key": Bomb(file.with_name("exploded"))}, file)
+
+
+class Bomb:
+    def __init__(self, target: Path) -> None:
+        self.target = target
+
+    def __reduce__(self) -> Any:
+        return Path.touch, (self.target,)
+
+
+DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
+    "truncated": (lambda file: file.write_bytes(file.read_bytes()[:-1]), "not as it was written"),
+    "cut to nothing": (lambda file: file.write_bytes(b""), "not as it was written"),
+    "garbage": (lambda file: file.write_text("garbage" * 99), "not as it was written"),
+    "a byte in a tensor": (lambda file: flip(file, file.stat().st_size // 2), "not as it was written"),
+    "the last byte": (lambda file: flip(file, -1), "not as it was written"),
+    "the first byte": (lambda file: flip(file, 0), "not as it was written"),
+    "another version": (without_a_field, "another version"),
+    "code": (with_code, "Weights only load failed"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
 def test_a_wrong_checkpoint_is_refused_and_said_so(
     damage: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    train_and_die(tmp_path / "c", 5)
+    inflict, said = DAMAGES[damage]
+    inflict(tmp_path / "c")
+    assert train(tmp_path / "c") == train(tmp_path / "d")
+    [warning] = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert "training starts over" in warning and said in warning and "\n" not in warning
+    assert not (tmp_path / "exploded").exists()
+
+
+def test_a_checkpoint_of_another_key_is_refused(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    train_and_die(tmp_path / "c", 5, key="other")
+    train(tmp_path / "c")
+    assert "training starts over: it is of other settings" in caplog.text
+
+
+def test_a_signal_ends_training_after_the_step_with_a_checkpoint(tmp_path: Path) -> None:
+    class Signalled(Trainer):
+        def step(self, pairs: Sequence[Packed], index: Sequence[int], rate: float) -> dict[str, Any]:
+            if self.state.step == 4:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return super().step(pairs, index, rate)
+
+    settings = BEST.model_copy(update={"keep": "last"})
     checkpoint = tmp_path / "c"
-    with pytest.raises(KilledError):
-        train_and_die(random_model("gpt2"), 8, checkpoint, "other" if damage == "other key" else "key")
-    if damage == "truncated":
-        checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
-    if damage == "garbage":
-        checkpoint.write_text("garbage")
-    model, undisturbed = random_model("gpt2"), random_model("gpt2")
-    train_and_die(model, 99, checkpoint, "key")
-    train_and_die(undisturbed, 99, tmp_path / "d", "key")
-    assert weights(model) == weights(undisturbed)
-    assert "training starts over" in caplog.text
+    before = signal.getsignal(signal.SIGTERM)
+    cut_off = Signalled(random_model("gpt2"), settings, epochs=2, seed=0, budget=60)
+    with pytest.raises(UserError, match=r"training goes on from step 5$"):
+        cut_off.fit(TRAIN, HELD, checkpoint, "key", minutes=1000)
+    assert signal.getsignal(signal.SIGTERM) is before
+    resumed = Trainer(random_model("gpt2"), settings, epochs=2, seed=0, budget=60)
+    whole = Trainer(random_model("gpt2"), settings, epochs=2, seed=0, budget=60)
+    kept = resumed.fit(TRAIN, HELD, checkpoint, "key"), whole.fit(TRAIN, HELD, tmp_path / "d", "key", minutes=1000)
+    assert not (tmp_path / "d").exists()  # a thousand minutes have not passed
+    assert resumed.log()["seconds"][:5].equals(cut_off.log()["seconds"][:5])
+    assert all(torch.equal(kept[0][name], kept[1][name]) for name in kept[1])
+
+
+# --- a device's memory ----------------------------------------------------------------------------------------
+
+
+def short_of_memory(model: Any, tokens: int, where: str) -> Any:
+    """The model, as if on a device whose memory suffices for so many tokens at a time, forward or backward."""
+
+    def forward(_module: Any, _args: Any, given: dict[str, Any], output: Any) -> None:
+        def fail(_gradient: Any = None) -> None:
+            raise torch.OutOfMemoryError("out of memory")
+
+        if given["input_ids"].numel() > tokens:
+            states = output.last_hidden_state
+            fail() if where == "forward" or not states.requires_grad else states.register_hook(fail)
+
+    model.base_model.register_forward_hook(forward, with_kwargs=True)
+    return model
+
+
+@pytest.mark.parametrize("where", ["forward", "backward"])
+def test_out_of_memory_halves_the_budget_and_keeps_the_pairs(
+    where: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """From the first step on: as if the budget had been the smaller one from the start, to the bit."""
+    rng = np.random.default_rng(0)
+    texts = rng.integers(1, 50, (20, 2, 6))
+    alike = [pack([one], [other]) for one, other in texts]  # 12 tokens each, or 48 a step
+    short = Trainer(short_of_memory(random_model("gpt2"), 47, where), BEST, epochs=2, seed=0, budget=120)
+    small = Trainer(random_model("gpt2"), BEST, epochs=2, seed=0, budget=30)
+    kept, expected = (t.fit(alike, alike, tmp_path / f"{t.state.budget}", "key") for t in (short, small))
+    assert short.state.budget == 30
+    assert "once more, with at most 60 tokens" in caplog.text and "with at most 30 tokens" in caplog.text
+    assert short.log().drop("seconds").equals(small.log().drop("seconds"))
+    assert all(torch.equal(kept[name], expected[name]) for name in expected)
+    resumed = Trainer(random_model("gpt2"), BEST, epochs=2, seed=0, budget=120)
+    resumed.resume(tmp_path / "120", "key")
+    assert resumed.state.budget == 30
+
+
+def test_a_pair_that_fits_no_budget_is_one_line(tmp_path: Path) -> None:
+    trainer = Trainer(short_of_memory(random_model("gpt2"), 5, "forward"), BEST, epochs=2, seed=0, budget=120)
+    with pytest.raises(UserError, match=r"out of device memory with one comparison of \d+ tokens .* lower training"):
+        trainer.fit(TRAIN, HELD, tmp_path / "c", "key")
+    trainer.sharded = True  # other processes would wait in the middle of the pass: nothing to do but end
+    with pytest.raises(UserError, match=r"out of device memory with 120 tokens at a time: lower compute"):
+        trainer.fit(TRAIN, HELD, tmp_path / "c", "key")
+
+
+def test_scoring_and_statistics_fall_back_likewise() -> None:
+    cpu, whole = torch.device("cpu"), random_model("gpt2")
+    model = short_of_memory(random_model("gpt2"), 49, "forward")
+    masks = [Mask.of(pl.DataFrame(schema={"unit": str, "layer": int, "neuron": int}), whole.config)]
+    ours, small = (candidate_scores(m, TRAIN, masks, b, cpu) for m, b in ((model, 120), (whole, 30)))
+    assert (ours == small).all()
+    statistics = [activation_statistics(m, m, TRAIN, b, cpu) for m, b in ((model, 120), (whole, 30))]
+    assert all(one.equals(other) for one, other in zip(*statistics, strict=True))
+
+
+# --- several processes ----------------------------------------------------------------------------------------
+
+
+@given(
+    lengths=st.lists(st.integers(1, 50), min_size=1, max_size=40),
+    budget=st.integers(1, 120),
+    processes=st.integers(1, 4),
+)
+def test_shares_hold_every_pair_once_and_are_equally_many(lengths: list[int], budget: int, processes: int) -> None:
+    dealt = shares(lengths, range(len(lengths)), budget, processes)
+    assert sorted(i for own in dealt for group, weight in own if weight for i in group) == list(range(len(lengths)))
+    assert len(dealt) == processes and len({len(own) for own in dealt}) == 1
+    assert all(
+        len(group) * max(lengths[i] for i in group) <= max(budget, max(lengths)) for own in dealt for group, _ in own
+    )
+    real = [sum(lengths[i] for group, weight in own if weight for i in group) for own in dealt]
+    assert max(real) - min(real) <= max(lengths)
 
 
 def test_divergence_is_one_line(tmp_path: Path) -> None:

@@ -63,6 +63,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "models.tiny.compute.gpus": 1,
         "models.tiny.compute.mem_mb": 1100,
         "models.tiny.compute.runtime": 6,
+        "models.tiny.compute.checkpoint_minutes": 7,
+        "models.tiny.compute.sharded": True,
         "models.tiny.compute.training_tokens": 2048,
         "models.tiny.compute.inference_tokens": 2048,
         "sources.good.objective": "harmless",
@@ -84,7 +86,6 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "training.keep": "last",
         "training.select_on": "test",
         "training.evaluation_interval": 3,
-        "training.checkpoint_interval": 3,
         "activations.max_pairs": 30,
         "activations.seed": 1,
         "neurons.scorings": ["magnitude", "random", "matched-random", "head-norm", "change"],
@@ -147,7 +148,10 @@ SETTINGS: dict[str, dict[str, Any]] = {
     },
 }
 # What a change needs beside it to be a valid study.
-ALONG = {"ablation.scoring": {"neurons.scorings": ["magnitude", "random", "matched-random", "head-norm", "change"]}}
+ALONG: dict[str, dict[str, Any]] = {
+    "models.tiny.compute.sharded": {"models.tiny.compute.gpus": 2},
+    "ablation.scoring": {"neurons.scorings": ["magnitude", "random", "matched-random", "head-norm", "change"]},
+}
 
 OTHER_PARTS: dict[str, dict[str, Any]] = {
     "another seed": {"seeds": [0, 7, 9]},
@@ -421,6 +425,7 @@ NOTES = {
     "`regimes.helpful.test`": f"{ONE_JOB}; a source has the orientation of the first regime that uses it",
     "`regimes.helpful.train`": "a source has the orientation of the first regime that uses it",
     "`regimes.helpful.epochs`": "the sets of the mixed reward models are made of both regimes' neurons",
+    "`models.tiny.compute.sharded`": "with `gpus: 2`",
     "`ablation.scoring`": "with that scoring added",
     "`ablation.sweep`": "only the new sets are scored",
     "`ablation.control_draws`": "only the new sets are scored",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -19,6 +20,8 @@ from project import ROOT, Project
 from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer
 
 from rmtension import provenance
+from rmtension.lineage import Lineage
+from rmtension.provenance import read_records
 
 RM = "tiny/helpful-harmless/seed-7"
 
@@ -193,6 +196,37 @@ def test_provenance_names_settings_data_and_versions(finished: Project) -> None:
     assert provenance["settings"]["training"]["learning_rate"] == 1e-3
     assert set(provenance["origins"]) == {"backbone", "train", "validation", "code"}
     assert provenance["environment"]["torch"] == torch.__version__
+
+
+# What a job writes beside its outputs: differs from run to run.
+BESIDE = ("logs", "benchmark", "provenance", "checkpoints")
+
+
+def test_every_file_has_one_record_that_holds(finished: Project) -> None:
+    records = read_records(finished.results / "provenance")
+    recorded = [(path, made["sha256"]) for record in records.values() for path, made in record["outputs"].items()]
+    files = {
+        str(file.relative_to(finished.folder)): hashlib.sha256(file.read_bytes()).hexdigest()
+        for file in finished.results.rglob("*")
+        if file.is_file() and file.relative_to(finished.results).parts[0] not in BESIDE
+    }
+    assert sorted(recorded) == sorted(files.items())
+    [study] = {record["study"]["sha256"] for record in records.values()}
+    assert study in (finished.results / "report.html").read_text()
+
+
+@pytest.mark.parametrize("file", ["tables/accuracy.tex", "figures/accuracy.pdf", "claims.md", "report.html"])
+def test_a_result_leads_to_models_and_data(finished: Project, file: str) -> None:
+    lineage = Lineage(finished.results / file)
+    assert lineage.warnings() == []
+    jobs = dict(lineage.rules().select("rule", "jobs").rows())
+    own = {"tables": {"tables"}, "figures": {"figures", "claims", "tables", "cards"}, "claims.md": {"claims", "tables"},
+           "report.html": {"report_page", "figures", "claims", "tables", "cards"}}[file.partition("/")[0]]  # fmt: skip
+    before = {"backbone": 1, "data": 3, "benchmark_comparisons": 1, "train": 6, "activations": 6, "neurons": 6,
+              "select_sets": 6, "select": 6, "evaluate": 12}  # fmt: skip
+    assert jobs == dict.fromkeys(own, 1) | before
+    whats = " ".join(lineage.origins()["what"])
+    assert all(part in whats for part in ("family gpt2", "objective helpful", "objective harmless", "per_task 3"))
 
 
 def test_the_same_study_gives_the_same_bytes(finished: Project, tmp_path: Path) -> None:

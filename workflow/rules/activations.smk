@@ -20,12 +20,13 @@ rule activations:
     resources:
         mem_mb=compute("mem_mb"),
         runtime=compute("runtime"),
-        gpu=gpus,
+        gpu=scoring_gpus,
     params:
         activations=settings(study.activations),
         max_tokens=study.training.max_tokens,
         budget=compute("inference_tokens"),
         threads=compute("threads"),
+        gpus=scoring_gpus,
     message:
         "Activation statistics of {wildcards.model}, {wildcards.regime}, seed {wildcards.seed}"
     script:

@@ -45,8 +45,9 @@ def compute(field):
     return lambda wildcards: getattr(study.models[wildcards.model].compute, field)
 
 
-def gpus(wildcards):
-    return study.models[wildcards.model].compute.gpus
+def scoring_gpus(wildcards):
+    """One where the model trains on one or more."""
+    return min(compute("gpus")(wildcards), 1)
 
 
 # Folder of each reward model that was trained elsewhere, by its place in the study.

@@ -20,11 +20,12 @@ rule evaluate:
     resources:
         mem_mb=compute("mem_mb"),
         runtime=compute("runtime"),
-        gpu=gpus,
+        gpu=scoring_gpus,
     params:
         ablations=lambda wildcards: study.ablations(wildcards.regime, wildcards.benchmark),
         budget=compute("inference_tokens"),
         threads=compute("threads"),
+        gpus=scoring_gpus,
     message:
         "Score {wildcards.benchmark} with {wildcards.model}, {wildcards.regime}, seed {wildcards.seed}"
     script:

@@ -20,15 +20,17 @@ rule train:
     resources:
         mem_mb=compute("mem_mb"),
         runtime=compute("runtime"),
-        gpu=gpus,
+        gpu=compute("gpus"),
+        # No param: nothing is computed anew for it.
+        checkpoint_minutes=compute("checkpoint_minutes"),
     params:
-        training=study.training.model_dump(mode="json", exclude={"checkpoint_interval"}),
+        training=settings(study.training),
         epochs=lambda wildcards: study.regimes[wildcards.regime].epochs,
         budget=compute("training_tokens"),
         threads=compute("threads"),
+        gpus=compute("gpus"),
+        sharded=compute("sharded"),
         checkpoint=f"{RESULTS}/checkpoints/{RM}.pt",
-        # No setting of the result: Snakemake does not compare what could depend on the output.
-        checkpoint_interval=lambda wildcards, output: study.training.checkpoint_interval,
     message:
         "Train {wildcards.model}, {wildcards.regime}, seed {wildcards.seed}"
     script:

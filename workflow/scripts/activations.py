@@ -2,7 +2,7 @@
 
 from rmtension import jobs
 
-jobs.start(snakemake.log[0])
+job = jobs.start(snakemake)
 
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from rmtension.files import write_parquet
 from rmtension.study import Activations
 
 params = snakemake.params
+device = start_torch(params.threads, params.gpus)
 statistics = reward_model_statistics(
     Path(snakemake.input.reward_model).parent,
     Path(snakemake.input.backbone).parent,
@@ -19,7 +20,8 @@ statistics = reward_model_statistics(
     settings=Activations.model_validate(params.activations),
     max_tokens=params.max_tokens,
     budget=params.budget,
-    device=start_torch(params.threads),
+    device=device,
 )
 write_parquet(statistics.neurons, Path(snakemake.output.neurons))
 write_parquet(statistics.heads, Path(snakemake.output.heads))
+job.finish(device)

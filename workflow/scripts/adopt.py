@@ -2,7 +2,7 @@
 
 from rmtension import jobs
 
-jobs.start(snakemake.log[0])
+job = jobs.start(snakemake)
 
 from pathlib import Path
 
@@ -17,3 +17,4 @@ adopt_reward_model(
     Path(snakemake.output[0]).parent,
     environment(),
 )
+job.finish()

@@ -2,7 +2,7 @@
 
 from rmtension import jobs
 
-jobs.start(snakemake.log[0])
+job = jobs.start(snakemake)
 
 from pathlib import Path
 
@@ -17,3 +17,4 @@ start_torch(snakemake.params.threads)
 source = TypeAdapter(BackboneSource).validate_python(snakemake.params.source)
 with replacing(Path(snakemake.output[0]).parent) as folder:
     prepare_backbone(source, snakemake.params.data_root, folder)
+job.finish()

@@ -2,7 +2,7 @@
 
 from rmtension import jobs
 
-jobs.start(snakemake.log[0])
+job = jobs.start(snakemake)
 
 from pathlib import Path
 
@@ -15,3 +15,4 @@ from rmtension.study import Benchmark
 settings = TypeAdapter(Benchmark).validate_python(snakemake.params.benchmark)
 comparisons = read_benchmark(snakemake.wildcards.benchmark, settings, snakemake.params.data_root)
 write_parquet(comparisons, Path(snakemake.output[0]))
+job.finish()

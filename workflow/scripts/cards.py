@@ -2,7 +2,7 @@
 
 from rmtension import jobs
 
-jobs.start(snakemake.log[0])
+job = jobs.start(snakemake)
 
 from pathlib import Path
 
@@ -14,3 +14,4 @@ folder = Path(snakemake.output.parquet[0]).parents[1]
 tables = cards(folder, Study.model_validate(snakemake.params.study))
 for path in map(Path, snakemake.output.parquet):
     write_table(tables[path.stem], path)
+job.finish()

@@ -2,7 +2,7 @@
 
 from rmtension import jobs
 
-jobs.start(snakemake.log[0])
+job = jobs.start(snakemake)
 
 from pathlib import Path
 
@@ -16,3 +16,4 @@ tables = {path.stem: pl.read_parquet(path) for path in map(Path, snakemake.input
 claims = ledger(tables, Study.model_validate(snakemake.params.study))
 write_parquet(claims, Path(snakemake.output.parquet))
 write_text(ledger_markdown(claims), Path(snakemake.output.page))
+job.finish()

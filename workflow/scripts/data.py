@@ -2,7 +2,7 @@
 
 from rmtension import jobs
 
-jobs.start(snakemake.log[0])
+job = jobs.start(snakemake)
 
 from pathlib import Path
 
@@ -13,3 +13,4 @@ from rmtension.study import RegimeData
 tables = regime_pairs(RegimeData.model_validate(snakemake.params.data))
 for output in map(Path, snakemake.output):
     write_parquet(tables[output.stem], output)
+job.finish()

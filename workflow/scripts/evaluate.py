@@ -2,7 +2,7 @@
 
 from rmtension import jobs
 
-jobs.start(snakemake.log[0])
+job = jobs.start(snakemake)
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from rmtension.files import write_parquet
 
 params, code = snakemake.params, [Path(file) for file in snakemake.input.code]
 folder, comparisons = Path(snakemake.input.reward_model).parent, Path(snakemake.input.comparisons)
-output = Path(snakemake.output[0])
+output, device = Path(snakemake.output[0]), start_torch(params.threads, params.gpus)
 scores = evaluate(
     folder,
     as_comparisons(pl.read_parquet(comparisons)),
@@ -24,6 +24,7 @@ scores = evaluate(
     previous=pl.read_parquet(output) if output.exists() else None,
     inputs=scoring_fingerprint(folder, comparisons, code, params.budget, params.threads),
     budget=params.budget,
-    device=start_torch(params.threads),
+    device=device,
 )
 write_parquet(scores, output)
+job.finish(device)

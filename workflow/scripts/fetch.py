@@ -2,10 +2,11 @@
 
 from rmtension import jobs
 
-jobs.start(snakemake.log[0], network=True)
+job = jobs.start(snakemake, network=True)
 
 from pathlib import Path
 
 from rmtension.hub import fetch
 
 fetch(snakemake.wildcards.piece, Path(snakemake.output[0]).parent)
+job.finish()

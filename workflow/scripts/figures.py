@@ -2,7 +2,7 @@
 
 from rmtension import jobs
 
-jobs.start(snakemake.log[0])
+job = jobs.start(snakemake)
 
 from pathlib import Path
 
@@ -17,3 +17,4 @@ tables = {path.stem: pl.read_parquet(path) for path in map(Path, [*snakemake.inp
 folder = Path(snakemake.output.vector[0]).parent
 for name, figure in make_figures(tables, settings, analysis).items():
     write_figure(figure, folder / name, settings.dpi)
+job.finish()

@@ -2,7 +2,7 @@
 
 from rmtension import jobs
 
-jobs.start(snakemake.log[0])
+job = jobs.start(snakemake)
 
 from pathlib import Path
 
@@ -16,3 +16,4 @@ settings = Neurons.model_validate(snakemake.params.neurons)
 statistics, heads = pl.read_parquet(snakemake.input.activations), pl.read_parquet(snakemake.input.heads)
 ranked = rankings(statistics, heads, settings, snakemake.params.target, list(snakemake.wildcards))
 write_parquet(ranked, Path(snakemake.output[0]))
+job.finish()

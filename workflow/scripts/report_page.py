@@ -2,13 +2,13 @@
 
 from rmtension import jobs
 
-jobs.start(snakemake.log[0])
+job = jobs.start(snakemake)
 
 from pathlib import Path
 
 import polars as pl
 
-from rmtension.provenance import environment
+from rmtension.provenance import environment, settings_hash
 from rmtension.report import write_report
 from rmtension.study import Study
 
@@ -16,4 +16,6 @@ tables = {path.stem: pl.read_parquet(path) for path in map(Path, snakemake.input
 figures = {path.stem: path for path in map(Path, snakemake.input.figures)}
 study = Study.model_validate(snakemake.params.study)
 claims = pl.read_parquet(snakemake.input.claims)
-write_report(Path(snakemake.output[0]), study, tables, claims, figures, environment())
+provenance = {"study": settings_hash(study.analysed())} | environment()
+write_report(Path(snakemake.output[0]), study, tables, claims, figures, provenance)
+job.finish()

@@ -2,7 +2,7 @@
 
 from rmtension import jobs
 
-jobs.start(snakemake.log[0])
+job = jobs.start(snakemake)
 
 from pathlib import Path
 
@@ -22,3 +22,4 @@ if tension:
     reward_model = list(snakemake.wildcards)
     sets |= tension_sets(singles, cells, tension["draws"], tension["random_seed"], reward_model)
 write_parquet(sets_to_frame(sets), Path(snakemake.output[0]))
+job.finish()

@@ -2,7 +2,7 @@
 
 from rmtension import jobs
 
-jobs.start(snakemake.log[0])
+job = jobs.start(snakemake)
 
 from pathlib import Path
 
@@ -16,3 +16,4 @@ sets = pl.read_parquet(snakemake.input.sets)
 swept = sets_to_frame(oriented_sets(pl.read_parquet(snakemake.input.neurons), params.scorings, params.sweep))
 both = pl.concat([sets, swept]).unique(maintain_order=True)
 write_parquet(both, Path(snakemake.output[0]))
+job.finish()

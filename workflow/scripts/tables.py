@@ -2,7 +2,7 @@
 
 from rmtension import jobs
 
-jobs.start(snakemake.log[0])
+job = jobs.start(snakemake)
 
 from pathlib import Path
 
@@ -16,3 +16,4 @@ results = Results.load(folder, Study.model_validate(snakemake.params.study))
 tables = make_tables(results)
 for path in map(Path, snakemake.output.parquet):
     write_table(tables[path.stem], path)
+job.finish()

@@ -2,27 +2,35 @@
 
 from rmtension import jobs
 
-jobs.start(snakemake.log[0])
+job = jobs.start(snakemake)
 
 from pathlib import Path
 
 from rmtension.device import start_torch
+from rmtension.processes import together
 from rmtension.provenance import environment
 from rmtension.study import Training
 from rmtension.training import TrainingRun, train_reward_model
 
-start_torch(snakemake.params.threads)
+params = snakemake.params
+device = start_torch(params.threads, params.gpus)
 run = TrainingRun(
     backbone=Path(snakemake.input.backbone).parent,
     train=Path(snakemake.input.train),
     validation=Path(snakemake.input.validation),
     code=[Path(file) for file in snakemake.input.code],
-    settings=Training.model_validate(
-        {**snakemake.params.training, "checkpoint_interval": snakemake.params.checkpoint_interval}
-    ),
-    epochs=snakemake.params.epochs,
+    settings=Training.model_validate(params.training),
+    epochs=params.epochs,
     seed=int(snakemake.wildcards.seed),
-    budget=snakemake.params.budget,
-    threads=snakemake.params.threads,
+    budget=params.budget,
+    threads=params.threads,
+    gpus=params.gpus,
+    sharded=params.sharded,
 )
-train_reward_model(run, Path(snakemake.params.checkpoint), Path(snakemake.output[0]).parent, environment())
+minutes = snakemake.resources.checkpoint_minutes
+output = Path(snakemake.output[0]).parent
+together(
+    max(params.gpus, 1),
+    lambda: train_reward_model(run, Path(params.checkpoint), output, environment(), minutes),
+)
+job.finish(device)

@@ -1,0 +1,118 @@
+"""Several processes on one machine that work together, and signals that ask a process to stop."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import TypeVar
+
+import torch
+from torch import distributed
+
+logger = logging.getLogger(__name__)
+
+PATIENCE = 10.0  # seconds that a failed process waits for the first one to fail too, and to say so
+T = TypeVar("T")
+
+
+def together(processes: int, work: Callable[[], T]) -> T:
+    """Do `work` in so many processes joined by torch.distributed; returns what this one, the first, makes of it.
+
+    The others are forked: call it before anything has used a GPU or threads. If one dies, so do all.
+    """
+    if processes == 1:
+        return work()
+    listener = socket.create_server(("127.0.0.1", 0))
+    alive, end = os.pipe()  # the end that is written to is the first process's alone: it closes however that dies
+    others = []
+    for rank in range(1, processes):
+        if (child := os.fork()) == 0:
+            os.close(end)
+            be_another(alive, partial(join, processes, rank, listener, work))
+        others.append(threading.Thread(target=end_with, args=(child,), daemon=True))
+    for thread in others:
+        thread.start()
+    result = join(processes, 0, listener, work)
+    for thread in others:
+        thread.join()
+    os.close(alive)
+    os.close(end)
+    return result
+
+
+def join(processes: int, rank: int, listener: socket.socket, work: Callable[[], T]) -> T:
+    """Do `work` as one of the processes."""
+    port = listener.getsockname()[1]
+    torch.set_num_threads(max(torch.get_num_threads() // processes, 1))
+    places = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": processes, "LOCAL_WORLD_SIZE": processes}
+    threads = {"OMP_NUM_THREADS": torch.get_num_threads()}  # without it accelerate would choose a number
+    os.environ |= {name: str(value) for name, value in (places | threads).items()}
+    os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+    served = os.dup(listener.fileno()) if rank == 0 else None
+    store = distributed.TCPStore(  # type: ignore[attr-defined]
+        "127.0.0.1", port, processes, rank == 0, master_listen_fd=served
+    )
+    listener.close()
+    backend = "cpu:gloo,cuda:nccl" if torch.cuda.device_count() else "gloo"
+    distributed.init_process_group(backend, store=store, rank=rank, world_size=processes)
+    result = work()
+    distributed.destroy_process_group()
+    return result
+
+
+def be_another(alive: int, work: Callable[[], object]) -> None:
+    """In a forked process: do `work` and end, with the first process at the latest."""
+
+    def end_with_first() -> None:
+        os.read(alive, 1)
+        os._exit(1)
+
+    threading.Thread(target=end_with_first, daemon=True).start()
+    logging.disable(logging.INFO)  # the first one tells how it goes
+    status = 0
+    try:
+        work()
+    except BaseException as error:
+        time.sleep(PATIENCE)  # what all stumble over, the first one reports
+        sys.excepthook(type(error), error, error.__traceback__)
+        status = 1
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
+
+
+def end_with(other: int) -> None:
+    """In the first process, which may be waiting for it in vain: end if another one fails."""
+    _, status = os.waitpid(other, 0)
+    if status:
+        logger.error("one of the processes failed: all of them end")
+        os._exit(1)
+
+
+def anywhere(here: bool) -> bool:
+    """Whether it is so in any of the processes that work together."""
+    if not distributed.is_initialized():
+        return here
+    answer = torch.tensor(float(here))
+    distributed.all_reduce(answer)
+    return bool(answer)
+
+
+@contextmanager
+def signals_noted(*numbers: signal.Signals) -> Iterator[list[signal.Signals]]:
+    """Within the context, these signals end nothing: they are added to the list."""
+    noted: list[signal.Signals] = []
+    before = {number: signal.signal(number, lambda got, _: noted.append(signal.Signals(got))) for number in numbers}
+    try:
+        yield noted
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
