@@ -29,7 +29,7 @@ def scored(
 ) -> tuple[float, float, pl.DataFrame]:
     """Seconds of `evaluate`, those of its loading the model, and the scores."""
     load, work = Stopwatch(), Stopwatch()
-    device = start_torch(torch.get_num_threads())
+    device = start_torch(torch.get_num_threads(), gpus=1)
     tokenizer, model = load.around(load_tokenizer), load.around(load_reward_model)
     with patch.multiple(evaluation, load_tokenizer=tokenizer, load_reward_model=model), work:
         scores = evaluation.evaluate(reward_model, comparisons, selected, ablations, None, "", budget, device)

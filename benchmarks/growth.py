@@ -55,7 +55,7 @@ def made(n: int, length: int, candidates: int, vocabulary: int) -> list[Packed]:
 
 
 def point(work: str, backbone: str, pairs: int, length: int, candidates: int, ablations: int, budget: int) -> Measured:
-    load, timer, device = Stopwatch(), Stopwatch(), start_torch(torch.get_num_threads())
+    load, timer, device = Stopwatch(), Stopwatch(), start_torch(torch.get_num_threads(), gpus=1)
     config = workloads.shape(backbone)
     with load:
         torch.manual_seed(0)

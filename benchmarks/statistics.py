@@ -24,7 +24,7 @@ TOLERANCE = 1e-4
 def ours(reward_model: str, backbone: str, comparisons: str, budget: int) -> Measured:
     load, work = Stopwatch(), Stopwatch()
     with load:
-        device = start_torch(torch.get_num_threads())
+        device = start_torch(torch.get_num_threads(), gpus=1)
         trained, base = load_reward_model(Path(reward_model), device), load_backbone(Path(backbone), device)
         frame, tokenizer = pl.read_parquet(comparisons), load_tokenizer(Path(reward_model))
         warm_up(trained)

@@ -30,7 +30,7 @@ TOLERANCE = {"cpu": 1e-3, "cuda": 5e-2}  # float32 on a CPU, bfloat16 on a GPU
 def ours(reward_model: str, comparisons: str, budget: int) -> Measured:
     load, work = Stopwatch(), Stopwatch()
     with load:
-        device = start_torch(torch.get_num_threads())
+        device = start_torch(torch.get_num_threads(), gpus=1)
         model = load_reward_model(Path(reward_model), device)
         pairs = workloads.packed(load_tokenizer(Path(reward_model)), pl.read_parquet(comparisons))
         warm_up(model)
@@ -39,7 +39,7 @@ def ours(reward_model: str, comparisons: str, budget: int) -> Measured:
         trainer = Trainer(model, SETTINGS, epochs=1, seed=0, budget=budget)
         rates = [learning_rate(i, len(plan), SETTINGS.learning_rate) for i in range(len(plan))]
         log = [trainer.step(pairs, index, rate) for index, rate in zip(plan, rates, strict=True)]
-    tokens = sum(batch.tokens.numel() for index in plan for batch in trainer.micro_batches(pairs, index))
+    tokens = sum(batch.tokens.numel() for index in plan for batch, _ in trainer.micro_batches(pairs, index, budget))
     operations = 3 * workloads.useful_operations(model.config, pairs)
     return Measured(work.seconds, load.seconds, tokens, {"loss": np.array([row["loss"] for row in log])}, operations)
 

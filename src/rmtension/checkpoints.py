@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-import shutil
 from collections.abc import Set
 from pathlib import Path
 from typing import Any
@@ -59,13 +58,3 @@ def is_whole(file: Path) -> bool:
             digest.update(block)
             left -= len(block)
         return content.read() == digest.digest()
-
-
-def remove_leftovers(*paths: Path) -> None:
-    """Delete what writers of these files or folders left beside them when they were killed."""
-    for path in paths:
-        for leftover in path.parent.glob(f".{path.name}.*.partial"):
-            if leftover.is_dir():
-                shutil.rmtree(leftover)
-            else:
-                leftover.unlink()

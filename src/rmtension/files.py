@@ -144,8 +144,7 @@ def replacing(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        for leftover in path.parent.glob(f".{glob.escape(path.name)}.*.partial"):  # of a process that was killed
-            remove(leftover)
+        remove_leftovers(path)
         yield temporary
         if path.is_dir():
             shutil.rmtree(path)
@@ -156,6 +155,12 @@ def replacing(path: Path) -> Iterator[Path]:
         raise
     finally:
         remove(temporary)
+
+
+def remove_leftovers(path: Path) -> None:
+    """Remove what writers of `path` left beside it when they were killed."""
+    for leftover in path.parent.glob(f".{glob.escape(path.name)}.*.partial"):
+        remove(leftover)
 
 
 def remove(path: Path) -> None:

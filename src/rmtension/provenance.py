@@ -21,12 +21,12 @@ from rmtension import __version__
 from rmtension.files import CHECKSUMS, fingerprint, sha256, write_text
 
 PACKAGE = Path(__file__).parent
+WITHOUT_PART = {"errors", "jobs", "progress"}  # start, log and report jobs: no result depends on them
+IMPORTS = re.compile(r"^\s*(from rmtension[\w.]* import (?:\([^)]*\)|.+)|import rmtension.*)$", re.MULTILINE)
 RUN = "RMTENSION_RUN"  # environment variable: what is the same for every job of a run, as JSON
 CIRCUMSTANCES = ("study", "code", "environment", "device", "slurm_job", "started", "ended")
 KEYS = {"rule", "wildcards", "params", *CIRCUMSTANCES, "inputs", "outputs", "earlier"}  # of a record
 LARGE = 64 * 2**20  # bytes; a file as large is not read again to be hashed while its size and time stay
-WITHOUT_PART = {"errors", "jobs", "progress"}  # start, log and report jobs: no result depends on them
-IMPORTS = re.compile(r"^\s*(from rmtension[\w.]* import (?:\([^)]*\)|.+)|import rmtension.*)$", re.MULTILINE)
 LIBRARIES = ("torch", "transformers", "accelerate", "datasets", "tokenizers", "polars", "numpy", "snakemake")
 
 

@@ -25,10 +25,10 @@ from torch.distributed.tensor import DTensor
 from torch.nn.functional import logsigmoid
 
 from rmtension.architectures import longest_text
-from rmtension.checkpoints import read_checkpoint, remove_leftovers, write_checkpoint
+from rmtension.checkpoints import read_checkpoint, write_checkpoint
 from rmtension.comparisons import PAIRS, as_comparisons
 from rmtension.errors import UserError
-from rmtension.files import fingerprint, read_table, replacing, write_checksums
+from rmtension.files import fingerprint, read_table, remove_leftovers, replacing, write_checksums
 from rmtension.memory import within_memory
 from rmtension.packing import Batch, Packed, collate, group_by_length
 from rmtension.processes import anywhere, signals_noted
@@ -386,7 +386,7 @@ def train_reward_model(
     provenance = {"origins": run.origins(), "settings": run.choices(), "environment": environment}
     trainer = Trainer(model, run.settings, run.epochs, run.seed, run.budget, run.sharded)
     if trainer.accelerator.is_main_process:
-        remove_leftovers(checkpoint, output)
+        remove_leftovers(checkpoint)
     weights = trainer.fit(train, validation, checkpoint, json.dumps(provenance, sort_keys=True), minutes)
     if not trainer.accelerator.is_main_process:
         return

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from processes import contents, leftovers, processes, start, wait_until
 from project import Project
+from running import contents, leftovers, processes, start, wait_until
 
 TRAINED = [f"reward_models/tiny/{regime}/seed-{seed}" for regime in ("helpful", "harmless") for seed in (0, 7)]
 TARGETS = [f"results/small/{name}/provenance.json" for name in TRAINED]
@@ -19,7 +19,8 @@ TARGETS = [f"results/small/{name}/provenance.json" for name in TRAINED]
 
 @pytest.fixture
 def untrained(project: Project) -> Project:
-    """The finished study without four of its reward models."""
+    """The finished study without four of its reward models; training leaves a checkpoint after every step."""
+    project.edit("small.yaml", "runtime: 5}", "runtime: 5, checkpoint_minutes: 0}")
     for name in TRAINED:
         shutil.rmtree(project.results / name)
     shutil.rmtree(project.results / "logs")

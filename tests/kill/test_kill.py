@@ -14,8 +14,8 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from processes import contents, kill_all, leftovers, processes, start, wait_until
 from project import Project
+from running import contents, kill_all, leftovers, processes, start, wait_until
 
 KILLS, SEED = int(os.environ.get("KILLS", "20")), int(os.environ.get("SEED", "0"))
 LONGEST = 900  # seconds of a run that nobody kills
@@ -27,8 +27,10 @@ def started_jobs(project: Project) -> list[str]:
     return [job for log in sorted(logs) for job in re.findall(r"^    output: (.*)$", log.read_text(), flags=re.M)]
 
 
-def without_messages(project: Project) -> Project:
-    """Snakemake lists the outputs of jobs that have no message."""
+def prepared(folder: Path) -> Project:
+    """The small study with a checkpoint after every step, and rules without messages: Snakemake lists their outputs."""
+    project = Project(folder)
+    project.edit("small.yaml", "runtime: 5}", "runtime: 5, checkpoint_minutes: 0}")
     for file in (project.folder / "workflow" / "rules").glob("*.smk"):
         file.write_text(re.sub(r"    message:\n.*\n", "", file.read_text()))
     return project
@@ -43,7 +45,7 @@ def trainings_resumed(project: Project, since: float) -> int:
 @pytest.mark.skipif(KILLS < 1, reason="KILLS is the number of times that the study is killed")
 def test_a_killed_study_ends_as_one_left_alone(tmp_path: Path) -> None:
     chance = random.Random(SEED)
-    quiet = without_messages(Project(tmp_path / "undisturbed"))
+    quiet = prepared(tmp_path / "undisturbed")
     began = time.monotonic()
     assert start(quiet).wait(LONGEST) == 0, (quiet.folder / "run.out").read_text()[-3000:]
     seconds = time.monotonic() - began
@@ -55,7 +57,7 @@ def test_a_killed_study_ends_as_one_left_alone(tmp_path: Path) -> None:
     while killed < KILLS:
         rounds += 1
         since = time.time()
-        project = without_messages(Project(tmp_path / "killed"))
+        project = prepared(tmp_path / "killed")
         running = start(project)
         while killed < KILLS:
             # Short and long lives: start-up is hit as well as every stage behind it.

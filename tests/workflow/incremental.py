@@ -425,6 +425,7 @@ NOTES = {
     "`regimes.helpful.test`": f"{ONE_JOB}; a source has the orientation of the first regime that uses it",
     "`regimes.helpful.train`": "a source has the orientation of the first regime that uses it",
     "`regimes.helpful.epochs`": "the sets of the mixed reward models are made of both regimes' neurons",
+    "`models.tiny.compute.sharded`": "with `gpus: 2`",
     "`ablation.scoring`": "with that scoring added",
     "`ablation.sweep`": "only the new sets are scored",
     "`ablation.control_draws`": "only the new sets are scored",

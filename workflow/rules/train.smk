@@ -31,7 +31,6 @@ rule train:
         threads=compute("threads"),
         gpus=compute("gpus"),
         sharded=compute("sharded"),
-        # Outside the output, which Snakemake deletes when a job fails or starts again.
         checkpoint=f"{RESULTS}/checkpoints/{RM}.pt",
     message:
         "Train {wildcards.model}, {wildcards.regime}, seed {wildcards.seed}"
