@@ -198,7 +198,7 @@ def test_mistakes_are_one_line(tmp_path: Path) -> None:
     file = tmp_path / "study.yaml"
     for content, message in {
         "a: [": f"{file}: cannot be read (line 1: ",
-        "- a": f"{file}: no study: keys with values are expected",
+        "- a": f"{file}: no keys with values, but list",
         yaml.safe_dump({**SMALL, "seedz": 1}): f"{file}: unknown key 'seedz'; did you mean 'seeds'?",
     }.items():
         file.write_text(content)
