@@ -170,12 +170,25 @@ def refuse_rows(frame: pl.DataFrame, bad: pl.Expr, fault: str) -> None:
 # --- preference pairs -----------------------------------------------------------------------------------------
 
 
+def load_published(file: Path) -> list[Any]:
+    """The rows of a published data set's JSON lines. Where a text is none, read by hand, so that its row can be named."""
+    import datasets  # two seconds to import, and only this function needs it
+
+    datasets.disable_progress_bars()
+    try:
+        data = datasets.load_dataset("json", data_files=str(file), split="train")
+    except (datasets.exceptions.DatasetsError, OSError, EOFError, StopIteration, ValueError):
+        return load_rows(file)
+    is_text = all(getattr(feature, "dtype", "") == "string" for feature in data.features.values())
+    return data.to_list() if is_text else load_rows(file)
+
+
 def read_hh_pairs(source: HHPairs, split: Literal["train", "test"], data_root: str) -> pl.DataFrame:
     """row, chosen and rejected (whole dialogues) of one split of an HH-RLHF folder."""
     file, *others = files_of(source.local(data_root) / source.folder, f"{split}.jsonl*")
     if others:
         raise UserError(f"{file.parent}: {split} twice: {file.name} and {others[0].name}; keep one of them")
-    return pairs_of(str(file), load_rows(file), Columns(prompt=None))
+    return pairs_of(str(file), load_published(file), Columns(prompt=None))
 
 
 def pairs_of(place: str, rows: Sequence[Any], columns: Columns) -> pl.DataFrame:

@@ -52,8 +52,9 @@ def test_what_is_adopted_is_what_was_given(backbone: Path, trained: Path, tmp_pa
     adopt_reward_model(trained, backbone, tmp_path / "output", {"python": "3"})
     files = {file.name: file for file in (tmp_path / "output").iterdir()}
     assert set(files) == {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json",
-                          "chat_template.jinja", "provenance.json"}  # fmt: skip
-    assert all(file.samefile(trained / name) for name, file in files.items() if name != "provenance.json")
+                          "chat_template.jinja", "checksums.json", "provenance.json"}  # fmt: skip
+    written = {"checksums.json", "provenance.json"}
+    assert all(file.samefile(trained / name) for name, file in files.items() if name not in written)
     assert (trained / "provenance.json").read_text() == "{}"
     assert json.loads(files["provenance.json"].read_text())["adopted"] == str(trained)
     state = load_reward_model(tmp_path / "output", torch.device("cpu")).state_dict()
