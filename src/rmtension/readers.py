@@ -171,7 +171,7 @@ def refuse_rows(frame: pl.DataFrame, bad: pl.Expr, fault: str) -> None:
 
 
 def load_published(file: Path) -> list[Any]:
-    """The rows of a published data set's JSON lines. Where a text is none, read by hand, so that its row can be named."""
+    """The rows of a published file of JSON lines. One with a fault is read by hand, so that its row can be named."""
     import datasets  # two seconds to import, and only this function needs it
 
     datasets.disable_progress_bars()
@@ -179,8 +179,8 @@ def load_published(file: Path) -> list[Any]:
         data = datasets.load_dataset("json", data_files=str(file), split="train")
     except (datasets.exceptions.DatasetsError, OSError, EOFError, StopIteration, ValueError):
         return load_rows(file)
-    is_text = all(getattr(feature, "dtype", "") == "string" for feature in data.features.values())
-    return data.to_list() if is_text else load_rows(file)
+    whole = all(str(column.type) == "string" and column.null_count == 0 for column in data.data.table.columns)
+    return data.to_list() if whole else load_rows(file)
 
 
 def read_hh_pairs(source: HHPairs, split: Literal["train", "test"], data_root: str) -> pl.DataFrame:

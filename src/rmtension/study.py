@@ -76,9 +76,12 @@ class Section(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def refuse_booleans(cls, data: Any) -> Any:
-        """No setting is one, and where a number belongs it would be taken for 0 or 1."""
+        """Where a number belongs, one would be taken for 0 or 1."""
+        boolean = {key for key, field in cls.model_fields.items() if field.annotation is bool}
         for key, value in data.items() if isinstance(data, Mapping) else []:
-            if any(isinstance(one, bool) for one in (value if isinstance(value, list) else [value])):
+            if key not in boolean and any(
+                isinstance(one, bool) for one in (value if isinstance(value, list) else [value])
+            ):
                 raise ValueError(f"'{key}' is neither a number nor a text; a word such as yes or off needs quotes")
         return data
 

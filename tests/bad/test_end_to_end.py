@@ -59,7 +59,7 @@ def test_each_bad_input_of_a_study_is_one_line_and_good_ones_go_on(project: Proj
         "data/helpful/train.parquet": None,
         "data/harmless/train.parquet": "Daten ü [2]/bad.jsonl: row 9: field 'rejected' is missing; found chosen",
         "benchmarks/mine.parquet": "Daten ü [2]/tasks.json: row 0: field 'rejected': an empty list",
-        "backbones/other": "Daten ü [2]/model: ",
+        "backbones/other/checksums.json": "Daten ü [2]/model: ",
     }
     done = project.snakemake("--cores", "1", "--keep-going", *(f"results/small/{target}" for target in targets))
     assert done.returncode != 0

@@ -33,7 +33,8 @@ RM = ["tiny", "helpful", "0"]
 
 @pytest.fixture(autouse=True)
 def _no_log(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jobs, "start", lambda *_arguments, **_more: None)
+    job = SimpleNamespace(finish=lambda *_device: None)
+    monkeypatch.setattr(jobs, "start", lambda *_arguments, **_more: job)
 
 
 @pytest.fixture(scope="module")
@@ -69,14 +70,15 @@ FILES = {
 def stages(folder: Path, models: Path) -> dict[str, dict[str, Any]]:
     """Script -> what Snakemake would hand it."""
     file = {name: str(folder / f"{name}.parquet") for name in FILES}
-    training = {"training": Training().model_dump(), "epochs": 1, "budget": 99, "threads": 1}
-    activations = {"activations": Activations().model_dump(), "max_tokens": 99, "budget": 99, "threads": 1}
+    training = {"training": Training().model_dump(), "epochs": 1, "budget": 99, "threads": 1, "gpus": 0}
+    activations = {"activations": Activations().model_dump(), "max_tokens": 99, "budget": 99, "threads": 1, "gpus": 0}
     neurons = Neurons.model_validate({"scorings": ["mean", "head-norm"]}).model_dump()
-    rm, backbone = str(models / "reward_model"), str(models / "backbone")
+    rm, backbone = (str(models / name / "checksums.json") for name in ("reward_model", "backbone"))
     return {
         "train.py": {
             "input": {"backbone": backbone, "train": file["pairs"], "validation": file["pairs"], "code": []},
-            "params": training | {"checkpoint": str(folder / "checkpoint")},
+            "params": training | {"sharded": False, "checkpoint": str(folder / "checkpoint")},
+            "resources": {"checkpoint_minutes": 0},
         },
         "activations.py": {
             "input": {"reward_model": rm, "backbone": backbone, "pairs": file["pairs"]},
@@ -96,7 +98,7 @@ def stages(folder: Path, models: Path) -> dict[str, dict[str, Any]]:
         },
         "evaluate.py": {
             "input": {"reward_model": rm, "comparisons": file["comparisons"], "selected": file["sets"], "code": []},
-            "params": {"ablations": ["none", "mean-p50"], "budget": 99, "threads": 1},
+            "params": {"ablations": ["none", "mean-p50"], "budget": 99, "threads": 1, "gpus": 0},
         },
     }
 
@@ -112,7 +114,7 @@ class Output(list[str]):
 def run(script: str, folder: Path, models: Path) -> list[Path]:
     """A stage as Snakemake runs it; its outputs."""
     given = {part: SimpleNamespace(**values) for part, values in stages(folder, models)[script].items()}
-    outputs = [folder / "out", folder / "out-heads"]
+    outputs = [folder / "out" / "checksums.json", folder / "out-heads"]
     log = [str(folder / "log")]
     snakemake = SimpleNamespace(**given, output=Output(map(str, outputs)), wildcards=Wildcards(RM), log=log)
     runpy.run_path(str(SCRIPTS / script), init_globals={"snakemake": snakemake})

@@ -115,11 +115,11 @@ def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     for file, text in {"results/s/folder/a": "aa", "elsewhere/b": "bb", "code.py": "c", "results/s/made": "m"}.items():
         Path(file).parent.mkdir(parents=True, exist_ok=True)
         Path(file).write_text(text)
-    Path("results/s/folder/config.json").symlink_to(Path("elsewhere/b").resolve())
+    Path("results/s/folder/checksums.json").symlink_to(Path("elsewhere/b").resolve())
     provenance.announce("s", ["s.yaml"], {"b": 1, "a": 2})
     return SimpleNamespace(
         rule="r", wildcards=Named(seed="3"), params=Named(epochs=2), output=Named(made="results/s/made"),
-        input=Named(folder="results/s/folder/config.json", code=["code.py"]), log=["results/s/logs/r/seed-3.log"],
+        input=Named(folder="results/s/folder/checksums.json", code=["code.py"]), log=["results/s/logs/r/seed-3.log"],
     )  # fmt: skip
 
 
@@ -137,8 +137,8 @@ def test_a_record_says_what_was_read_and_made(job: SimpleNamespace) -> None:
     assert record.keys() == provenance.KEYS
     assert (record["rule"], record["wildcards"], record["params"]) == ("r", {"seed": "3"}, {"epochs": 2})
     read = {path: entry["sha256"] for path, entry in record["inputs"].items()}
-    assert read == {"results/s/folder/a": sha256("aa"), "results/s/folder/config.json": sha256("bb")}
-    assert record["inputs"]["results/s/folder/config.json"]["link"] == str(Path("elsewhere/b").resolve())
+    assert read == {"results/s/folder/a": sha256("aa"), "results/s/folder/checksums.json": sha256("bb")}
+    assert record["inputs"]["results/s/folder/checksums.json"]["link"] == str(Path("elsewhere/b").resolve())
     assert record["outputs"]["results/s/made"]["sha256"] == sha256("m")
     assert record["study"]["sha256"] == settings_hash({"a": 2, "b": 1}) == sha256('{"a": 2, "b": 1}')
 

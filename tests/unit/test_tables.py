@@ -314,7 +314,7 @@ def test_a_control_is_held_against_its_own_target(tmp_path: Path) -> None:
     sets = {"magnitude-p20": [0, 1], "matched-random-p20": [0, 3], "shared-sized-0": [2], "shared-matched-0": [2],
             "shared-sized-1": [1, 2], "shared-matched-1": [3, 4]}  # fmt: skip
     rows = [(name, 0, neuron) for name, neurons in sets.items() for neuron in neurons]
-    frame = pl.DataFrame(rows, schema=["ablation", "layer", "neuron"], orient="row")
+    frame = pl.DataFrame(rows, schema=["ablation", "layer", "neuron"], orient="row").with_columns(unit=pl.lit("neuron"))
     for model, regime, seed in product(STUDY.models, STUDY.regimes, STUDY.seeds):
         path = tmp_path / f"selected/{model}/{regime}/seed-{seed}.parquet"
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -34,6 +34,8 @@ SCRIPT = Path(__file__).parents[2] / "workflow" / "scripts" / "train.py"
 # Snakemake puts such an object before a script's own text.
 PREAMBLE = """
 import json, os, pathlib, types
+from rmtension import jobs
+jobs.Job.finish = lambda *_: None  # no record: there is no Snakemake that knows more
 snakemake = json.loads(pathlib.Path({given!r}).read_text(), object_hook=lambda names: types.SimpleNamespace(**names))
 if "RMTENSION_INSIDE_WORKER" in os.environ:
     pathlib.Path({pid!r}).write_text(str(os.getpid()))
@@ -79,11 +81,11 @@ class Job:
             "training": None, "epochs": 3, "budget": 60, "threads": 1, "gpus": gpus, "sharded": sharded,
             "checkpoint": str(self.checkpoint),
         }  # fmt: skip
-        files = {name: str(inputs / name) for name in ("backbone", "train", "validation")}
-        files |= {name: f"{files[name]}.parquet" for name in ("train", "validation")}
+        files = {name: str(inputs / f"{name}.parquet") for name in ("train", "validation")}
+        files["backbone"] = str(inputs / "backbone" / "checksums.json")
         given = {
-            "log": [str(self.log)], "output": [str(self.model)], "wildcards": {"seed": "1"}, "params": params,
-            "input": files | {"code": [str(SCRIPT)]}, "resources": {"checkpoint_minutes": minutes},
+            "log": [str(self.log)], "output": [str(self.model / "checksums.json")], "wildcards": {"seed": "1"},
+            "params": params, "input": files | {"code": [str(SCRIPT)]}, "resources": {"checkpoint_minutes": minutes},
         }  # fmt: skip
         (folder / "given.json").write_text(json.dumps(given))
         preamble = PREAMBLE.format(given=str(folder / "given.json"), pid=str(self.pid))
