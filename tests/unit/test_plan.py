@@ -161,7 +161,8 @@ def test_what_does_not_fit_is_named() -> None:
 
 def test_memory_of_small_rules_is_what_they_ask_for() -> None:
     text = "".join(file.read_text() for file in sorted((ROOT / "workflow" / "rules").glob("*.smk")))
-    asked = re.findall(r"^rule (\w+):.*?^        mem_mb=(?:lambda.*int\(|by_attempt\()?(\d+)", text, flags=re.MULTILINE | re.DOTALL)
+    pattern = r"^rule (\w+):.*?^        mem_mb=(?:lambda.*int\(|by_attempt\()?(\d+)"
+    asked = re.findall(pattern, text, flags=re.MULTILINE | re.DOTALL)
     for rule, mem_mb in asked:
         if "memory_gb" in RULES.get(rule, {}):
             assert RULES[rule]["memory_gb"] * 1000 == int(mem_mb), rule
