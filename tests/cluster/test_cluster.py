@@ -1,7 +1,7 @@
 """A study on a real SLURM with two GPUs that are none: what its jobs ask for, and what they come through.
 
 SLURM's own records are what is looked at. A training that a test disturbs is stopped (SIGSTOP) after its first
-checkpoint, so that it cannot end too early; SLURM lets a process go on before it sends it anything.
+checkpoint, so that it cannot end too early, and let go when SLURM's SIGTERM waits for it.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
@@ -79,8 +80,9 @@ class ClusterProject(Project):
                 regime = job["Comment"].split("_")[4]
                 checkpoints = (self.results / "checkpoints" / "tiny" / regime).glob("seed-0*")
                 if any(file.stat().st_mtime > times(job)[0].timestamp() + 1 for file in checkpoints):
-                    os.kill(script_of(job["JobId"]), signal.SIGSTOP)
-                    return job | {"regime": regime}
+                    process = script_of(job["JobId"])
+                    os.kill(process, signal.SIGSTOP)
+                    return job | {"regime": regime, "process": str(process)}
             return None
 
         return wait_until(next_one)
@@ -107,6 +109,19 @@ def script_of(job: str) -> int:
         if "python" in command[0] and "/.snakemake/scripts/" in command[1]:
             return int(process)
     raise AssertionError(f"no script in job {job}")
+
+
+def let_go(training: Record) -> None:
+    """Wait until a stopped training has been sent SIGTERM, and let it go on."""
+    process = int(training["process"])
+
+    def warned() -> bool:
+        pending = re.findall(r"ShdPnd:\s*(\w+)", Path(f"/proc/{process}/status").read_text())[0]
+        return bool(int(pending, 16) & 1 << signal.SIGTERM - 1)
+
+    with suppress(FileNotFoundError, ProcessLookupError):  # SLURM may have let it go itself
+        wait_until(warned)
+        os.kill(process, signal.SIGCONT)
 
 
 def in_queue() -> list[str]:
@@ -240,13 +255,16 @@ def test_lost_trainings_go_on_from_their_checkpoints(finished: ClusterProject, p
     cancelled = project.stop_training()
     limited = project.stop_training(cancelled["JobId"])
     output_of("scancel", cancelled["JobId"])
+    let_go(cancelled)
     subprocess.run([HERE / "slurm", "restart-controller"], check=True)
     soon = f"{datetime.now() + timedelta(seconds=90):%FT%T}"  # nearer than the warning that the profile asks for
     output_of("scontrol", "update", f"JobId={limited['JobId']}", f"EndTime={soon}")
 
     requeued = project.stop_training(limited["JobId"])
+    let_go(limited)
     wait_until(lambda: state(limited) == "FAILED")
     output_of("scontrol", "requeue", requeued["JobId"])
+    let_go(requeued)
     start_again()
     assert project.stop_training(limited["JobId"])["JobId"] == requeued["JobId"]
     node = output_of("sinfo", "--noheader", "--format=%n").strip()
