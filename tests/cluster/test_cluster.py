@@ -1,7 +1,7 @@
 """A study on a real SLURM with two GPUs that are none: what its jobs ask for, and what they come through.
 
 SLURM's own records are what is looked at. A training that a test disturbs is stopped (SIGSTOP) after its first
-checkpoint, so that it cannot end too early; SLURM lets a process go on before it sends it anything.
+checkpoint, so that it cannot end too early, and let go when SLURM's SIGTERM waits for it.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
@@ -47,6 +48,7 @@ class ClusterProject(Project):
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
         shutil.copy(HERE / "study.yaml", folder)
+        self.begun: list[subprocess.Popen[str]] = []
 
     @property
     def results(self) -> Path:
@@ -59,9 +61,11 @@ class ClusterProject(Project):
     def begin(self, *arguments: str) -> subprocess.Popen[str]:
         command = [sys.executable, str(HERE / "polling.py"), *arguments]
         command += ["--profile", "workflow/profiles/slurm", "--configfile", "study.yaml"]
-        return subprocess.Popen(
+        main = subprocess.Popen(
             command, cwd=self.folder, env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
+        self.begun.append(main)
+        return main
 
     def on_cluster(self, *arguments: str) -> str:
         return finish(self.begin(*arguments))
@@ -71,12 +75,14 @@ class ClusterProject(Project):
 
         def next_one() -> Record | None:
             for job in records("train"):
+                if job["JobState"] != "RUNNING" or job["JobId"] in stopped:
+                    continue
                 regime = job["Comment"].split("_")[4]
                 checkpoints = (self.results / "checkpoints" / "tiny" / regime).glob("seed-0*")
-                fresh = [file for file in checkpoints if file.stat().st_mtime > times(job)[0].timestamp() + 1]
-                if job["JobState"] == "RUNNING" and job["JobId"] not in stopped and fresh:
-                    os.kill(script_of(job["JobId"]), signal.SIGSTOP)
-                    return job | {"regime": regime}
+                if any(file.stat().st_mtime > times(job)[0].timestamp() + 1 for file in checkpoints):
+                    process = script_of(job["JobId"])
+                    os.kill(process, signal.SIGSTOP)
+                    return job | {"regime": regime, "process": str(process)}
             return None
 
         return wait_until(next_one)
@@ -103,6 +109,19 @@ def script_of(job: str) -> int:
         if "python" in command[0] and "/.snakemake/scripts/" in command[1]:
             return int(process)
     raise AssertionError(f"no script in job {job}")
+
+
+def let_go(training: Record) -> None:
+    """Wait until a stopped training has been sent SIGTERM, and let it go on."""
+    process = int(training["process"])
+
+    def warned() -> bool:
+        pending = re.findall(r"ShdPnd:\s*(\w+)", Path(f"/proc/{process}/status").read_text())[0]
+        return bool(int(pending, 16) & 1 << signal.SIGTERM - 1)
+
+    with suppress(FileNotFoundError, ProcessLookupError):  # SLURM may have let it go itself
+        wait_until(warned)
+        os.kill(process, signal.SIGCONT)
 
 
 def in_queue() -> list[str]:
@@ -156,13 +175,17 @@ def finished(slurm: None, tmp_path_factory: pytest.TempPathFactory) -> ClusterPr
 
 
 @pytest.fixture
-def project(finished: ClusterProject, tmp_path: Path) -> ClusterProject:
+def project(finished: ClusterProject, tmp_path: Path) -> Iterator[ClusterProject]:
     """A copy of the finished study without its reward models; no jobs, old or new, in the way."""
     project = ClusterProject(tmp_path / "project")
     for part in ("results", ".snakemake"):
         shutil.copytree(finished.folder / part, project.folder / part, symlinks=True)
     shutil.rmtree(project.results / "reward_models")
-    return project
+    yield project
+    for main in project.begun:
+        main.kill()
+    output_of("scancel", "--me")
+    wait_until(lambda: not in_queue())
 
 
 def state(job: Record) -> str:
@@ -232,13 +255,16 @@ def test_lost_trainings_go_on_from_their_checkpoints(finished: ClusterProject, p
     cancelled = project.stop_training()
     limited = project.stop_training(cancelled["JobId"])
     output_of("scancel", cancelled["JobId"])
+    let_go(cancelled)
     subprocess.run([HERE / "slurm", "restart-controller"], check=True)
     soon = f"{datetime.now() + timedelta(seconds=90):%FT%T}"  # nearer than the warning that the profile asks for
     output_of("scontrol", "update", f"JobId={limited['JobId']}", f"EndTime={soon}")
 
     requeued = project.stop_training(limited["JobId"])
+    let_go(limited)
     wait_until(lambda: state(limited) == "FAILED")
     output_of("scontrol", "requeue", requeued["JobId"])
+    let_go(requeued)
     start_again()
     assert project.stop_training(limited["JobId"])["JobId"] == requeued["JobId"]
     node = output_of("sinfo", "--noheader", "--format=%n").strip()
@@ -268,7 +294,7 @@ def test_a_killed_main_process_leaves_no_second_writer(finished: ClusterProject,
     project.stop_training()
     main.send_signal(signal.SIGINT)
     main.communicate(timeout=120)
-    wait_until(lambda: not in_queue())
+    assert not in_queue()
 
     main = project.begin(target(regime))
     left = project.stop_training()
@@ -283,9 +309,7 @@ def test_a_killed_main_process_leaves_no_second_writer(finished: ClusterProject,
     assert state(left) == "RUNNING"
 
     assert "cancelling 1 SLURM jobs" in project.on_cluster(target(regime))
-    assert content(project.results, f"reward_models/tiny/{regime}") == content(
-        finished.results, f"reward_models/tiny/{regime}"
-    )
+    assert content(project.results, MODEL.format(regime)) == content(finished.results, MODEL.format(regime))
     assert "resuming after step" in log_of(project, regime)
     jobs = trainings(regime, before)
     assert [job["JobState"] for job in jobs] == ["CANCELLED", "CANCELLED", "COMPLETED"]
@@ -295,9 +319,9 @@ def test_a_killed_main_process_leaves_no_second_writer(finished: ClusterProject,
 def test_more_memory_after_too_little(finished: ClusterProject, project: ClusterProject) -> None:
     before = {record["JobId"] for record in records()}
     project.edit("study.yaml", "mem_mb: 1100", "mem_mb: 450")
-    said = project.on_cluster(target("helpful"))
-    jobs = trainings("helpful", before)
-    assert [(job["JobState"], job["MinMemoryNode"]) for job in jobs] == [
-        ("OUT_OF_MEMORY", "450M"),
-        ("COMPLETED", "900M"),
-    ]
+    project.on_cluster(target("helpful"))
+    first, second = trainings("helpful", before)
+    assert (first["MinMemoryNode"], second["MinMemoryNode"]) == ("450M", "900M")
+    assert re.search("oom|exceeded memory", Path(first["StdOut"]).read_text())
+    assert second["JobState"] == "COMPLETED"
+    assert content(project.results, MODEL.format("helpful")) == content(finished.results, MODEL.format("helpful"))
