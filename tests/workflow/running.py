@@ -22,7 +22,7 @@ UNCOMPARED = ("logs", "benchmark", "checkpoints", "provenance")
 
 def start(project: Project, *arguments: str) -> subprocess.Popen[str]:
     """Snakemake with two cores in a session of its own, marked by its folder; its output goes to `run.out`."""
-    command = [sys.executable, "-m", "snakemake", "--cores", "2", "--configfile", "small.yaml", *arguments]
+    command = [sys.executable, "-m", "snakemake", *arguments, "--cores", "2", "--configfile", "small.yaml"]
     with (project.folder / "run.out").open("a") as output:
         return subprocess.Popen(
             command, cwd=project.folder, env=project.environment | {MARK: str(project.folder)}, text=True,
