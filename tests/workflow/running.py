@@ -21,9 +21,9 @@ UNCOMPARED = ("logs", "benchmark", "checkpoints", "provenance")
 
 
 def start(project: Project, *arguments: str) -> subprocess.Popen[str]:
-    """Snakemake with two cores in a session of its own, marked by its folder; its output goes to `run.out`."""
-    command = [sys.executable, "-m", "snakemake", "--cores", "2", "--configfile", "small.yaml", *arguments]
-    with (project.folder / "run.out").open("a") as output:
+    """Snakemake with two cores in a session of its own, marked by its folder; `run.out` has its output."""
+    command = [sys.executable, "-m", "snakemake", *arguments, "--cores", "2", "--configfile", "small.yaml"]
+    with (project.folder / "run.out").open("w") as output:
         return subprocess.Popen(
             command, cwd=project.folder, env=project.environment | {MARK: str(project.folder)}, text=True,
             stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, start_new_session=True,
