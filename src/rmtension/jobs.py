@@ -151,8 +151,7 @@ def serve(address: str) -> None:
 def end_with_parent(address: str) -> None:
     """Standard input is a pipe from the parent: it ends when the parent does, however that dies."""
     sys.stdin.buffer.read()
-    Path(address).unlink(missing_ok=True)
-    Path(address).parent.rmdir()
+    shutil.rmtree(Path(address).parent, ignore_errors=True)  # the next run may just have removed it
     os.killpg(0, signal.SIGKILL)
 
 

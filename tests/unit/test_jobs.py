@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from rmtension import jobs, provenance
@@ -141,7 +143,9 @@ def test_a_killed_client_takes_its_script_along(tmp_path: Path, environment: dic
     wait_until(lambda: not alive(int(pid_file.read_text())))
 
 
-def test_a_worker_ends_with_its_parent(tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_swept", [False, True])
+def test_a_worker_ends_with_its_parent(is_swept: bool) -> None:
+    """Also where the next run was faster to remove its folder."""
     body = (
         "from rmtension import jobs; import os, time; jobs.start_worker(); print(os.environ[jobs.WORKER], flush=True)"
     )
@@ -149,9 +153,13 @@ def test_a_worker_ends_with_its_parent(tmp_path: Path) -> None:
     assert parent.stdout is not None
     address = Path(parent.stdout.readline().strip().split(os.pathsep)[1])
     assert address.exists()
+    (worker,) = [one for one in psutil.process_iter(["cmdline"]) if str(address) in (one.info["cmdline"] or [])]
+    if is_swept:
+        shutil.rmtree(address.parent)
     parent.kill()
     parent.wait()
-    wait_until(lambda: not address.exists())
+    wait_until(lambda: not worker.is_running())
+    assert not address.exists()
 
 
 def test_the_folder_of_a_worker_that_was_killed_goes_with_the_next_start(
