@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 import polars as pl
 import torch
+import transformers
 
 from rmtension.ablation import Mask, ablated
 from rmtension.architectures import longest_text
 from rmtension.errors import UserError
-from rmtension.files import fingerprint, reading
+from rmtension.files import CHECKSUMS, fingerprint, reading
 from rmtension.memory import within_memory
 from rmtension.packing import Packed, batches
 from rmtension.progress import Progress
@@ -35,11 +36,12 @@ SCHEMA: dict[str, pl.DataType] = {
 NAMELESS = {name: kind for name, kind in SCHEMA.items() if name != "ablation"}
 
 
-def scoring_fingerprint(folder: Path, comparisons: Path, code: Sequence[Path], budget: int, threads: int) -> str:
+def scoring_fingerprint(
+    folder: Path, comparisons: Path, code: Sequence[Path], budget: int, threads: int, device: torch.device
+) -> str:
     """All that one reward model's scores on one benchmark depend on, but for what is ablated."""
-    model = [file for file in sorted(folder.iterdir()) if file.suffix in (".safetensors", ".json")]
-    model = [file for file in model if file.name != "provenance.json"]
-    return fingerprint(*model, comparisons, *code, f"{budget} {threads}")
+    how = f"{budget} {threads} {device.type} torch {torch.__version__} transformers {transformers.__version__}"
+    return fingerprint(folder / CHECKSUMS, comparisons, *code, how)
 
 
 @torch.inference_mode()

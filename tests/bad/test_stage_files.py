@@ -21,6 +21,7 @@ from tiny_models import save_backbone
 from bad import both, refused
 from rmtension import jobs
 from rmtension.evaluation import SCHEMA, read_previous
+from rmtension.files import write_checksums
 from rmtension.neurons import RANKINGS, SETS, STATISTICS, oriented_sets
 from rmtension.official import known_tasks
 from rmtension.results import load_scores, load_stage
@@ -43,6 +44,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     save_backbone("gpt2", folder / "backbone")
     model = new_reward_model(folder / "backbone", 0, 0.5)
     save_reward_model(model, load_tokenizer(folder / "backbone"), folder / "reward_model")
+    write_checksums(folder / "reward_model")
     return folder
 
 

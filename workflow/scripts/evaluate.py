@@ -21,7 +21,7 @@ scores = evaluate(
     read_table(snakemake.input.selected, SETS),
     ablations=params.ablations,
     previous=read_previous(output),
-    inputs=scoring_fingerprint(folder, comparisons, code, params.budget, params.threads),
+    inputs=scoring_fingerprint(folder, comparisons, code, params.budget, params.threads, device),
     budget=params.budget,
     device=device,
 )
