@@ -6,18 +6,17 @@ import ast
 import hashlib
 import json
 import os
-import platform
 import re
 import subprocess
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from rmtension import __version__
+from rmtension.environment import environment
 from rmtension.files import CHECKSUMS, fingerprint, sha256, write_text
 
 PACKAGE = Path(__file__).parent
@@ -27,7 +26,6 @@ RUN = "RMTENSION_RUN"  # environment variable: what is the same for every job of
 CIRCUMSTANCES = ("study", "code", "environment", "device", "slurm_job", "started", "ended")
 KEYS = {"rule", "wildcards", "params", *CIRCUMSTANCES, "inputs", "outputs", "earlier"}  # of a record
 LARGE = 64 * 2**20  # bytes; a file as large is not read again to be hashed while its size and time stay
-LIBRARIES = ("torch", "transformers", "accelerate", "datasets", "tokenizers", "polars", "numpy", "snakemake")
 
 
 @cache  # every rule asks, mostly about the same files
@@ -63,15 +61,6 @@ def registered(module: str, registry: str) -> list[str]:
     found = (plain | typed)[registry]
     assert isinstance(found, ast.Dict)
     return [ast.literal_eval(key) for key in found.keys if key is not None]
-
-
-def environment() -> dict[str, str]:
-    """Versions of Python and of the libraries that results depend on, and the machine's kind."""
-    found = {"python": platform.python_version(), "machine": platform.machine()}
-    for name in LIBRARIES:
-        with suppress(PackageNotFoundError):  # a rule's conda environment has what the rule needs
-            found[name] = version(name)
-    return found
 
 
 def code_version() -> dict[str, Any]:

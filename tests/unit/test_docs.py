@@ -18,9 +18,10 @@ from rmtension import readers
 from rmtension.activations import reward_model_statistics
 from rmtension.backbones import make_backbone
 from rmtension.comparisons import as_comparisons
+from rmtension.environment import environment
 from rmtension.evaluation import evaluate
 from rmtension.neurons import oriented_sets, rankings, sets_to_frame
-from rmtension.provenance import KEYS, environment
+from rmtension.provenance import KEYS
 from rmtension.readers import Readable, read_benchmark, regime_pairs
 from rmtension.study import MadeModel, OwnPairs, Study, SyntheticBenchmark
 from rmtension.training import TrainingRun, train_reward_model

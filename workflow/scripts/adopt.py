@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rmtension.adoption import adopt_reward_model
 from rmtension.device import start_torch
-from rmtension.provenance import environment
+from rmtension.environment import environment
 
 start_torch(snakemake.params.threads)
 adopt_reward_model(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rmtension.device import start_torch
 from rmtension.processes import together
-from rmtension.provenance import environment
+from rmtension.environment import environment
 from rmtension.study import Training
 from rmtension.training import TrainingRun, train_reward_model
 
