@@ -249,14 +249,13 @@ def test_results_are_those_of_a_local_run(local: Project, finished: ClusterProje
 
 
 def test_lost_trainings_go_on_from_their_checkpoints(finished: ClusterProject, project: ClusterProject) -> None:
-    """One cancelled, one near its time limit, one requeued and then without its node; the controller restarted."""
+    """One cancelled, one near its time limit, one requeued and then without its node."""
     before = {record["JobId"] for record in records()}
     main = project.begin(*map(target, REGIMES))
     cancelled = project.stop_training()
     limited = project.stop_training(cancelled["JobId"])
     output_of("scancel", cancelled["JobId"])
     let_go(cancelled)
-    subprocess.run([HERE / "slurm", "restart-controller"], check=True)
     soon = f"{datetime.now() + timedelta(seconds=90):%FT%T}"  # nearer than the warning that the profile asks for
     output_of("scontrol", "update", f"JobId={limited['JobId']}", f"EndTime={soon}")
 
@@ -284,6 +283,17 @@ def test_lost_trainings_go_on_from_their_checkpoints(finished: ClusterProject, p
     for regime in REGIMES:
         assert "resuming after step" in log_of(project, regime)
         assert f"logs/train/tiny/{regime}/seed-0.log" in said
+
+
+def test_a_controller_that_is_away_is_waited_for(finished: ClusterProject, project: ClusterProject) -> None:
+    before = {record["JobId"] for record in records()}
+    main = project.begin(target("helpful"))
+    training = project.stop_training()
+    subprocess.run([HERE / "slurm", "restart-controller", "12"], check=True)
+    os.kill(int(training["process"]), signal.SIGCONT)
+    finish(main)
+    assert [job["JobState"] for job in trainings("helpful", before)] == ["COMPLETED"]
+    assert content(project.results, MODEL.format("helpful")) == content(finished.results, MODEL.format("helpful"))
 
 
 def test_a_killed_main_process_leaves_no_second_writer(finished: ClusterProject, project: ClusterProject) -> None:
