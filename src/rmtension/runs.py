@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import re
 import shlex
+import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -130,3 +133,22 @@ def explain_lock(folder: Path) -> Callable[[logging.LogRecord], bool]:
         return True
 
     return shorten
+
+
+def pass_on_sigterm() -> None:
+    """In a job on a cluster: have every process that Snakemake started get the SIGTERM that Snakemake itself gets.
+
+    SLURM sends its warning to the first process of a job step alone where it tracks processes by cgroups. That is
+    Snakemake, which then only waits for its script.
+    """
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    signal.set_wakeup_fd(writer)  # beside the handler that Snakemake sets later
+
+    def pass_on() -> None:
+        while number := os.read(reader, 1):
+            if number[0] == signal.SIGTERM:
+                for process in psutil.Process().children(recursive=True):
+                    process.terminate()
+
+    threading.Thread(target=pass_on, daemon=True).start()

@@ -70,19 +70,19 @@ class ClusterProject(Project):
     def on_cluster(self, *arguments: str) -> str:
         return finish(self.begin(*arguments))
 
-    def stop_training(self, *stopped: str) -> Record:
-        """Wait until another training than those has written a checkpoint, and stop it; returns its job."""
+    def stop_training(self, *stopped: str, regime: str = "") -> Record:
+        """Wait until another training than those, or that of `regime`, has written a checkpoint; stop it: its job."""
 
         def next_one() -> Record | None:
-            for job in records("train"):
+            for job in records(f"train_wildcards_tiny_{regime}_0" if regime else "train"):
                 if job["JobState"] != "RUNNING" or job["JobId"] in stopped:
                     continue
-                regime = job["Comment"].split("_")[4]
-                checkpoints = (self.results / "checkpoints" / "tiny" / regime).glob("seed-0*")
+                name = job["Comment"].split("_")[4]
+                checkpoints = (self.results / "checkpoints" / "tiny" / name).glob("seed-0*")
                 if any(file.stat().st_mtime > times(job)[0].timestamp() + 1 for file in checkpoints):
                     process = script_of(job["JobId"])
                     os.kill(process, signal.SIGSTOP)
-                    return job | {"regime": regime, "process": str(process)}
+                    return job | {"regime": name, "process": str(process)}
             return None
 
         return wait_until(next_one)
@@ -249,14 +249,13 @@ def test_results_are_those_of_a_local_run(local: Project, finished: ClusterProje
 
 
 def test_lost_trainings_go_on_from_their_checkpoints(finished: ClusterProject, project: ClusterProject) -> None:
-    """One cancelled, one near its time limit, one requeued and then without its node; the controller restarted."""
+    """One cancelled, one near its time limit, one requeued and then without its node."""
     before = {record["JobId"] for record in records()}
     main = project.begin(*map(target, REGIMES))
     cancelled = project.stop_training()
     limited = project.stop_training(cancelled["JobId"])
     output_of("scancel", cancelled["JobId"])
     let_go(cancelled)
-    subprocess.run([HERE / "slurm", "restart-controller"], check=True)
     soon = f"{datetime.now() + timedelta(seconds=90):%FT%T}"  # nearer than the warning that the profile asks for
     output_of("scontrol", "update", f"JobId={limited['JobId']}", f"EndTime={soon}")
 
@@ -266,11 +265,11 @@ def test_lost_trainings_go_on_from_their_checkpoints(finished: ClusterProject, p
     output_of("scontrol", "requeue", requeued["JobId"])
     let_go(requeued)
     start_again()
-    assert project.stop_training(limited["JobId"])["JobId"] == requeued["JobId"]
+    assert project.stop_training(regime=requeued["regime"])["JobId"] == requeued["JobId"]
     node = output_of("sinfo", "--noheader", "--format=%n").strip()
     output_of("scontrol", "update", f"NodeName={node}", "State=DOWN", "Reason=test")
     wait_until(lambda: state(requeued) == "PENDING")
-    output_of("scontrol", "update", f"NodeName={node}", "State=RESUME")
+    wait_until(lambda: "down" not in output_of("sinfo", "--noheader", "--format=%T"))  # it comes back by itself
     start_again()
 
     said = finish(main)
@@ -284,6 +283,17 @@ def test_lost_trainings_go_on_from_their_checkpoints(finished: ClusterProject, p
     for regime in REGIMES:
         assert "resuming after step" in log_of(project, regime)
         assert f"logs/train/tiny/{regime}/seed-0.log" in said
+
+
+def test_a_controller_that_is_away_is_waited_for(finished: ClusterProject, project: ClusterProject) -> None:
+    before = {record["JobId"] for record in records()}
+    main = project.begin(target("helpful"))
+    training = project.stop_training()
+    subprocess.run([HERE / "slurm", "restart-controller", "12"], check=True)
+    os.kill(int(training["process"]), signal.SIGCONT)
+    finish(main)
+    assert [job["JobState"] for job in trainings("helpful", before)] == ["COMPLETED"]
+    assert content(project.results, MODEL.format("helpful")) == content(finished.results, MODEL.format("helpful"))
 
 
 def test_a_killed_main_process_leaves_no_second_writer(finished: ClusterProject, project: ClusterProject) -> None:

@@ -10,8 +10,8 @@ localrules:
 
 
 if not workflow.is_main_process:
-    # SLURM sends its warnings to every process of a job. The shell that waits for a script must outlive them, or the
-    # job ends before the script has saved its work.
+    runs.pass_on_sigterm()
+    # The shell that waits for a script must outlive the warning, or the job ends before the script has saved its work.
     shell.prefix("set -euo pipefail; trap : TERM; ")
 
 
