@@ -141,7 +141,7 @@ def content(results: Path, part: str = "") -> dict[str, Any]:
     found: dict[str, Any] = {}
     for file in sorted((results / part).rglob("*")):
         name = str(file.relative_to(results))
-        if file.is_dir() or name.startswith(("logs/", "benchmark/")) or name.endswith(("provenance.json", ".html")):
+        if file.is_dir() or name.startswith(("logs/", "benchmark/", "provenance/")) or name.endswith(("provenance.json", ".html")):
             continue
         training_log = file.name == "training.parquet"
         found[name] = pl.read_parquet(file).drop("seconds").rows() if training_log else file.read_bytes()
@@ -201,7 +201,7 @@ def start_again() -> None:
 
 
 def target(regime: str) -> str:
-    return f"results/cluster/{MODEL.format(regime)}"
+    return f"results/cluster/{MODEL.format(regime)}/checksums.json"
 
 
 def trainings(regime: str, before: set[str]) -> list[Record]:

@@ -437,7 +437,6 @@ NOTES = {
     "seeds in another order": "tables follow it",
     "`src/rmtension/study.py`": "holds the types of every stage's settings",
     "`src/rmtension/official.py`": "the readers of pairs and of benchmarks are one module",
-    "`src/rmtension/provenance.py`": "writes part of a reward model's folder",
 }
 
 
