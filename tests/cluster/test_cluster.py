@@ -192,14 +192,6 @@ def state(job: Record) -> str:
     return next(record["JobState"] for record in records() if record["JobId"] == job["JobId"])
 
 
-def start_again() -> None:
-    """SLURM starts requeued jobs two minutes later; here at once."""
-    wait_until(lambda: not output_of("squeue", "--noheader", "--states=completing"))
-    for job in records():
-        if job["JobState"] == "PENDING":
-            output_of("scontrol", "update", f"JobId={job['JobId']}", "StartTime=now")
-
-
 def target(regime: str) -> str:
     return f"results/cluster/{MODEL.format(regime)}/checksums.json"
 
@@ -264,13 +256,12 @@ def test_lost_trainings_go_on_from_their_checkpoints(finished: ClusterProject, p
     wait_until(lambda: state(limited) == "FAILED")
     output_of("scontrol", "requeue", requeued["JobId"])
     let_go(requeued)
-    start_again()
-    assert project.stop_training(regime=requeued["regime"])["JobId"] == requeued["JobId"]
+    lost = project.stop_training(regime=requeued["regime"])
+    assert lost["JobId"] == requeued["JobId"]
     node = output_of("sinfo", "--noheader", "--format=%n").strip()
     output_of("scontrol", "update", f"NodeName={node}", "State=DOWN", "Reason=test")
-    wait_until(lambda: state(requeued) == "PENDING")
+    let_go(lost)
     wait_until(lambda: "down" not in output_of("sinfo", "--noheader", "--format=%T"))  # it comes back by itself
-    start_again()
 
     said = finish(main)
     assert content(project.results, "reward_models") == content(finished.results, "reward_models")
@@ -279,10 +270,12 @@ def test_lost_trainings_go_on_from_their_checkpoints(finished: ClusterProject, p
     assert states == {cancelled["regime"]: ["CANCELLED", "COMPLETED"], limited["regime"]: ["FAILED", "COMPLETED"]}
     again = trainings(limited["regime"], before)[1]
     assert (again["MinMemoryNode"], again["TimeLimit"]) == ("2200M", "00:10:00")
-    assert [(job["JobState"], job["Restarts"]) for job in trainings(requeued["regime"], before)] == [("COMPLETED", "2")]
+    (same,) = trainings(requeued["regime"], before)
+    assert same["JobState"] == "COMPLETED" and int(same["Restarts"]) >= 2
     for regime in REGIMES:
         assert "resuming after step" in log_of(project, regime)
-        assert f"logs/train/tiny/{regime}/seed-0.log" in said
+    for failed in (cancelled, limited):
+        assert f"logs/train/tiny/{failed['regime']}/seed-0.log" in said
 
 
 def test_a_controller_that_is_away_is_waited_for(finished: ClusterProject, project: ClusterProject) -> None:
