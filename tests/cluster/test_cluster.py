@@ -138,10 +138,11 @@ def most_at_once(jobs: list[Record]) -> int:
 
 def content(results: Path, part: str = "") -> dict[str, Any]:
     """Every result by its file's name: bytes, and for the log of a training all but the time that it took."""
+    unlike = ("logs/", "benchmark/", "provenance/")  # they tell when and for how long
     found: dict[str, Any] = {}
     for file in sorted((results / part).rglob("*")):
         name = str(file.relative_to(results))
-        if file.is_dir() or name.startswith(("logs/", "benchmark/", "provenance/")) or name.endswith(("provenance.json", ".html")):
+        if file.is_dir() or name.startswith(unlike) or name.endswith(("provenance.json", ".html")):
             continue
         training_log = file.name == "training.parquet"
         found[name] = pl.read_parquet(file).drop("seconds").rows() if training_log else file.read_bytes()
