@@ -18,10 +18,6 @@ import polars as pl
 import torch
 from accelerate import Accelerator
 from torch import Tensor, distributed, nn
-from torch.distributed.checkpoint import state_dict
-from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import FSDPModule, fully_shard
-from torch.distributed.tensor import DTensor
 from torch.nn.functional import logsigmoid
 
 from rmtension.architectures import longest_text
@@ -45,7 +41,6 @@ from rmtension.study import Training
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
-WHOLE = state_dict.StateDictOptions(full_state_dict=True, cpu_offload=True)
 LOG_SCHEMA = {
     "step": pl.Int64,
     "loss": pl.Float64,
@@ -110,21 +105,6 @@ def shares(
     return [[(group, 1) for group in own] + [([by_length[0]], 0)] * (most - len(own)) for own in groups]
 
 
-def shard(scorer: Scorer, device: torch.device) -> None:
-    """Spread the weights over the processes, block by block; their gradients are summed."""
-    mesh = init_device_mesh(device.type, (distributed.get_world_size(),))
-    for module in scorer.modules():
-        if type(module).__name__ in scorer.model._no_split_modules:
-            fully_shard(module, mesh=mesh)
-    fully_shard(scorer, mesh=mesh)
-    for module in scorer.modules():
-        if isinstance(module, FSDPModule):
-            module.set_gradient_divide_factor(1.0)
-            module.set_force_sum_reduction_for_comms(True)
-    here = sum(weight.to_local().numel() for weight in scorer.parameters() if isinstance(weight, DTensor))
-    logger.info("sharded: %d of %d weights are here", here, sum(weight.numel() for weight in scorer.parameters()))
-
-
 @dataclass
 class State:
     """What a checkpoint holds besides the model and the optimiser.
@@ -151,7 +131,9 @@ class Trainer:
         self.accelerator = Accelerator(mixed_precision=mixed_precision(settings.precision), cpu=not on_gpu)
         scorer = Scorer(model)
         if sharded:
-            shard(scorer, self.accelerator.device)
+            from rmtension import sharding
+
+            sharding.shard(scorer, model._no_split_modules, self.accelerator.device)
         optimizer = torch.optim.AdamW(scorer.parameters(), lr=settings.learning_rate, weight_decay=0.0)
         # Not for evaluation only, but without DistributedDataParallel: a process that runs out of memory between its
         # collectives could not tell the others. `step` adds up the gradients instead.
@@ -293,15 +275,28 @@ class Trainer:
 
     def weights(self) -> dict[str, Tensor]:
         """The model's weights, whole and on the CPU; empty but in the first process."""
-        weights: dict[str, Any] = state_dict.get_model_state_dict(self.model(), options=WHOLE)
-        return weights
+        if self.sharded:
+            from rmtension import sharding
+
+            return sharding.weights(self.model())
+        if not self.accelerator.is_main_process:
+            return {}
+        return {name: value.cpu() for name, value in self.model().state_dict().items()}
+
+    def optimizer_state(self) -> dict[str, Any]:
+        """Likewise the optimiser's state."""
+        if self.sharded:
+            from rmtension import sharding
+
+            return sharding.optimizer_state(self.model(), self.optimizer.optimizer)
+        state: dict[str, Any] = self.optimizer.state_dict()
+        return state
 
     def save(self, checkpoint: Path, key: str) -> None:
         """Write model, optimiser and state, whole or not at all."""
-        optimizer = state_dict.get_optimizer_state_dict(self.model(), self.optimizer.optimizer, options=WHOLE)
-        content = {"key": self.full_key(key), "model": self.weights(), "optimizer": optimizer} | vars(self.state)
+        content = {"key": self.full_key(key), "model": self.weights(), "optimizer": self.optimizer_state()}
         if self.accelerator.is_main_process:
-            write_checkpoint(content, checkpoint)
+            write_checkpoint(content | vars(self.state), checkpoint)
         self.accelerator.wait_for_everyone()
 
     def resume(self, checkpoint: Path, key: str) -> None:
@@ -309,10 +304,13 @@ class Trainer:
         content = read_checkpoint(checkpoint, self.full_key(key), {"key", "model", "optimizer", *vars(self.state)})
         if content is None:
             return
-        model, whole = self.model(), state_dict.StateDictOptions(full_state_dict=True)
-        # The optimiser first: to have something to fill, it makes a step of size zero.
-        state_dict.set_optimizer_state_dict(model, self.optimizer.optimizer, content["optimizer"], options=whole)
-        state_dict.set_model_state_dict(model, content["model"], options=whole)
+        if self.sharded:
+            from rmtension import sharding
+
+            sharding.restore(self.model(), self.optimizer.optimizer, content)
+        else:
+            self.model().load_state_dict(content["model"])
+            self.optimizer.load_state_dict(content["optimizer"])
         self.state = State(**{name: content[name] for name in vars(self.state)})
         logger.info("resuming after step %d from %s", self.state.step, checkpoint)
 
