@@ -7,7 +7,7 @@ BIN := .venv/bin
 # A folder of wheels named for pip is one for uv too.
 export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 
-.PHONY: run test test-interchange test-kill test-faults test-cluster check setup lock clean bench-train \
+.PHONY: run test test-interchange test-kill test-faults test-cluster test-cluster-faults check setup lock clean bench-train \
   bench-statistics bench-ablation bench-evaluation bench-growth bench-workflow
 
 run: setup
@@ -31,7 +31,11 @@ test-faults: setup
 
 # On a SLURM that it starts on this machine; skipped, with the reason, where that cannot be had.
 test-cluster: setup
-	$(BIN)/python -m pytest -rs --numprocesses 0 tests/cluster
+	$(BIN)/python -m pytest -rs --numprocesses 0 -m "not faults" tests/cluster
+
+# Jobs cancelled, warned, requeued, out of memory, without a node, a controller, a main process.
+test-cluster-faults: setup
+	$(BIN)/python -m pytest -rs --numprocesses 0 -m faults tests/cluster
 
 # One measurement each, see docs/performance.md; make bench-train OPTIONS="--pairs 64", or --help for all of them.
 bench-train: .venv-interchange/trl/installed

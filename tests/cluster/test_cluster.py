@@ -241,6 +241,7 @@ def test_results_are_those_of_a_local_run(local: Project, finished: ClusterProje
 # --- what they come through -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.faults
 def test_lost_trainings_go_on_from_their_checkpoints(finished: ClusterProject, project: ClusterProject) -> None:
     """One cancelled, one near its time limit, one requeued and then without its node."""
     before = {record["JobId"] for record in records()}
@@ -279,6 +280,7 @@ def test_lost_trainings_go_on_from_their_checkpoints(finished: ClusterProject, p
         assert f"logs/train/tiny/{failed['regime']}/seed-0.log" in said
 
 
+@pytest.mark.faults
 def test_a_controller_that_is_away_is_waited_for(finished: ClusterProject, project: ClusterProject) -> None:
     before = {record["JobId"] for record in records()}
     main = project.begin(target("helpful"))
@@ -290,6 +292,7 @@ def test_a_controller_that_is_away_is_waited_for(finished: ClusterProject, proje
     assert content(project.results, MODEL.format("helpful")) == content(finished.results, MODEL.format("helpful"))
 
 
+@pytest.mark.faults
 def test_a_killed_main_process_leaves_no_second_writer(finished: ClusterProject, project: ClusterProject) -> None:
     """Interrupted, then killed, with its lock and a job left behind; the next ones say what to do, and do it."""
     before = {record["JobId"] for record in records()}
@@ -320,6 +323,7 @@ def test_a_killed_main_process_leaves_no_second_writer(finished: ClusterProject,
     assert most_at_once(jobs) == 1
 
 
+@pytest.mark.faults
 def test_more_memory_after_too_little(finished: ClusterProject, project: ClusterProject) -> None:
     before = {record["JobId"] for record in records()}
     project.edit("study.yaml", "mem_mb: 1100", "mem_mb: 450")
