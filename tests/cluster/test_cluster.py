@@ -88,6 +88,9 @@ class ClusterProject(Project):
         return wait_until(next_one)
 
 
+Local = tuple[ClusterProject, subprocess.Popen[bytes]]
+
+
 def finish(main: subprocess.Popen[str]) -> str:
     said = main.communicate(timeout=300)[0]
     assert main.returncode == 0, said[-5000:]
@@ -161,11 +164,13 @@ def slurm() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def local(tmp_path_factory: pytest.TempPathFactory) -> Project:
+def local(tmp_path_factory: pytest.TempPathFactory) -> Local:
+    """The study and its run without SLURM, which goes on while SLURM's waits."""
     project = ClusterProject(tmp_path_factory.mktemp("local") / "project")
-    done = project.snakemake("--cores", "2", study="study.yaml")
-    assert done.returncode == 0, done.stderr[-3000:]
-    return project
+    command = [sys.executable, "-m", "snakemake", "--cores", "2", "--configfile", "study.yaml"]
+    with (project.folder / "run.out").open("w") as said:
+        run = subprocess.Popen(command, cwd=project.folder, env=project.environment, stdout=said, stderr=said)
+    return project, run
 
 
 @pytest.fixture(scope="session")
@@ -209,14 +214,18 @@ def log_of(project: Project, regime: str) -> str:
 # --- what jobs ask for ----------------------------------------------------------------------------------------------
 
 ASKED = {  # jobs, memory and minutes of each rule
-    "data": (3, "2000M", 30),
-    "benchmark_comparisons": (1, "2000M", 30),
     "backbone": (1, "1100M", 60),
     "train": (3, "1100M", 5),
     "activations": (3, "1100M", 5),
     "evaluate": (3, "1100M", 5),
     "sets": (1, "3000M", 30),  # one after another what 3 reward models need of 3 rules, the 3 reward models at once
 }
+
+
+def test_results_are_those_of_a_local_run(local: Local, finished: ClusterProject) -> None:
+    project, run = local
+    assert run.wait(300) == 0, (project.folder / "run.out").read_text()[-3000:]
+    assert content(finished.results) == content(project.results)
 
 
 def test_jobs_ask_for_what_their_rules_say(finished: ClusterProject) -> None:
@@ -232,10 +241,6 @@ def test_jobs_ask_for_what_their_rules_say(finished: ClusterProject) -> None:
         assert (job["MinMemoryNode"], job["TimeLimit"]) == (memory, f"{timedelta(minutes=minutes)}".zfill(8))
     assert count == {rule: jobs for rule, (jobs, _, _) in ASKED.items()}  # so none of the local rules
     assert most_at_once(records("train")) == 2
-
-
-def test_results_are_those_of_a_local_run(local: Project, finished: ClusterProject) -> None:
-    assert content(finished.results) == content(local.results)
 
 
 # --- what they come through -----------------------------------------------------------------------------------------

@@ -1,7 +1,9 @@
 # What differs on a cluster: docs/cluster.md.
-# These run beside the main process: they need the network, or are small and come last.
+# These run beside the main process: they need the network, or take seconds and hardly any memory, or come last.
 localrules:
     fetch,
+    data,
+    benchmark_comparisons,
     cards,
     tables,
     claims,

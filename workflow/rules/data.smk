@@ -19,8 +19,8 @@ rule data:
     conda:
         "../../envs/analysis.yaml"
     resources:
-        mem_mb=by_attempt(2000),
-        runtime=by_attempt(30),
+        mem_mb=2000,
+        runtime=30,
     params:
         data=lambda wildcards: settings(study.regime_data(wildcards.regime)),
     message:
@@ -42,8 +42,8 @@ rule benchmark_comparisons:
     conda:
         "../../envs/analysis.yaml"
     resources:
-        mem_mb=by_attempt(2000),
-        runtime=by_attempt(30),
+        mem_mb=2000,
+        runtime=30,
     params:
         benchmark=lambda wildcards: settings(study.benchmarks[wildcards.benchmark].cached(study.hub_cache)),
         data_root=study.data_root,
