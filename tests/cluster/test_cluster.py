@@ -26,6 +26,7 @@ from project import Project
 HERE = Path(__file__).parent
 REGIMES = ["helpful", "harmless", "helpful-harmless"]
 MODEL = "reward_models/tiny/{}/seed-0"
+ALL = "results/cluster/claims.md"  # and before it everything but the figures and the page, which are local too
 Record = dict[str, str]
 T = TypeVar("T")
 
@@ -167,7 +168,7 @@ def slurm() -> Iterator[None]:
 def local(tmp_path_factory: pytest.TempPathFactory) -> Local:
     """The study and its run without SLURM, which goes on while SLURM's waits."""
     project = ClusterProject(tmp_path_factory.mktemp("local") / "project")
-    command = [sys.executable, "-m", "snakemake", "--cores", "2", "--configfile", "study.yaml"]
+    command = [sys.executable, "-m", "snakemake", "--cores", "2", "--configfile", "study.yaml", ALL]
     with (project.folder / "run.out").open("w") as said:
         run = subprocess.Popen(command, cwd=project.folder, env=project.environment, stdout=said, stderr=said)
     return project, run
@@ -176,7 +177,7 @@ def local(tmp_path_factory: pytest.TempPathFactory) -> Local:
 @pytest.fixture(scope="session")
 def finished(slurm: None, tmp_path_factory: pytest.TempPathFactory) -> ClusterProject:
     project = ClusterProject(tmp_path_factory.mktemp("slurm") / "project")
-    project.on_cluster()
+    project.on_cluster(ALL)
     return project
 
 
