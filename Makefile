@@ -7,7 +7,7 @@ BIN := .venv/bin
 # A folder of wheels named for pip is one for uv too.
 export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 
-.PHONY: run test test-interchange test-kill test-faults test-cluster test-cluster-faults check setup lock clean bench-train \
+.PHONY: run test test-interchange test-incremental test-kill test-faults test-cluster test-cluster-faults check setup lock clean bench-train \
   bench-statistics bench-ablation bench-evaluation bench-growth bench-workflow
 
 run: setup
@@ -20,6 +20,10 @@ test: setup
 test-interchange: setup
 	-$(MAKE) --quiet .venv-interchange/trl/installed .venv-interchange/rewardbench/installed
 	$(BIN)/python -m pytest tests/interchange
+
+# What every change makes run again, held against docs/incremental.md: 200 dry runs.
+test-incremental: setup
+	$(BIN)/python -m pytest --numprocesses 0 -m page tests/workflow/test_rerun.py
 
 # The small study killed at KILLS random moments, started again each time, and compared with one left alone.
 test-kill: setup

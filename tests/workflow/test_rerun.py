@@ -31,9 +31,16 @@ STUDY = {"cards": 1} | dict.fromkeys(ANALYSIS, 1)  # what says what the study wa
 REFERENCE = runpy.run_path(str(ROOT / "docs" / "study_reference.py"))
 
 
+@pytest.mark.page
 def test_the_page_is_what_dry_runs_say(project: Project) -> None:
     page = PAGE.read_text(encoding="utf-8")
     assert renewed(page, prepared(project)) == page, "run PYTHONPATH=src python tests/workflow/incremental.py"
+
+
+def test_every_module_and_script_is_on_the_page() -> None:
+    page = PAGE.read_text(encoding="utf-8")
+    files = [*(ROOT / "src" / "rmtension").glob("*.py"), *(ROOT / "workflow" / "scripts").glob("*.py")]
+    assert [file.name for file in files if f"{file.relative_to(ROOT)}`" not in page] == []
 
 
 def section_of(study: Study, place: str) -> tuple[str, str]:
