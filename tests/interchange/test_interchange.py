@@ -208,7 +208,7 @@ def test_trl_trains_a_saved_reward_model_further(family: str, trl: dict[str, dic
 def test_a_reward_model_from_trl_takes_its_place_in_a_study(tmp_path: Path) -> None:
     """The study's own backbone and pairs, trained by TRL: scored by TRL and, with everything after it, by the study."""
     project = Project(tmp_path / "project")
-    project.run("results/small/backbones/tiny", "results/small/data/helpful/test.parquet")
+    project.run("results/small/backbones/tiny/checksums.json", "results/small/data/helpful/test.parquet")
     pairs = {s: pl.read_parquet(project.results / f"data/helpful/{s}.parquet") for s in ("train", "test")}
     job = {
         "model": str(project.results / "backbones/tiny"), "chat_template": CHAT_TEMPLATE, "steps": 15,
