@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from rmtension.errors import UserError
-from rmtension.files import read_yaml, replacing, write_text
+from rmtension.files import read_yaml, replacing, sha256, write_text
 from rmtension.study import COMMIT, MODEL_FILES, Located, Study, load_study, lock_key
 
 # Kind of a part of the study -> kind of repository, and which of its files are read.
@@ -72,8 +72,7 @@ def matches(file: str, pattern: str) -> bool:
 
 def checked(path: Path, listed: Any, about: str) -> str:
     """SHA-256 of a file that has arrived; UserError if it is not what the hub lists (a RepoSibling)."""
-    with path.open("rb") as file:
-        arrived = sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    arrived = content = sha256(path)
     size, expected = path.stat().st_size, listed.lfs and listed.lfs.sha256
     if expected is None:  # a small file, known by its git object
         arrived = hashlib.sha1(b"blob %d\0" % size + path.read_bytes()).hexdigest()
@@ -81,7 +80,7 @@ def checked(path: Path, listed: Any, about: str) -> str:
     if (size, arrived) != (listed.size, expected):
         fault = f"{size} bytes with checksum {arrived} arrived, the hub lists {listed.size} with {expected}"
         raise UserError(f"{about}: {listed.rfilename}: {fault}; try again")
-    return sha256
+    return content
 
 
 @contextmanager

@@ -7,7 +7,7 @@ of separate sequences.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 Tokens = NDArray[np.int64]
+Lengths = Sequence[int] | Mapping[int, int]  # of comparisons, by their position
 PREFIX = 0
 PADDING = -1
 
@@ -129,7 +130,7 @@ def collate(comparisons: Sequence[Packed], index: Sequence[int]) -> Batch:
     )
 
 
-def group_by_length(lengths: Sequence[int], index: Sequence[int], budget: int) -> list[list[int]]:
+def group_by_length(lengths: Lengths, index: Sequence[int], budget: int) -> list[list[int]]:
     """Split `index` into groups of similar length whose padded size stays within `budget` tokens.
 
     A comparison longer than the budget stands alone. Deterministic: equal lengths keep their given order.

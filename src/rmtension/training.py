@@ -26,7 +26,7 @@ from rmtension.comparisons import PAIRS, as_comparisons
 from rmtension.errors import UserError
 from rmtension.files import fingerprint, read_table, remove_leftovers, replacing, write_checksums
 from rmtension.memory import within_memory
-from rmtension.packing import Batch, Packed, collate, group_by_length
+from rmtension.packing import Batch, Lengths, Packed, collate, group_by_length
 from rmtension.processes import anywhere, signals_noted
 from rmtension.progress import Progress
 from rmtension.reward_model import (
@@ -91,9 +91,7 @@ def mixed_precision(precision: str) -> str:
     return "bf16" if precision == "bfloat16" or (precision == "auto" and capable) else "no"
 
 
-def shares(
-    lengths: Sequence[int], index: Sequence[int], budget: int, processes: int
-) -> list[list[tuple[list[int], int]]]:
+def shares(lengths: Lengths, index: Sequence[int], budget: int, processes: int) -> list[list[tuple[list[int], int]]]:
     """The micro-batches of each process: which pairs, and their weight, 1 or 0.
 
     Pairs are dealt out by length, so that all have about as much to do. All make the same number of micro-batches, as
@@ -143,7 +141,7 @@ class Trainer:
 
     def micro_batches(self, pairs: Sequence[Packed], index: Sequence[int], budget: int) -> Iterator[tuple[Batch, int]]:
         """This process's share of the pairs at `index`, with weights, in groups of similar length within the budget."""
-        lengths = [len(pair) for pair in pairs]
+        lengths = {i: len(pairs[i]) for i in index}  # of the step alone: there may be many pairs
         dealt = shares(lengths, index, budget, self.accelerator.num_processes)
         for group, weight in dealt[self.accelerator.process_index]:
             yield collate(pairs, group).to(self.accelerator.device), weight

@@ -6,8 +6,8 @@ job = jobs.start(snakemake)
 
 from pathlib import Path
 
-from rmtension.files import made_here, read_table, read_tables
 from rmtension.environment import environment
+from rmtension.files import made_here, read_table, read_tables
 from rmtension.provenance import settings_hash
 from rmtension.report import write_report
 from rmtension.study import Study
