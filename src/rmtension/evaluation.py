@@ -11,13 +11,14 @@ import numpy as np
 import polars as pl
 import torch
 import transformers
+from torch import Tensor
 
-from rmtension.ablation import Mask, ablated
+from rmtension.ablation import Mask, ablated, kept, skipped
 from rmtension.architectures import longest_text
 from rmtension.errors import UserError
 from rmtension.files import CHECKSUMS, fingerprint, reading
 from rmtension.memory import within_memory
-from rmtension.packing import Packed, batches
+from rmtension.packing import Batch, Packed, batches
 from rmtension.progress import Progress
 from rmtension.reward_model import load_config, load_reward_model, load_tokenizer, pack_comparisons, score
 
@@ -44,6 +45,23 @@ def scoring_fingerprint(
     return fingerprint(folder / CHECKSUMS, comparisons, *code, how)
 
 
+def ablated_scores(model: Any, masks: Sequence[Mask], batch: Batch) -> Tensor:
+    """Rewards [masks, C], float32.
+
+    Below the lowest layer that a mask touches, its pass is the whole model's. The mask that begins highest goes first,
+    and leaves the states from which the others start.
+    """
+    lowest = [mask.lowest for mask in masks]
+    first, *others = sorted(range(len(masks)), key=lowest.__getitem__, reverse=True)
+    rewards = torch.empty(len(masks), len(batch.row), device=batch.row.device)
+    with kept(model, [lowest[row] - 1 for row in others]) as states, ablated(model, masks[first]):
+        rewards[first] = score(model, batch)
+    for row in others:
+        with skipped(model, lowest[row], states.get(lowest[row] - 1)), ablated(model, masks[row]):
+            rewards[row] = score(model, batch)
+    return rewards
+
+
 @torch.inference_mode()
 def candidate_scores(
     model: Any, comparisons: Sequence[Packed], masks: Sequence[Mask], budget: int, device: torch.device
@@ -60,9 +78,7 @@ def candidate_scores(
         for batch in batches(comparisons, budget):
             batch = batch.to(device)
             columns = np.concatenate([np.arange(ends[i], ends[i + 1]) for i in batch.index])
-            for row, mask in enumerate(masks):
-                with ablated(model, mask):
-                    rewards[row, columns] = score(model, batch).float().cpu().numpy()
+            rewards[:, columns] = ablated_scores(model, masks, batch).cpu().numpy()
             progress.advance(len(batch.index) * len(masks), tokens=batch.tokens.numel() * len(masks))
         return rewards
 

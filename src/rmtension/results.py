@@ -154,9 +154,13 @@ class Results:
 
     @cached_property
     def shared_blocks(self) -> list[Block]:
-        """Oriented tasks of the benchmarks whose comparisons all regimes share."""
+        """Oriented tasks of the benchmarks whose comparisons all regimes share.
+
+        Where a study has none, one task that nobody was scored on: tables without rows, but with their columns.
+        """
         own = {name for name, b in self.study.benchmarks.items() if b.kind == "regime-test"}
-        return [b for b in self.blocks if b.benchmark not in own and b.orientation != UNORIENTED]
+        shared = [b for b in self.blocks if b.benchmark not in own and b.orientation != UNORIENTED]
+        return shared or [self.blocks[0].without_units()]
 
     @cached_property
     def task_accuracy(self) -> Draws:

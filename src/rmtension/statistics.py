@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
@@ -135,6 +135,9 @@ class Block:
     @property
     def scored(self) -> NDArray[np.bool_]:
         return ~np.isnan(self.chosen)
+
+    def without_units(self) -> Block:
+        return replace(self, units=self.units.clear(), chosen=self.chosen[:0], rejected=self.rejected[:0])
 
     def rows(self, **equal: object) -> pl.DataFrame:
         """The units that match, with their row number as `row`."""

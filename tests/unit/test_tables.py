@@ -351,6 +351,7 @@ def test_the_same_results_give_the_same_tables() -> None:
     {"models": {"ape": SETTINGS["models"]["ape"]}},
     {"ablation": {"percent": 20, "sweep": [100]}},
     {"compatibility": "authors"},
+    {"benchmarks": {"own-test": {"kind": "regime-test"}}},
 ])  # fmt: skip
 def test_other_studies_have_the_same_tables_with_the_same_columns(change: dict[str, Any]) -> None:
     study = Study.model_validate(SETTINGS | change)
