@@ -256,18 +256,20 @@ def planners(study: Study) -> Iterator[tuple[str, Planner, Planner]]:
 def paper_study() -> str:
     """What the paper's study takes, and what it would take the padded way."""
     study = read_study(ROOT / "studies" / "paper.yaml").model_copy(update={"hub_cache": "not-looked-at"})
+    [precision] = {model.compute.inference_precision for model in study.models.values()}
     rows: list[list[str]] = []
     by_gpu: list[list[str]] = []
     assumptions: list[str] = []
     for gpu, shared, padded in planners(study):
-        device = {"utilisation": 1} | KNOWN["devices"][gpu]
+        device = KNOWN["devices"][gpu]
         found, other = priced(shared), priced(padded)
         for rule, name in STEPS.items():
             work = "training" if rule == "train" else "scoring"
+            rate = device["tflops"]["bfloat16" if rule == "train" else precision]
             one, two = found[rule], other[rule]
             rows.append([
                 f"{gpu}: {name.lower()}", f"{one['jobs']:.0f}", f"{one['operations'] / 1e18:.1f}",
-                f"{device['utilisation']:.0%} of {device['tflops'][work]:g}", f"{one['hours']:.0f}",
+                f"{device['utilisation'][work]:.0%} of {rate:g}", f"{one['hours']:.0f}",
                 f"{one['memory'] / 1e9:.0f}", f"{two['operations'] / 1e18:.1f}", f"{two['hours']:.0f}",
             ])  # fmt: skip
         hours, more = (sum(step["hours"] for step in steps.values()) for steps in (found, other))

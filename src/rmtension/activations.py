@@ -85,8 +85,10 @@ class TokenGroups:
         return cls(order, sizes[first:], groups[first:])
 
     def tokens(self, values: Tensor) -> Tensor:
-        """Values [B, T, units], or [B * T, units], of the real tokens [tokens, units], group after group."""
-        return values.flatten(0, -2)[self.order]
+        """Values [B, T, units], or [B * T, units], of the real tokens [tokens, units], group after group; in float32
+        where they are of less."""
+        real = values.flatten(0, -2)[self.order]
+        return real.to(torch.promote_types(real.dtype, torch.float32))
 
     def sums(self, term: Tensor) -> Tensor:
         """Sums [responses, units] of a term [tokens, units] over each response's tokens, float64."""

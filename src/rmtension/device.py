@@ -8,7 +8,8 @@ import os
 import random
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 
@@ -39,6 +40,19 @@ def start_torch(threads: int, gpus: int = 0) -> torch.device:
     held.update(take_gpus(visible, gpus) if there else {})
     os.environ[VISIBLE] = ",".join(held)
     return torch.device("cuda" if there else "cpu")
+
+
+@contextmanager
+def arithmetic(precision: str, device: torch.device) -> Iterator[None]:
+    """Within the context, matrix products are taken in float32, tensorfloat32 or bfloat16.
+
+    Weights, norms, and the states that layers add to, are float32 in any case.
+    """
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high" if precision == "tensorfloat32" else "highest")
+    with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+        yield
+    torch.set_float32_matmul_precision(before)
 
 
 def take_gpus(visible: Sequence[str], count: int) -> dict[str, socket.socket]:

@@ -38,10 +38,17 @@ NAMELESS = {name: kind for name, kind in SCHEMA.items() if name != "ablation"}
 
 
 def scoring_fingerprint(
-    folder: Path, comparisons: Path, code: Sequence[Path], budget: int, threads: int, device: torch.device
+    folder: Path,
+    comparisons: Path,
+    code: Sequence[Path],
+    budget: int,
+    threads: int,
+    precision: str,
+    device: torch.device,
 ) -> str:
     """All that one reward model's scores on one benchmark depend on, but for what is ablated."""
-    how = f"{budget} {threads} {device.type} torch {torch.__version__} transformers {transformers.__version__}"
+    versions = f"torch {torch.__version__} transformers {transformers.__version__}"
+    how = f"{budget} {threads} {precision} {device.type} {versions}"
     return fingerprint(folder / CHECKSUMS, comparisons, *code, how)
 
 

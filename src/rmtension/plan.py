@@ -179,11 +179,12 @@ class Planner:
     def device_of(self, model: str) -> dict[str, Any]:
         """What trains and scores a model: what was asked for, else by whether its jobs ask for a GPU."""
         name = self.device or ("a100" if self.study.models[model].compute.gpus else "cpu")
-        device: dict[str, Any] = {"name": name, "utilisation": 1} | KNOWN["devices"][name]
+        device: dict[str, Any] = {"name": name} | KNOWN["devices"][name]
         self.assume(f"device {name}: {device['basis']}")
         if self.utilisation is not None:
-            self.assume(f"device {name}: utilisation {self.utilisation:g} as given, instead of {device['utilisation']}")
-            device["utilisation"] = self.utilisation
+            instead = " and ".join(f"{share:g} in {work}" for work, share in device["utilisation"].items())
+            self.assume(f"device {name}: utilisation {self.utilisation:g} as given, instead of {instead}")
+            device["utilisation"] = dict.fromkeys(device["utilisation"], self.utilisation)
         return device
 
     def processes(self, rule: str, model: str) -> int:
@@ -191,11 +192,17 @@ class Planner:
         on_gpu = "cores" not in self.device_of(model)
         return max(self.study.models[model].compute.gpus, 1) if on_gpu and rule == "train" else 1
 
-    def seconds(self, model: str, device: dict[str, Any], work: str, operations: float) -> float:
+    def seconds(self, model: str, device: dict[str, Any], work: str, precision: str, operations: float) -> float:
         """work: training or scoring."""
         threads = self.study.models[model].compute.threads
         cores = threads / device["cores"] if "cores" in device else 1
-        return float(device["start"] + operations / (device["tflops"][work] * 1e12 * device["utilisation"] * cores))
+        rate = device["tflops"][precision] * 1e12 * device["utilisation"][work] * cores
+        return float(device["start"] + operations / rate)
+
+    def scoring_seconds(self, model: str, operations: float) -> float:
+        """Of a job without gradients."""
+        precision = self.study.models[model].compute.inference_precision
+        return self.seconds(model, self.device_of(model), "scoring", precision, operations)
 
     # --- the price of one job ---------------------------------------------------------------------------------
 
@@ -223,7 +230,7 @@ class Planner:
         if isinstance(settings.source, MadeModel):
             texts = settings.source.pretraining.texts * settings.source.pretraining.epochs
             operations = 3 * self.size(model).forward([(texts, self.tokens("synthetic"), 1)])
-            seconds += self.seconds(model, KNOWN["devices"]["cpu"] | {"utilisation": 1}, "training", operations)
+            seconds += self.seconds(model, KNOWN["devices"]["cpu"], "training", "float32", operations)
         return seconds, settings.compute.mem_mb * 1e6, disk
 
     def train(self, model: str, regime: str) -> Price:
@@ -238,8 +245,8 @@ class Planner:
         compute, processes = self.study.models[model].compute, self.processes("train", model)
         if processes > 1:
             self.assume(f"{model}: {processes} GPUs train {processes} times as fast as one")
-        work = "scoring" if on_gpu and in_float32 else "training"
-        seconds = self.seconds(model, device, work, operations / processes)
+        precision = "float32" if in_float32 else "bfloat16"
+        seconds = self.seconds(model, device, "training", precision, operations / processes)
         tokens = max(compute.training_tokens, 2 * settings.max_tokens)
         memory = size.parameters * (BYTES["training"] + (0 if on_gpu else BYTES["best_copy"]))
         memory /= processes if compute.sharded else 1
@@ -250,7 +257,7 @@ class Planner:
         size, train = self.size(model), self.volume(regime, "train")
         n = sum(n for n, *_ in train)
         share = min(1, (self.study.activations.max_pairs or n) / n)
-        seconds = self.seconds(model, self.device_of(model), "scoring", 2 * share * size.forward(train))
+        seconds = self.scoring_seconds(model, 2 * share * size.forward(train))
         tokens = max(self.study.models[model].compute.inference_tokens, 2 * self.study.training.max_tokens)
         held = 4 * tokens * size.layers * size.neurons  # the base's activations of a batch
         memory = 2 * BYTES["weights"] * size.parameters + held + BYTES["process"]
@@ -270,7 +277,7 @@ class Planner:
     def evaluate(self, model: str, regime: str, benchmark: str) -> Price:
         size, passes = self.size(model), len(self.study.ablations(regime, benchmark))
         operations = passes * size.forward(self.evaluated(regime, benchmark))
-        seconds = self.seconds(model, self.device_of(model), "scoring", operations)
+        seconds = self.scoring_seconds(model, operations)
         one_layer = 2 * BYTES["kept"] * self.study.models[model].compute.inference_tokens * size.width
         memory = BYTES["weights"] * size.parameters + one_layer + BYTES["process"]
         return seconds, memory, BYTES["score_row"] * self.score_rows(regime, benchmark)

@@ -177,7 +177,8 @@ def hidden_states(model: Any, batch: Batch) -> Tensor:
 
 
 def score(model: Any, batch: Batch) -> Tensor:
-    """Reward [C] of every candidate of a packed batch."""
+    """Reward [C] of every candidate of a packed batch; in bfloat16 many would be equal that are not."""
     last = hidden_states(model, batch)[batch.row, batch.end]
-    reward: Tensor = model.score(last).squeeze(-1)
+    with torch.autocast(last.device.type, enabled=False):
+        reward: Tensor = model.score(last.to(model.score.weight.dtype)).squeeze(-1)
     return reward

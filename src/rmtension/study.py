@@ -218,6 +218,9 @@ class Compute(Section):
     runtime: Count = Field(30, description="Time limit of a job that trains or scores, in minutes.")
     training_tokens: Count = Field(4096, description="Most tokens of a micro-batch, padding included.")
     inference_tokens: Count = Field(8192, description="Most tokens of a batch without gradients.")
+    inference_precision: Literal["float32", "tensorfloat32", "bfloat16"] = Field(
+        "float32", description="Of matrix products without gradients. tensorfloat32 is for GPUs, and elsewhere float32."
+    )
     checkpoint_minutes: int = Field(
         10, ge=0, description="Minutes between checkpoints that training resumes from; 0: one after every step."
     )

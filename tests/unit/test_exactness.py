@@ -17,6 +17,7 @@ from transformers.activations import ACT2FN
 from rmtension.ablation import Mask, ablated, kept, skipped
 from rmtension.activations import activation_statistics
 from rmtension.architectures import activation_modules, layer_sizes, longest_text
+from rmtension.device import arithmetic
 from rmtension.evaluation import ablated_scores, candidate_scores
 from rmtension.packing import Packed, Tokens, batches, collate, group_by_length, pack
 from rmtension.reward_model import score
@@ -237,6 +238,25 @@ def test_a_sliding_window_bounds_the_length_of_a_text() -> None:
         ours = candidate_scores(model, [pack([text], [])], [random_mask(model, 0)], 100, CPU)[0]
         with torch.no_grad():
             assert (ours.item() == pytest.approx(naive_score(model, text).item(), abs=1e-5)) == exact
+
+
+@every_family
+def test_less_precision_rounds_and_no_more(family: str) -> None:
+    """Products in bfloat16 keep about two digits; rewards and statistics stay float32, so that few are equal."""
+    rng = np.random.default_rng(0)
+    texts = [rng.integers(0, VOCABULARY, (2, 30)) for _ in range(40)]
+    pairs, model, mask = [pack([a], [b]) for a, b in texts], MODELS[family], random_mask(MODELS[family], 0.2)
+    found = {}
+    for precision in ("float32", "tensorfloat32", "bfloat16"):
+        with arithmetic(precision, CPU):
+            scores = candidate_scores(model, pairs, [mask], 300, CPU)[0]
+            statistics = activation_statistics(model, BASES[family], pairs, 300, CPU).neurons
+        found[precision] = scores, statistics["mean"].to_numpy(), statistics["change_rms"].to_numpy()
+    for exact, tensorfloat32, rounded in zip(*found.values(), strict=True):
+        np.testing.assert_array_equal(tensorfloat32, exact)  # which a CPU has not
+        assert len(np.unique(rounded)) > 0.98 * len(np.unique(exact))
+        assert 1e-4 < np.sqrt(np.square(rounded - exact).mean()) / exact.std() < 0.05
+    assert torch.get_float32_matmul_precision() == "highest" and not torch.is_autocast_enabled("cpu")
 
 
 def test_zeroing_a_neuron_removes_its_column(model: Any) -> None:

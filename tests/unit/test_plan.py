@@ -102,11 +102,14 @@ def test_several_gpus_train_and_one_scores() -> None:
         assert several["evaluate"] == one["evaluate"] and several["activations"] == one["activations"]
 
 
-def test_prices_of_a_small_study_by_hand() -> None:
+@pytest.mark.parametrize(("precision", "peak"), [("float32", 67), ("tensorfloat32", 495), ("bfloat16", 989)])
+def test_prices_of_a_small_study_by_hand(precision: str, peak: float) -> None:
     """Two seeds of a regime with 57 pairs to train on and 3 held out, steps of 16, a look every second step."""
-    settings = {**SMALL, "regimes": {"helpful": {"train": ["good"], "test": ["good"], "epochs": 2}}}
+    models = {"tiny": SMALL["models"]["tiny"] | {"compute": {"inference_precision": precision}}}
+    settings = {**SMALL, "models": models}
+    settings["regimes"] = {"helpful": {"train": ["good"], "test": ["good"], "epochs": 2}}
     rules = planned(settings, device="h100", utilisation=0.5)
-    bf16, float32 = (0.5 * rate * 1e12 for rate in (989, 67))
+    bf16, scoring = (0.5 * rate * 1e12 for rate in (989, peak))
     start = KNOWN["devices"]["h100"]["start"]
     # 2 epochs of 4 steps: 4 looks at 3 pairs. A training pass costs three forward passes.
     seconds = start + (2 * 57 * 3 + 4 * 3) * FORWARD / bf16
@@ -118,12 +121,12 @@ def test_prices_of_a_small_study_by_hand() -> None:
     assert train["memory_gb"] * 1e9 == pytest.approx(1e9 + 16 * PARAMETERS + 34 * 4096 * LAYERS * WIDTH)
     assert train["disk_gb"] * 1e9 == pytest.approx(2 * 4 * PARAMETERS)
 
-    seconds = start + 57 * 2 * FORWARD / float32  # trained and base
+    seconds = start + 57 * 2 * FORWARD / scoring  # trained and base
     assert rules["activations"]["gpu_hours"] == pytest.approx(2 * seconds / 3600, rel=1e-9)
     # own: 20 test pairs, without anything and without 3 scorings of neurons and 1 of heads at 10, 5 and 20 percent;
     # tasks: 3 comparisons of 8 tasks, at 10 percent.
     own, tasks = 20 * (1 + 4 * 3), 3 * 8 * (1 + 4)
-    seconds = 2 * start + (own + tasks) * FORWARD / float32
+    seconds = 2 * start + (own + tasks) * FORWARD / scoring
     assert rules["evaluate"]["jobs"] == 4
     assert rules["evaluate"]["gpu_hours"] == pytest.approx(2 * seconds / 3600, rel=1e-9)
     assert rules["evaluate"]["disk_gb"] * 1e9 == pytest.approx(2 * 11 * (own + tasks))
@@ -189,7 +192,7 @@ def test_the_table_says_what_it_assumes(tmp_path: Path) -> None:
     told = CliRunner().invoke(app, ["plan", str(file), "--utilisation", "0.5"], catch_exceptions=False).stdout
     assert re.search(r"^\| train +\| +6 \|", told, flags=re.MULTILINE)
     assert "- device cpu: measured on two cores" in told
-    assert "- device cpu: utilisation 0.5 as given, instead of 1" in told
+    assert "- device cpu: utilisation 0.5 as given, instead of 0.6 in training and 0.79 in scoring" in told
     assert f"- tiny: {PARAMETERS:,} parameters, {COMPUTING:,} of them outside embeddings" in told
     assert "Not priced" not in told
 

@@ -25,6 +25,7 @@ rule activations:
         activations=settings(study.activations),
         max_tokens=study.training.max_tokens,
         budget=compute("inference_tokens"),
+        precision=compute("inference_precision"),
         threads=compute("threads"),
         gpus=scoring_gpus,
     message:

@@ -24,6 +24,7 @@ rule evaluate:
     params:
         ablations=lambda wildcards: study.ablations(wildcards.regime, wildcards.benchmark),
         budget=compute("inference_tokens"),
+        precision=compute("inference_precision"),
         threads=compute("threads"),
         gpus=scoring_gpus,
     message:

@@ -7,21 +7,22 @@ job = jobs.start(snakemake)
 from pathlib import Path
 
 from rmtension.activations import reward_model_statistics
-from rmtension.device import start_torch
+from rmtension.device import arithmetic, start_torch
 from rmtension.files import write_parquet
 from rmtension.study import Activations
 
 params = snakemake.params
 device = start_torch(params.threads, params.gpus)
-statistics = reward_model_statistics(
-    Path(snakemake.input.reward_model).parent,
-    Path(snakemake.input.backbone).parent,
-    Path(snakemake.input.pairs),
-    settings=Activations.model_validate(params.activations),
-    max_tokens=params.max_tokens,
-    budget=params.budget,
-    device=device,
-)
+with arithmetic(params.precision, device):
+    statistics = reward_model_statistics(
+        Path(snakemake.input.reward_model).parent,
+        Path(snakemake.input.backbone).parent,
+        Path(snakemake.input.pairs),
+        settings=Activations.model_validate(params.activations),
+        max_tokens=params.max_tokens,
+        budget=params.budget,
+        device=device,
+    )
 write_parquet(statistics.neurons, Path(snakemake.output.neurons))
 write_parquet(statistics.heads, Path(snakemake.output.heads))
 job.finish(device)

@@ -7,7 +7,7 @@ job = jobs.start(snakemake)
 from pathlib import Path
 
 from rmtension.comparisons import read_comparisons
-from rmtension.device import start_torch
+from rmtension.device import arithmetic, start_torch
 from rmtension.evaluation import evaluate, read_previous, scoring_fingerprint
 from rmtension.files import read_table, write_parquet
 from rmtension.neurons import SETS
@@ -15,15 +15,17 @@ from rmtension.neurons import SETS
 params, code = snakemake.params, [Path(file) for file in snakemake.input.code]
 folder, comparisons = Path(snakemake.input.reward_model).parent, Path(snakemake.input.comparisons)
 output, device = Path(snakemake.output[0]), start_torch(params.threads, params.gpus)
-scores = evaluate(
-    folder,
-    read_comparisons(comparisons),
-    read_table(snakemake.input.selected, SETS),
-    ablations=params.ablations,
-    previous=read_previous(output),
-    inputs=scoring_fingerprint(folder, comparisons, code, params.budget, params.threads, device),
-    budget=params.budget,
-    device=device,
-)
+how = params.budget, params.threads, params.precision, device
+with arithmetic(params.precision, device):
+    scores = evaluate(
+        folder,
+        read_comparisons(comparisons),
+        read_table(snakemake.input.selected, SETS),
+        ablations=params.ablations,
+        previous=read_previous(output),
+        inputs=scoring_fingerprint(folder, comparisons, code, *how),
+        budget=params.budget,
+        device=device,
+    )
 write_parquet(scores, output)
 job.finish(device)
