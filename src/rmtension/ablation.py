@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any, NamedTuple, Self
@@ -11,7 +11,7 @@ import polars as pl
 import torch
 from torch import Tensor, nn
 
-from rmtension.architectures import activation_modules, layer_sizes, layers_of, projection_modules
+from rmtension.architectures import activation_modules, layer_sizes, projection_modules
 
 
 class Mask(NamedTuple):
@@ -29,12 +29,6 @@ class Mask(NamedTuple):
             rows = units.filter(unit=unit)
             part[rows["layer"].to_list(), rows["neuron"].to_list()] = True
         return mask
-
-    @property
-    def lowest(self) -> int:
-        """The lowest layer with something ablated; the number of layers where nothing is."""
-        touched = self.neurons.any(1) | self.heads.any(1)
-        return int(torch.cat([touched, torch.ones(1, dtype=torch.bool)]).int().argmax())
 
     def content(self) -> bytes:
         """The same for equal masks of one model, and for those only."""
@@ -54,34 +48,6 @@ def ablated(model: Any, mask: Mask) -> Iterator[None]:
             if touched[1][layer]:
                 hooks.enter_context(module.register_forward_pre_hook(partial(zero_heads, heads[layer])))
         yield
-
-
-@contextmanager
-def kept(model: Any, layers: Collection[int]) -> Iterator[dict[int, Tensor]]:
-    """What these layers put out in the last pass within the context, by layer."""
-    states: dict[int, Tensor] = {}
-
-    def keep(layer: int, _module: nn.Module, _inputs: object, output: Tensor) -> None:
-        states[layer] = output
-
-    with ExitStack() as hooks:
-        for number, layer in enumerate(layers_of(model)):
-            if number in layers:
-                hooks.enter_context(layer.register_forward_hook(partial(keep, number)))
-        yield states
-
-
-@contextmanager
-def skipped(model: Any, count: int, states: Tensor | None) -> Iterator[None]:
-    """Within the context, the lowest `count` layers do not compute: `states` is what they put out (None: no layer)."""
-    layers = layers_of(model)[:count]
-    try:
-        for layer in layers:
-            layer.forward = lambda *_arguments, **_options: states
-        yield
-    finally:
-        for layer in layers:
-            vars(layer).pop("forward", None)  # the class's own is there again
 
 
 def zero_neurons(neurons: Tensor, _module: nn.Module, _inputs: object, output: Tensor) -> Tensor:

@@ -20,30 +20,26 @@ class Architecture:
     A head's output is its slice of what the attention's output projection reads. docs/adding-a-model.md has more.
     """
 
-    layers: Callable[[Any], nn.ModuleList]  # backbone -> its layers, from the bottom up
-    activation: Callable[[Any], nn.Module]  # layer -> its activation module
+    activations: Callable[[Any], list[nn.Module]]  # backbone -> one activation module a layer
     neurons: Callable[[Any], int]  # config -> neurons of one layer
-    projection: Callable[[Any], nn.Module]  # layer -> its attention's output projection, fed heads side by side
+    projections: Callable[[Any], list[nn.Module]]  # backbone -> one output projection a layer, fed heads side by side
 
 
 LLAMA = Architecture(
-    layers=lambda backbone: backbone.layers,
-    activation=lambda layer: layer.mlp.act_fn,
+    activations=lambda backbone: [layer.mlp.act_fn for layer in backbone.layers],
     neurons=lambda config: config.intermediate_size,
-    projection=lambda layer: layer.self_attn.o_proj,
+    projections=lambda backbone: [layer.self_attn.o_proj for layer in backbone.layers],
 )
 ARCHITECTURES: dict[str, Architecture] = {
     "gpt2": Architecture(
-        layers=lambda backbone: backbone.h,
-        activation=lambda layer: layer.mlp.act,
+        activations=lambda backbone: [layer.mlp.act for layer in backbone.h],
         neurons=lambda config: config.n_inner or 4 * config.n_embd,
-        projection=lambda layer: layer.attn.c_proj,
+        projections=lambda backbone: [layer.attn.c_proj for layer in backbone.h],
     ),
     "gpt_neox": Architecture(
-        layers=lambda backbone: backbone.layers,
-        activation=lambda layer: layer.mlp.act,
+        activations=lambda backbone: [layer.mlp.act for layer in backbone.layers],
         neurons=lambda config: config.intermediate_size,
-        projection=lambda layer: layer.attention.dense,
+        projections=lambda backbone: [layer.attention.dense for layer in backbone.layers],
     ),
     # Of the same build under the same names; their norms, biases and sizes of a head are no concern of an adapter.
     **dict.fromkeys(("llama", "olmo2", "qwen2", "qwen3"), LLAMA),
@@ -60,19 +56,14 @@ def architecture(family: str) -> Architecture:
     return ARCHITECTURES[family]
 
 
-def layers_of(model: Any) -> list[nn.Module]:
-    """The layers, from the bottom up, of a reward model or a bare backbone."""
-    return list(architecture(model.config.model_type).layers(model.base_model))
-
-
 def activation_modules(model: Any) -> list[nn.Module]:
-    """One activation module a layer, likewise."""
-    return [architecture(model.config.model_type).activation(layer) for layer in layers_of(model)]
+    """One activation module a layer, from the bottom up, of a reward model or a bare backbone."""
+    return architecture(model.config.model_type).activations(model.base_model)
 
 
 def projection_modules(model: Any) -> list[nn.Module]:
     """One attention output projection a layer, likewise."""
-    return [architecture(model.config.model_type).projection(layer) for layer in layers_of(model)]
+    return architecture(model.config.model_type).projections(model.base_model)
 
 
 def layer_sizes(config: Any) -> tuple[int, int, int]:

@@ -13,7 +13,7 @@ import torch
 import transformers
 from torch import Tensor
 
-from rmtension.ablation import Mask, ablated, kept, skipped
+from rmtension.ablation import Mask, ablated
 from rmtension.architectures import longest_text
 from rmtension.errors import UserError
 from rmtension.files import CHECKSUMS, fingerprint, reading
@@ -53,18 +53,10 @@ def scoring_fingerprint(
 
 
 def ablated_scores(model: Any, masks: Sequence[Mask], batch: Batch) -> Tensor:
-    """Rewards [masks, C], float32.
-
-    Below the lowest layer that a mask touches, its pass is the whole model's. The mask that begins highest goes first,
-    and leaves the states from which the others start.
-    """
-    lowest = [mask.lowest for mask in masks]
-    first, *others = sorted(range(len(masks)), key=lowest.__getitem__, reverse=True)
+    """Rewards [masks, C], float32."""
     rewards = torch.empty(len(masks), len(batch.row), device=batch.row.device)
-    with kept(model, [lowest[row] - 1 for row in others]) as states, ablated(model, masks[first]):
-        rewards[first] = score(model, batch)
-    for row in others:
-        with skipped(model, lowest[row], states.get(lowest[row] - 1)), ablated(model, masks[row]):
+    for row, mask in enumerate(masks):
+        with ablated(model, mask):
             rewards[row] = score(model, batch)
     return rewards
 
