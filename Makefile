@@ -8,7 +8,7 @@ BIN := .venv/bin
 export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 
 .PHONY: run test test-interchange test-incremental test-kill test-faults test-cluster test-cluster-faults check setup lock clean bench-train \
-  bench-statistics bench-ablation bench-evaluation bench-growth bench-workflow
+  bench-statistics bench-ablation bench-evaluation bench-growth bench-workflow bench-trials
 
 run: setup
 	$(BIN)/snakemake --cores $(CORES)
@@ -44,7 +44,7 @@ test-cluster-faults: setup
 # One measurement each, see docs/performance.md; make bench-train OPTIONS="--pairs 64", or --help for all of them.
 bench-train: .venv-interchange/trl/installed
 bench-evaluation: .venv-interchange/rewardbench/installed
-bench-train bench-statistics bench-ablation bench-evaluation bench-growth bench-workflow: bench-%: setup
+bench-train bench-statistics bench-ablation bench-evaluation bench-growth bench-workflow bench-trials: bench-%: setup
 	$(BIN)/python -m benchmarks.$* $(OPTIONS)
 
 check: setup
