@@ -68,6 +68,10 @@ class ClusterProject(Project):
         self.begun.append(main)
         return main
 
+    def kill(self) -> None:
+        for main in self.begun:
+            main.kill()
+
     def on_cluster(self, *arguments: str) -> str:
         return finish(self.begin(*arguments))
 
@@ -93,7 +97,7 @@ Local = tuple[ClusterProject, subprocess.Popen[bytes]]
 
 
 def finish(main: subprocess.Popen[str]) -> str:
-    said = main.communicate(timeout=300)[0]
+    said = main.communicate(timeout=900)[0]
     assert main.returncode == 0, said[-5000:]
     return said
 
@@ -160,7 +164,10 @@ def slurm() -> Iterator[None]:
     if done.returncode == 77:
         pytest.skip(done.stderr.strip())
     assert done.returncode == 0, done.stderr
+    os.environ["SLURM_CONF"] = "/etc/slurm/slurm.conf"
     yield
+    output_of("scancel", "--me")  # of a test that failed
+    wait_until(lambda: not in_queue())
     subprocess.run([command, "stop"], check=True)
 
 
@@ -177,7 +184,10 @@ def local(tmp_path_factory: pytest.TempPathFactory) -> Local:
 @pytest.fixture(scope="session")
 def finished(slurm: None, tmp_path_factory: pytest.TempPathFactory) -> ClusterProject:
     project = ClusterProject(tmp_path_factory.mktemp("slurm") / "project")
-    project.on_cluster(ALL)
+    try:
+        project.on_cluster(ALL)
+    finally:
+        project.kill()
     return project
 
 
@@ -189,8 +199,7 @@ def project(finished: ClusterProject, tmp_path: Path) -> Iterator[ClusterProject
         shutil.copytree(finished.folder / part, project.folder / part, symlinks=True)
     shutil.rmtree(project.results / "reward_models")
     yield project
-    for main in project.begun:
-        main.kill()
+    project.kill()
     output_of("scancel", "--me")
     wait_until(lambda: not in_queue())
 
@@ -225,7 +234,7 @@ ASKED = {  # jobs, memory and minutes of each rule
 
 def test_results_are_those_of_a_local_run(local: Local, finished: ClusterProject) -> None:
     project, run = local
-    assert run.wait(300) == 0, (project.folder / "run.out").read_text()[-3000:]
+    assert run.wait(900) == 0, (project.folder / "run.out").read_text()[-3000:]
     assert content(finished.results) == content(project.results)
 
 
