@@ -12,8 +12,8 @@ from filelock import FileLock
 from project import Project
 from tiny_models import CONFIGS, random_model
 
-# At every start Snakemake's plugin asks SLURM for its settings; one that is installed and down answers after nine seconds.
-# The tests that have a SLURM set this anew.
+# Snakemake's plugin asks SLURM for its settings at every start; one that is installed and down answers after nine
+# seconds. The tests that have a SLURM set this anew.
 os.environ["SLURM_CONF"] = os.devnull
 
 
