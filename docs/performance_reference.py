@@ -1,4 +1,5 @@
-"""Write the measurements in docs/performance.md from benchmarks/results: run it after a benchmark.
+"""Write the measurements in docs/performance.md and performance-notes.md from benchmarks/results: run it after a
+benchmark.
 
 python docs/performance_reference.py
 """
@@ -20,6 +21,7 @@ from rmtension.plan import GENERAL, KNOWN, Planner, Size, Volume
 from rmtension.study import Study
 
 PAGE = Path(__file__).with_name("performance.md")
+NOTES = Path(__file__).with_name("performance-notes.md")
 ROOT = PAGE.parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 FIGURE = PAGE.parent / "figures" / "performance-growth.png"
@@ -114,8 +116,9 @@ def origin(line: Line) -> str:
     for side in parts:
         for name, version in side["versions"].items():
             versions.setdefault(name, []).append(version)
-    named = ", ".join(f"{name} {' and '.join(dict.fromkeys(found))}" for name, found in sorted(versions.items()))
     load = f", load {line['load_average']:.1f} before" if "load_average" in line else ""
+    versions |= {name: [version] for name, version in line.get("versions", {}).items()}
+    named = ", ".join(f"{name} {' and '.join(dict.fromkeys(found))}" for name, found in sorted(versions.items()))
     gpu = next((f", {side['gpu']}" for side in parts if side["gpu"]), "")
     return (
         f"{line['date']}, {machine['processor']}, {machine['cores']} cores{gpu}, {machine['memory_gb']:.0f} GB, "
@@ -289,12 +292,32 @@ def paper_study() -> str:
     )
 
 
-def renewed(page: str, results: Sequence[Line]) -> str:
+def trials(results: Sequence[Line]) -> str:
+    """Every variant of every trial, the plain way of each first."""
+    parts = []
+    for line in results:
+        if line["benchmark"] != "trials":
+            continue
+        rows = []
+        for name, variants in line["trials"].items():
+            plain = middle(next(iter(variants.values())))
+            rows += [[name, variant, f"{middle(s):.2f} ({', '.join(f'{one:.2f}' for one in s)})",
+                      f"{middle(s) / plain:.2f}"] for variant, s in variants.items()]  # fmt: skip
+        header = ["trial", "variant", "seconds (turns)", "of the first"]
+        title = f"### {line['backbone']}: {line['comparisons']} comparisons, {line['budget']} tokens a batch\n\n"
+        parts.append(f"{title}{table(header, rows)}\n{origin(line)}")
+    return "\n".join(parts)
+
+
+def with_generated(page: str, made: str) -> str:
     """The page with its generated part made anew."""
     before, rest = page.split(START)
-    after = rest.split(END)[1]
+    return f"{before}{START}\n\n{made}\n{END}{rest.split(END)[1]}"
+
+
+def renewed(page: str, results: Sequence[Line]) -> str:
     paper = f"## The paper's study on named GPUs\n\n{paper_study()}"
-    return f"{before}{START}\n\n{measurements(results)}\n{paper}\n{END}{after}"
+    return with_generated(page, f"{measurements(results)}\n{paper}")
 
 
 if __name__ == "__main__":
@@ -302,3 +325,4 @@ if __name__ == "__main__":
     if any(line["benchmark"] == "growth" for line in found):
         draw_growth(found, FIGURE)
     PAGE.write_text(renewed(PAGE.read_text(encoding="utf-8"), found), encoding="utf-8")
+    NOTES.write_text(with_generated(NOTES.read_text(encoding="utf-8"), trials(found)), encoding="utf-8")

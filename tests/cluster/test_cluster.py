@@ -175,7 +175,7 @@ def slurm() -> Iterator[None]:
 def local(tmp_path_factory: pytest.TempPathFactory) -> Local:
     """The study and its run without SLURM, which goes on while SLURM's waits."""
     project = ClusterProject(tmp_path_factory.mktemp("local") / "project")
-    command = [sys.executable, "-m", "snakemake", ALL, "--cores", "2", "--configfile", "study.yaml"]
+    command = ["nice", "-n", "19", sys.executable, "-m", "snakemake", ALL, "--cores", "2", "--configfile", "study.yaml"]
     with (project.folder / "run.out").open("w") as said:
         run = subprocess.Popen(command, cwd=project.folder, env=project.environment, stdout=said, stderr=said)
     return project, run

@@ -138,10 +138,11 @@ def test_the_reference_of_study_keys_is_up_to_date() -> None:
     assert REFERENCE["renewed"](STUDIES) == STUDIES, "run python docs/study_reference.py"
 
 
-def test_the_page_of_performance_is_up_to_date() -> None:
-    page = (DOCS / "performance.md").read_text(encoding="utf-8")
-    made = PERFORMANCE["renewed"](page, PERFORMANCE["read_results"](PERFORMANCE["RESULTS"]))
-    assert made == page, "run python docs/performance_reference.py"
+def test_the_pages_of_performance_are_up_to_date() -> None:
+    page, notes = ((DOCS / f"{name}.md").read_text(encoding="utf-8") for name in ("performance", "performance-notes"))
+    results = PERFORMANCE["read_results"](PERFORMANCE["RESULTS"])
+    assert PERFORMANCE["renewed"](page, results) == page, "run python docs/performance_reference.py"
+    assert PERFORMANCE["with_generated"](notes, PERFORMANCE["trials"](results)) == notes
 
 
 def test_padded_costs_are_of_each_text_at_full_length() -> None:
