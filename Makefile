@@ -56,15 +56,16 @@ check: setup
 
 setup: .venv/installed
 
+# Compiled at once, as pip does: where PYTHONDONTWRITEBYTECODE is set, every start would compile what it imports.
 .venv/installed: requirements.lock pyproject.toml .uv/bin/uv
 	.uv/bin/uv venv --quiet --allow-existing --python $(PYTHON) .venv
-	.uv/bin/uv pip install --quiet --python $(BIN)/python -r requirements.lock
+	.uv/bin/uv pip install --quiet --compile-bytecode --python $(BIN)/python -r requirements.lock
 	.uv/bin/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
 	touch $@
 
 .venv-interchange/%/installed: tests/interchange/%.txt .uv/bin/uv
 	.uv/bin/uv venv --quiet --clear --python $(PYTHON) $(@D)
-	.uv/bin/uv pip install --quiet --python $(@D)/bin/python -r $<
+	.uv/bin/uv pip install --quiet --compile-bytecode --python $(@D)/bin/python -r $<
 	touch $@
 
 # Into a folder of its own: needs neither root, nor venv, nor leave to change the system's Python.
