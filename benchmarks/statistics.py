@@ -17,7 +17,8 @@ from rmtension.device import start_torch
 from rmtension.packing import batches
 from rmtension.reward_model import load_backbone, load_reward_model, load_tokenizer
 
-COMPARED = ("mean", "mean_abs", "rms", "frac_positive", "change_rms")
+# Not frac_positive: values so near to zero that their sign is the rounding's make it differ by a token or two.
+COMPARED = ("mean", "mean_abs", "rms", "change_rms")
 TOLERANCE = 1e-4
 
 

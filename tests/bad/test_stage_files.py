@@ -72,8 +72,10 @@ FILES = {
 def stages(folder: Path, models: Path) -> dict[str, dict[str, Any]]:
     """Script -> what Snakemake would hand it."""
     file = {name: str(folder / f"{name}.parquet") for name in FILES}
-    training = {"training": Training().model_dump(), "epochs": 1, "budget": 99, "threads": 1, "gpus": 0}
-    activations = {"activations": Activations().model_dump(), "max_tokens": 99, "budget": 99, "threads": 1, "gpus": 0}
+    compute = {"budget": 99, "threads": 1, "gpus": 0}
+    training = compute | {"training": Training().model_dump(), "epochs": 1}
+    inference = compute | {"precision": "float32"}
+    activations = inference | {"activations": Activations().model_dump(), "max_tokens": 99}
     neurons = Neurons.model_validate({"scorings": ["mean", "head-norm"]}).model_dump()
     rm, backbone = (str(models / name / "checksums.json") for name in ("reward_model", "backbone"))
     return {
@@ -100,7 +102,7 @@ def stages(folder: Path, models: Path) -> dict[str, dict[str, Any]]:
         },
         "evaluate.py": {
             "input": {"reward_model": rm, "comparisons": file["comparisons"], "selected": file["sets"], "code": []},
-            "params": {"ablations": ["none", "mean-p50"], "budget": 99, "threads": 1, "gpus": 0},
+            "params": inference | {"ablations": ["none", "mean-p50"]},
         },
     }
 
