@@ -50,9 +50,11 @@ def arithmetic(precision: str, device: torch.device) -> Iterator[None]:
     """
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("high" if precision == "tensorfloat32" else "highest")
-    with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
-        yield
-    torch.set_float32_matmul_precision(before)
+    try:
+        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def take_gpus(visible: Sequence[str], count: int) -> dict[str, socket.socket]:
