@@ -61,7 +61,7 @@ def test_a_killed_study_ends_as_one_left_alone(tmp_path: Path) -> None:
         running = start(project)
         while killed < KILLS:
             # Short and long lives: start-up is hit as well as every stage behind it.
-            if wait_until(lambda: running.poll() is not None, chance.uniform(0, seconds / 3)):
+            if wait_until(lambda: running.poll() is not None, chance.uniform(0, seconds / 2)):
                 break
             everything = chance.random() < 0.5
             kill_all(project) if everything else running.kill()
