@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from functools import partial
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import polars as pl
@@ -19,12 +18,12 @@ from torch import Tensor
 
 from benchmarks import harness, workloads
 from rmtension.ablation import Mask, ablated
-from rmtension.architectures import activation_modules, layer_sizes
+from rmtension.architectures import activation_modules
 from rmtension.comparisons import as_comparisons
 from rmtension.device import arithmetic, start_torch
 from rmtension.evaluation import candidate_scores
 from rmtension.packing import Batch, Packed, batches, collate, pack
-from rmtension.reward_model import hidden_states, load_reward_model, load_tokenizer, pack_comparisons, score
+from rmtension.reward_model import hidden_states, load_reward_model, load_tokenizer, score
 from rmtension.study import Training
 from rmtension.training import Trainer
 
@@ -36,14 +35,12 @@ class Trials:
     """The trials' model and comparisons. Those of TRIALS give variant -> work, the plain way first."""
 
     def __init__(self, folder: Path, frame: pl.DataFrame, budget: int) -> None:
-        self.folder, self.budget, self.tokenizer = folder, budget, load_tokenizer(folder)
+        self.folder, self.frame, self.budget, self.tokenizer = folder, frame, budget, load_tokenizer(folder)
         self.model = load_reward_model(folder, CPU)
-        self.sides = frame["chosen"].to_list(), frame["rejected"].to_list()
-        _, self.pairs = pack_comparisons(self.tokenizer, *self.sides, workloads.MAX_TOKENS)
+        self.pairs = workloads.packed(self.tokenizer, frame)
         sets = workloads.random_sets(self.model.config, 4).partition_by("ablation", maintain_order=True)
         self.masks = [Mask.of(one, self.model.config) for one in sets]
-        layers, *sizes = layer_sizes(self.model.config)
-        self.nothing = Mask(*(torch.zeros(layers, size, dtype=torch.bool) for size in sizes))
+        self.nothing = Mask.of(sets[0].clear(), self.model.config)
 
     def scores(self, pairs: Sequence[Packed] | None = None, budget: int | None = None) -> Any:
         return candidate_scores(self.model, pairs or self.pairs, [self.nothing], budget or self.budget, CPU)
@@ -144,7 +141,7 @@ class Trials:
 
     def tokenising(self) -> Mapping[str, Work]:
         return {"scoring": self.scores,
-                "tokenising and packing": lambda: pack_comparisons(self.tokenizer, *self.sides, 1024)}  # fmt: skip
+                "tokenising and packing": lambda: workloads.packed(self.tokenizer, self.frame)}  # fmt: skip
 
     def optimiser(self) -> Mapping[str, Work]:
         parameters = [p.detach().clone().requires_grad_() for p in self.model.parameters()]
@@ -205,8 +202,11 @@ def main() -> None:
     for trial in TRIALS:
         name = trial.__name__.replace("_", " ")
         found[name] = turns(trial(trials), chosen.rounds)
-        plain = median(next(iter(found[name].values())))
-        shares = [f"{variant} {median(s):.2f} s ({median(s) / plain:.2f})" for variant, s in found[name].items()]
+        plain = harness.typical(next(iter(found[name].values())))
+        shares = [
+            f"{variant} {harness.typical(s):.2f} s ({harness.typical(s) / plain:.2f})"
+            for variant, s in found[name].items()
+        ]
         print(f"{name}: {', '.join(shares)}", flush=True)
     about = {"backbone": chosen.backbone, "comparisons": len(frame), "budget": trials.budget}
     harness.write("trials", chosen, about | {"versions": {"torch": torch.__version__}, "trials": found})
