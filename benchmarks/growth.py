@@ -20,6 +20,7 @@ from benchmarks.harness import Side
 from benchmarks.side import Measured, Stopwatch, warm_up
 from rmtension.ablation import Mask
 from rmtension.activations import activation_statistics
+from rmtension.attention import PACKED
 from rmtension.device import start_torch
 from rmtension.evaluation import candidate_scores
 from rmtension.packing import Packed, batches, pack
@@ -60,8 +61,12 @@ def point(work: str, backbone: str, pairs: int, length: int, candidates: int, ab
     with load:
         torch.manual_seed(0)
         config.num_labels, config.pad_token_id = 1, 0
-        model = AutoModelForSequenceClassification.from_config(config).eval().to(device)
-        base = AutoModel.from_config(config).eval().to(device) if work == "statistics" else None
+        model = AutoModelForSequenceClassification.from_config(config, attn_implementation=PACKED).eval().to(device)
+        base = (
+            AutoModel.from_config(config, attn_implementation=PACKED).eval().to(device)
+            if work == "statistics"
+            else None
+        )
         warm_up(model)
     comparisons, passes = made(pairs, length, candidates, config.vocab_size), 1
     sets = workloads.random_sets(config, ablations).partition_by("ablation", maintain_order=True)

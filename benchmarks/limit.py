@@ -30,11 +30,11 @@ def weights(model: Any) -> Iterator[Tensor]:
 
 
 def batch_rows(folder: Path, comparisons: pl.DataFrame, budget: int, pairs_per_step: int) -> list[int]:
-    """Rows of the matrices of every batch: its comparisons times the longest of them."""
+    """Rows of the matrices of every batch: its tokens."""
     lengths = [len(one) for one in workloads.packed(load_tokenizer(folder), comparisons)]
     plan = steps(len(lengths), pairs_per_step or len(lengths), 1, seed=0)
     groups = [group for index in plan for group in group_by_length(lengths, index, budget)]
-    return sorted(len(group) * max(lengths[i] for i in group) for group in groups)
+    return sorted(sum(lengths[i] for i in group) for group in groups)
 
 
 def products(inputs: Tensor, weight: Tensor, output: Tensor, training: bool) -> int:

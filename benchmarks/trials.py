@@ -70,17 +70,6 @@ class Trials:
 
         return {"by length": self.scores, "as they come": drawn}
 
-    def mask_type(self) -> Mapping[str, Work]:
-        def every_layer() -> None:
-            with torch.inference_mode():
-                for batch in batches(self.pairs, self.budget):
-                    self.model.base_model(
-                        input_ids=batch.tokens, attention_mask=batch.mask == 0, position_ids=batch.positions,
-                        use_cache=False,
-                    )  # fmt: skip
-
-        return {"made once for all layers": self.scores, "a boolean one, made anew in every layer": every_layer}
-
     def precision(self) -> Mapping[str, Work]:
         def within(context: AbstractContextManager[None]) -> None:
             with context:
@@ -101,13 +90,13 @@ class Trials:
                 "four in a pass of as many tokens": together}  # fmt: skip
 
     def in_one_pass(self, batch: Batch) -> Tensor:
-        """The batch once for every mask, one below the other."""
-        n, rows = len(self.masks), len(batch.index)
+        """The batch once for every mask, one behind the other."""
+        n = len(self.masks)
 
         def zero(off: Tensor, _module: object, _inputs: object, output: Tensor) -> Tensor:
             """off: [masks, neurons]"""
-            by_mask: Tensor = output.unflatten(0, (n, rows))
-            return by_mask.masked_fill(off[:, None, None], 0.0).flatten(0, 1)
+            by_mask: Tensor = output.unflatten(1, (n, -1))
+            return by_mask.masked_fill(off[:, None], 0.0).flatten(1, 2)
 
         with ExitStack() as hooks:
             for layer, module in enumerate(activation_modules(self.model)):
@@ -167,14 +156,14 @@ class Trials:
             with torch.inference_mode():
                 for batch in batches(self.pairs, self.budget):
                     compiled(
-                        input_ids=batch.tokens, attention_mask=batch.mask, position_ids=batch.positions, use_cache=False
+                        input_ids=batch.tokens[None], position_ids=batch.positions[None], packed=batch, use_cache=False
                     )
 
         return {"eager": self.scores, "compiled": run}
 
 
 TRIALS = (
-    Trials.shared_prefix, Trials.order_of_length, Trials.batch_budget, Trials.mask_type, Trials.precision,
+    Trials.shared_prefix, Trials.order_of_length, Trials.batch_budget, Trials.precision,
     Trials.several_ablations_in_a_pass, Trials.where_neurons_are_zeroed, Trials.gradients_off, Trials.last_positions,
     Trials.tokenising, Trials.training_step, Trials.optimiser, Trials.compiling,
 )  # fmt: skip

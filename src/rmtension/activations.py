@@ -39,7 +39,7 @@ Observer = Callable[[int, Tensor], None]
 
 @contextmanager
 def observed_neurons(model: Any, observe: Observer) -> Iterator[None]:
-    """Within the context, `observe(layer, activations [B, T, neurons])` is called in every forward pass."""
+    """Within the context, `observe(layer, activations [1, T, neurons])` is called in every forward pass."""
 
     def hook(layer: int, _module: object, _inputs: object, output: Tensor) -> None:
         observe(layer, output)
@@ -52,7 +52,7 @@ def observed_neurons(model: Any, observe: Observer) -> Iterator[None]:
 
 @contextmanager
 def observed_heads(model: Any, observe: Observer) -> Iterator[None]:
-    """The same for `observe(layer, outputs of all heads side by side [B, T, heads * size of a head])`."""
+    """The same for `observe(layer, outputs of all heads side by side [1, T, heads * size of a head])`."""
 
     def hook(layer: int, _module: object, inputs: tuple[Tensor]) -> None:
         observe(layer, *inputs)
@@ -65,30 +65,24 @@ def observed_heads(model: Any, observe: Observer) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class TokenGroups:
-    """The real tokens of a batch, grouped by how many chosen and how many rejected texts hold them.
+    """The tokens of a batch, grouped by how many chosen and how many rejected texts hold them.
 
     Of pairs there are three groups: shared prefixes, chosen texts' own tokens, rejected texts' own tokens.
     """
 
-    order: Tensor  # [tokens] positions in the flattened batch, group after group
+    order: Tensor  # [tokens] places in the batch, group after group
     sizes: list[int]  # [groups]
     weights: Tensor  # [groups, responses] float64
 
     @classmethod
     def of(cls, batch: Batch) -> TokenGroups:
-        weights = torch.stack(batch.token_weights(), dim=-1).flatten(0, 1)
-        groups, member = torch.unique(weights, dim=0, return_inverse=True)
-        sizes = torch.bincount(member).tolist()
-        padding = sizes[0] if not groups[0].any() else 0  # no weight at all sorts first
-        order = member.argsort(stable=True)[padding:]
-        first = 1 if padding else 0
-        return cls(order, sizes[first:], groups[first:])
+        groups, member = torch.unique(batch.token_weights(), dim=0, return_inverse=True)
+        return cls(member.argsort(stable=True), torch.bincount(member).tolist(), groups)
 
     def tokens(self, values: Tensor) -> Tensor:
-        """Values [B, T, units], or [B * T, units], of the real tokens [tokens, units], group after group; in float32
-        where they are of less."""
-        real = values.flatten(0, -2)[self.order]
-        return real.to(torch.promote_types(real.dtype, torch.float32))
+        """Values [..., tokens, units] as [tokens, units], group after group; in float32 where they are of less."""
+        ordered = values.flatten(0, -2)[self.order]
+        return ordered.to(torch.promote_types(ordered.dtype, torch.float32))
 
     def sums(self, term: Tensor) -> Tensor:
         """Sums [responses, units] of a term [tokens, units] over each response's tokens, float64."""
@@ -116,14 +110,14 @@ class Sums:
         self.heads = zeros(layers, len(RESPONSES), heads)  # norm
 
     def add_neurons(self, groups: TokenGroups, layer: int, trained: Tensor, base: Tensor) -> None:
-        """trained and base: activations [B, T, neurons] of one layer."""
+        """trained and base: activations [1, T, neurons] of one layer."""
         value, other = groups.tokens(trained), groups.tokens(base)
         terms = (value, value.abs(), value.square(), (value > 0).to(value.dtype), (value - other).square())
         for sums, term in zip(self.neurons[:, layer], terms, strict=True):
             sums += groups.sums(term)
 
     def add_heads(self, groups: TokenGroups, layer: int, outputs: Tensor) -> None:
-        """outputs: those of all heads of one layer side by side [B, T, heads * size of a head]."""
+        """outputs: those of all heads of one layer side by side [1, T, heads * size of a head]."""
         by_head = groups.tokens(outputs).unflatten(-1, (self.heads.shape[-1], -1))
         self.heads[layer] += groups.sums(by_head.norm(dim=-1))
 

@@ -31,6 +31,8 @@ def start_torch(threads: int, gpus: int = 0) -> torch.device:
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
+    # Else every new tensor is filled, which takes training 4 % longer; nothing here reads what it has not written.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     there = torch.cuda.device_count() if gpus else 0
     visible = os.environ.get(VISIBLE, ",".join(map(str, range(there)))).split(",")[:there]
     if there and len(visible) < gpus:

@@ -54,7 +54,7 @@ def scoring_fingerprint(
 
 def ablated_scores(model: Any, masks: Sequence[Mask], batch: Batch) -> Tensor:
     """Rewards [masks, C], float32."""
-    rewards = torch.empty(len(masks), len(batch.row), device=batch.row.device)
+    rewards = torch.empty(len(masks), len(batch.end), device=batch.end.device)
     for row, mask in enumerate(masks):
         with ablated(model, mask):
             rewards[row] = score(model, batch)

@@ -1,15 +1,14 @@
 """One comparison, one sequence: the shared prefix once, then each candidate's own tokens.
 
 A causal model's states on a shared prefix do not depend on what follows it. Position ids restart at the fork and
-the mask lets a candidate see the prefix and itself, never its siblings, so scores, losses and gradients are those
-of separate sequences.
+attention (attention.py) shows a candidate the prefix and itself, never its siblings, so scores, losses and gradients
+are those of separate sequences.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 
 import numpy as np
 import torch
@@ -19,7 +18,7 @@ from torch import Tensor
 Tokens = NDArray[np.int64]
 Lengths = Sequence[int] | Mapping[int, int]  # of comparisons, by their position
 PREFIX = 0
-PADDING = -1
+SIMILAR = 3  # kinds of length between one and its double, which attention takes apart
 
 
 @dataclass(frozen=True)
@@ -64,89 +63,89 @@ def pack(chosen: Sequence[Tokens], rejected: Sequence[Tokens]) -> Packed:
 
 @dataclass(frozen=True)
 class Batch:
-    """B packed comparisons, padded on the right to the longest; C candidates over all of them."""
+    """B packed comparisons of T tokens, one behind the other without padding; C candidates over all of them."""
 
     index: list[int]  # [B] position of each comparison in the list that was batched
-    tokens: Tensor  # [B, T]
-    positions: Tensor  # [B, T]
-    segments: Tensor  # [B, T], PADDING behind the end
-    row: Tensor  # [C] comparison (row of this batch) of each candidate
-    end: Tensor  # [C] column of its last token
+    tokens: Tensor  # [T]
+    positions: Tensor  # [T]
+    segments: Tensor  # [T] candidate that owns the token; of a shared prefix C + its comparison
+    comparison: Tensor  # [C] that the candidate is of, counted in this batch
+    end: Tensor  # [C] place of its last token
     chosen: Tensor  # [C] bool
+    texts: list[Tensor]  # [texts, longest] places of the tokens of whole texts, similar lengths together, then zeros
+    place: Tensor  # [T] where all `texts`, flattened one behind the other, hold each token
 
     def to(self, device: torch.device) -> Batch:
-        names = ("tokens", "positions", "segments", "row", "end", "chosen")
-        return replace(self, **{name: getattr(self, name).to(device) for name in names})
+        names = ("tokens", "positions", "segments", "comparison", "end", "chosen", "place")
+        moved = {name: getattr(self, name).to(device) for name in names}
+        return replace(self, texts=[texts.to(device) for texts in self.texts], **moved)
 
-    @cached_property
-    def mask(self) -> Tensor:
-        """Float32 [B, 1, T, T], added to attention: 0 where query (row) may see key (column), else minus infinity.
+    def token_weights(self) -> Tensor:
+        """How many chosen, and how many rejected, texts hold each token: float64 [T, 2]."""
+        of_candidates = torch.stack([self.chosen, ~self.chosen], dim=1).double()
+        of_prefixes = of_candidates.new_zeros(len(self.index), 2).index_add_(0, self.comparison, of_candidates)
+        return torch.cat([of_candidates, of_prefixes])[self.segments]
 
-        Built once, shared by all passes; of a boolean mask, torch would make this one anew in every layer.
-        """
-        length = self.tokens.shape[1]
-        causal = torch.ones(length, length, dtype=torch.bool, device=self.tokens.device).tril()
-        query, key = self.segments[:, :, None], self.segments[:, None, :]
-        seen = causal & ((key == PREFIX) | (key == query))
-        return torch.zeros(seen.shape, device=seen.device).masked_fill_(~seen, -torch.inf)[:, None]
 
-    def token_weights(self) -> tuple[Tensor, Tensor]:
-        """How many chosen, and how many rejected, texts hold each token: two float64 [B, T]."""
-        rows = len(self.index)
-        first = torch.searchsorted(self.row, torch.arange(rows, device=self.row.device))
-        segment_of = torch.arange(len(self.row), device=self.row.device) - first[self.row] + 1
-        weights = []
-        for side in (self.chosen, ~self.chosen):
-            texts = torch.zeros(rows, int(segment_of.max()) + 1, dtype=torch.float64, device=self.row.device)
-            texts[self.row, segment_of] = side.double()
-            texts[:, PREFIX] = texts.sum(1)
-            real = self.segments != PADDING
-            weights.append(texts.gather(1, self.segments.clamp(min=0)) * real)
-        return weights[0], weights[1]
+def whole_texts(start: Tokens, prefix: Tokens, own_start: Tokens, own: Tokens) -> tuple[list[Tokens], Tokens]:
+    """`texts` and `place` of a batch: of each candidate, where its prefix and its own tokens start, and how many."""
+    length = prefix + own
+    similar = np.floor(SIMILAR * np.log2(length))
+    texts, real = [], []
+    for kind in np.unique(similar):
+        of = (similar == kind).nonzero()[0][:, None]
+        column = np.arange(length[of].max())
+        places = np.where(column < prefix[of], start[of] + column, own_start[of] + column - prefix[of])
+        real.append(column < length[of])
+        texts.append(np.where(real[-1], places, 0))
+    held = np.concatenate([one.ravel() for one in real]).nonzero()[0]
+    _, first = np.unique(np.concatenate([one.ravel() for one in texts])[held], return_index=True)
+    return texts, held[first]  # a shared token stands in several texts, with equal outputs
 
 
 def collate(comparisons: Sequence[Packed], index: Sequence[int]) -> Batch:
-    """Pad the comparisons at `index` into one batch."""
+    """The comparisons at `index` as one batch."""
     members = [comparisons[i] for i in index]
-    length = max(len(packed) for packed in members)
-
-    def padded(name: str, fill: int) -> Tensor:
-        rows = np.full((len(members), length), fill, dtype=np.int64)
-        for row, packed in zip(rows, members, strict=True):
-            row[: len(packed)] = getattr(packed, name)
-        return torch.from_numpy(rows)
-
-    sizes = [len(packed.ends) for packed in members]
+    lengths, sizes = np.array([len(p) for p in members]), np.array([len(p.ends) for p in members])
+    comparison, member = np.repeat(np.arange(len(members)), sizes), np.repeat(np.arange(len(members)), lengths)
+    first, start = np.cumsum(sizes) - sizes, np.cumsum(lengths) - lengths
+    segments = np.concatenate([p.segments for p in members])
+    segments = np.where(segments == PREFIX, len(comparison) + member, first[member] + segments - 1)
+    own, prefix = np.split(np.bincount(segments, minlength=len(comparison) + len(members)), [len(comparison)])
+    end = start[comparison] + np.concatenate([p.ends for p in members])
+    texts, place = whole_texts(start[comparison], prefix[comparison], end + 1 - own, own)
     return Batch(
         index=list(index),
-        tokens=padded("tokens", 0),
-        positions=padded("positions", 0),
-        segments=padded("segments", PADDING),
-        row=torch.from_numpy(np.repeat(np.arange(len(sizes)), sizes)),
-        end=torch.from_numpy(np.concatenate([packed.ends for packed in members])),
-        chosen=torch.from_numpy(
-            np.concatenate([np.arange(n) < p.n_chosen for n, p in zip(sizes, members, strict=True)])
-        ),
+        tokens=torch.from_numpy(np.concatenate([p.tokens for p in members])),
+        positions=torch.from_numpy(np.concatenate([p.positions for p in members])),
+        segments=torch.from_numpy(segments),
+        comparison=torch.from_numpy(comparison),
+        end=torch.from_numpy(end),
+        chosen=torch.from_numpy(np.concatenate([np.arange(len(p.ends)) < p.n_chosen for p in members])),
+        texts=[torch.from_numpy(one) for one in texts],
+        place=torch.from_numpy(place),
     )
 
 
 def group_by_length(lengths: Lengths, index: Sequence[int], budget: int) -> list[list[int]]:
-    """Split `index` into groups of similar length whose padded size stays within `budget` tokens.
+    """Split `index` into groups of similar length and at most `budget` tokens.
 
     A comparison longer than the budget stands alone. Deterministic: equal lengths keep their given order.
     """
     groups: list[list[int]] = []
-    for i in sorted(index, key=lambda i: lengths[i]):
-        # Sorted upwards, so the newcomer is the longest of its group.
-        if groups and (len(groups[-1]) + 1) * lengths[i] <= budget:
+    held = 0
+    for i in sorted(index, key=lambda i: lengths[i]):  # attention pads
+        if groups and held + lengths[i] <= budget:
             groups[-1].append(i)
+            held += lengths[i]
         else:
             groups.append([i])
+            held = lengths[i]
     return groups
 
 
 def batches(comparisons: Sequence[Packed], budget: int) -> Iterator[Batch]:
-    """All comparisons once, similar lengths together, at most `budget` padded tokens a batch."""
+    """All comparisons once, similar lengths together, at most `budget` tokens a batch."""
     lengths = [len(packed) for packed in comparisons]
     for group in group_by_length(lengths, range(len(comparisons)), budget):
         yield collate(comparisons, group)

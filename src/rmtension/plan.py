@@ -57,8 +57,8 @@ class Size(NamedTuple):
     heads: int
 
     def forward(self, volume: Volume) -> float:
-        """Operations of a forward pass: 2 for each computing parameter and token, and attention over dense masks."""
-        each = 2 * self.computing, 4 * self.layers * self.width
+        """Operations of a forward pass: 2 for each computing parameter and token, and attention to half the tokens."""
+        each = 2 * self.computing, 2 * self.layers * self.width
         return sum(n * tokens * (each[0] + each[1] * tokens) for n, tokens, _ in volume)
 
 

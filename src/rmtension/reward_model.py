@@ -14,6 +14,7 @@ from torch import Tensor
 from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, AutoTokenizer
 
 from rmtension.architectures import architecture
+from rmtension.attention import PACKED
 from rmtension.errors import UserError
 from rmtension.files import cause_of
 from rmtension.naming import BUFFER
@@ -82,7 +83,7 @@ def load_whole(kind: Any, folder: Path, is_backbone: bool, **settings: Any) -> A
     with opening(folder, "weights"):
         model, report = kind.from_pretrained(
             folder, dtype=torch.float32, use_safetensors=True, ignore_mismatched_sizes=True, output_loading_info=True,
-            **NO_CODE, **settings,
+            attn_implementation=PACKED, **NO_CODE, **settings,
         )  # fmt: skip
     body, prefix = {name for name, _ in model.base_model.named_children()}, f"{model.base_model_prefix}."
     faults = {
@@ -167,18 +168,19 @@ def pack_comparisons(
 
 
 def hidden_states(model: Any, batch: Batch) -> Tensor:
-    """Last hidden states [B, T, width] of a packed batch, of a reward model or a bare backbone."""
-    mask = batch.mask.to(model.dtype)  # of another type, torch's attention on a CPU would misread it and say nothing
+    """Last hidden states [T, width] of a packed batch, of a reward model or a bare backbone."""
+    if model.config._attn_implementation != PACKED:  # texts would see each other
+        raise ValueError(f"a model loaded without attn_implementation={PACKED!r}")
     output = model.base_model(
-        input_ids=batch.tokens, attention_mask=mask, position_ids=batch.positions, use_cache=False
+        input_ids=batch.tokens[None], position_ids=batch.positions[None], packed=batch, use_cache=False
     )
-    states: Tensor = output.last_hidden_state
+    states: Tensor = output.last_hidden_state[0]
     return states
 
 
 def score(model: Any, batch: Batch) -> Tensor:
     """Reward [C] of every candidate of a packed batch; in bfloat16 many would be equal that are not."""
-    last = hidden_states(model, batch)[batch.row, batch.end]
+    last = hidden_states(model, batch)[batch.end]
     with torch.autocast(last.device.type, enabled=False):
         reward: Tensor = model.score(last.to(model.score.weight.dtype)).squeeze(-1)
     return reward

@@ -25,7 +25,7 @@ from rmtension.reward_model import load_config, load_reward_model, load_tokenize
 AS_IT_IS = "none"
 FORMS = (*TEMPLATES, AS_IT_IS)
 REQUESTS = 256  # scored together, so that similar lengths meet in a batch
-TOKENS = 4096  # of a batch, padding included
+TOKENS = 4096  # of a batch
 
 
 # --- requests -------------------------------------------------------------------------------------------------

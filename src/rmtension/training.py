@@ -132,7 +132,7 @@ class Trainer:
             from rmtension import sharding
 
             sharding.shard(scorer, model._no_split_modules, self.accelerator.device)
-        optimizer = torch.optim.AdamW(scorer.parameters(), lr=settings.learning_rate, weight_decay=0.0)
+        optimizer = torch.optim.AdamW(scorer.parameters(), lr=settings.learning_rate, weight_decay=0.0, fused=True)
         # Not for evaluation only, but without DistributedDataParallel: a process that runs out of memory between its
         # collectives could not tell the others. `step` adds up the gradients instead.
         self.scorer = self.accelerator.prepare_model(scorer, evaluation_mode=True)

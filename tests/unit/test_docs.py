@@ -148,7 +148,7 @@ def test_the_pages_of_performance_are_up_to_date() -> None:
 def test_padded_costs_are_of_each_text_at_full_length() -> None:
     """Of 5 comparisons of 6 texts: 30 sequences of 1,024 tokens; 2 layers of width 3, 10 weights."""
     size = PERFORMANCE["PaddedSize"](parameters=99, computing=10, width=3, layers=2, neurons=7, heads=1)
-    assert size.forward([(5, 321.0, 6)]) == 30 * 1024 * (2 * 10 + 4 * 2 * 3 * 1024)
+    assert size.forward([(5, 321.0, 6)]) == 30 * 1024 * (2 * 10 + 2 * 2 * 3 * 1024)
 
 
 def test_the_page_of_performance_says_what_a_result_says(tmp_path: Path) -> None:

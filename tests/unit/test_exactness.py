@@ -17,9 +17,10 @@ from transformers.activations import ACT2FN
 from rmtension.ablation import Mask, ablated
 from rmtension.activations import activation_statistics
 from rmtension.architectures import activation_modules, layer_sizes, longest_text
+from rmtension.attention import PACKED
 from rmtension.device import arithmetic
 from rmtension.evaluation import candidate_scores
-from rmtension.packing import Packed, Tokens, batches, collate, group_by_length, pack
+from rmtension.packing import Batch, Packed, Tokens, batches, collate, group_by_length, pack
 from rmtension.reward_model import score
 from rmtension.training import bradley_terry, margins
 
@@ -59,8 +60,10 @@ def packed(data: list[tuple[list[Tokens], int]]) -> list[Packed]:
 
 
 def naive_score(model: Any, text: Tokens) -> torch.Tensor:
-    """The reward of one text alone, read at its last token by hand."""
+    """The reward of one text alone, in transformers' own attention, read at its last token by hand."""
+    model.set_attn_implementation("sdpa")
     states = model.base_model(torch.from_numpy(text)[None]).last_hidden_state
+    model.set_attn_implementation(PACKED)
     reward: torch.Tensor = model.score(states[0, -1])[0]
     return reward
 
@@ -301,13 +304,27 @@ def test_groups_hold_every_comparison_within_the_budget(lengths: list[int], budg
     groups = group_by_length(lengths, range(len(lengths)), budget)
     assert sorted(i for group in groups for i in group) == list(range(len(lengths)))
     for group in groups:
-        assert len(group) == 1 or len(group) * max(lengths[i] for i in group) <= budget
+        assert len(group) == 1 or sum(lengths[i] for i in group) <= budget
 
 
-def test_siblings_do_not_see_each_other() -> None:
-    one = pack([np.array([1, 2, 3])], [np.array([1, 2, 4, 5])])
-    batch = next(batches([one], 100))
-    #                1  2 | 3 | 4  5
-    expected = [[1, 0, 0, 0, 0], [1, 1, 0, 0, 0], [1, 1, 1, 0, 0], [1, 1, 0, 1, 0], [1, 1, 0, 1, 1]]
-    assert batch.mask[0, 0].exp().tolist() == expected
-    assert batch.positions.tolist() == [[0, 1, 2, 2, 3]]
+def seen(batch: Batch) -> list[list[int]]:
+    """What each token of a batch sees in attention, itself included."""
+    looking = [text[: i + 1] for texts in batch.texts for text in texts for i in range(len(text))]
+    return [sorted(looking[i].tolist()) for i in batch.place.tolist()]
+
+
+def test_siblings_and_other_comparisons_do_not_see_each_other() -> None:
+    one = pack([np.array([1, 2, 3])], [np.array([1, 2, 4, 5]), np.array([1, 2])])
+    batch = next(batches([pack([np.array([6])], []), one], 100))
+    #      6    | 1    2       | 3          | 4          5
+    assert seen(batch) == [[0], [1], [1, 2], [1, 2, 3], [1, 2, 4], [1, 2, 4, 5]]
+    assert batch.positions.tolist() == [0, 0, 1, 2, 2, 3]
+    assert batch.end.tolist() == [0, 3, 5, 2]
+
+
+def test_a_model_of_another_attention_is_refused() -> None:
+    """It would let texts see each other, and say nothing."""
+    model = copy.deepcopy(MODELS["gpt2"])
+    model.set_attn_implementation("sdpa")
+    with pytest.raises(ValueError, match="packed"):
+        score(model, next(batches([pack([np.array([1])], [])], 10)))

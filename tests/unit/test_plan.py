@@ -85,7 +85,7 @@ LAYER = 4 * WIDTH * WIDTH + 4 * WIDTH + 2 * WIDTH * NEURONS + NEURONS + WIDTH + 
 COMPUTING = LAYERS * LAYER + 2 * WIDTH
 PARAMETERS = COMPUTING + (512 + 512) * WIDTH  # words and positions
 TOKENS = KNOWN["tokens"]["synthetic"]
-FORWARD = TOKENS * (2 * COMPUTING + 4 * LAYERS * WIDTH * TOKENS)
+FORWARD = TOKENS * (2 * COMPUTING + 2 * LAYERS * WIDTH * TOKENS)
 
 
 def test_several_gpus_train_and_one_scores() -> None:

@@ -22,6 +22,7 @@ from transformers import (
 )
 
 from rmtension import synthetic
+from rmtension.attention import PACKED
 from rmtension.backbones import train_tokenizer
 
 torch.set_num_threads(1)  # for models this small, threads only wait for each other
@@ -49,7 +50,7 @@ def random_model(family: str, seed: int = 0, **changes: Any) -> Any:
     config.update(changes)
     # Padding is the end-of-text token, as in the GPT-2 and SmolLM2 tokenizers.
     config.num_labels, config.pad_token_id, config.eos_token_id = 1, 0, 0
-    model = AutoModelForSequenceClassification.from_config(config).eval()
+    model = AutoModelForSequenceClassification.from_config(config, attn_implementation=PACKED).eval()
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.ndim > 1:

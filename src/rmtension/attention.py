@@ -1,0 +1,45 @@
+"""Attention over packed comparisons: as transformers' own, but each text sees nothing but itself."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import AttentionInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+from rmtension.packing import Batch
+
+PACKED = "packed"  # its name among transformers' ways to compute attention
+
+
+def of_texts(states: Tensor, places: Tensor) -> Tensor:
+    """States [1, heads, T, size] at places [texts, N]: [texts, heads, N, size]."""
+    apart: Tensor = states[0].index_select(1, places.flatten()).unflatten(1, places.shape)
+    return apart.transpose(0, 1)
+
+
+def packed_attention(
+    module: Any,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    packed: Batch | None = None,
+    **options: Any,
+) -> tuple[Tensor, None]:
+    """Outputs [1, T, heads, size] of causal attention within each text of a packed batch; without one, of plain texts.
+
+    Here alone texts stand apart, a shared prefix in each of them; all else computes every token of the batch once.
+    """
+    if packed is None:
+        return sdpa_attention_forward(module, query, key, value, attention_mask, **options)
+    outputs = []
+    for places in packed.texts:
+        q, k, v = (of_texts(states, places) for states in (query, key, value))
+        outputs.append(sdpa_attention_forward(module, q, k, v, None, **options)[0].flatten(0, 1))
+    return torch.cat(outputs)[None, packed.place], None
+
+
+AttentionInterface.register(PACKED, packed_attention)
