@@ -16,8 +16,9 @@ PACKED = "packed"  # its name among transformers' ways to compute attention
 
 def of_texts(states: Tensor, places: Tensor) -> Tensor:
     """States [1, heads, T, size] at places [texts, N]: [texts, heads, N, size]."""
-    apart: Tensor = states[0].index_select(1, places.flatten()).unflatten(1, places.shape)
-    return apart.transpose(0, 1)
+    tokens = states[0].transpose(0, 1)  # as they lie in memory: whole rows are copied
+    apart: Tensor = tokens.index_select(0, places.flatten()).unflatten(0, places.shape)
+    return apart.transpose(1, 2)
 
 
 def packed_attention(

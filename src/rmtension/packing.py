@@ -18,7 +18,6 @@ from torch import Tensor
 Tokens = NDArray[np.int64]
 Lengths = Sequence[int] | Mapping[int, int]  # of comparisons, by their position
 PREFIX = 0
-SIMILAR = 3  # kinds of length between one and its double, which attention takes apart
 
 
 @dataclass(frozen=True)
@@ -90,7 +89,7 @@ class Batch:
 def whole_texts(start: Tokens, prefix: Tokens, own_start: Tokens, own: Tokens) -> tuple[list[Tokens], Tokens]:
     """`texts` and `place` of a batch: of each candidate, where its prefix and its own tokens start, and how many."""
     length = prefix + own
-    similar = np.floor(SIMILAR * np.log2(length))
+    similar = np.floor(2 * np.log2(length))  # within a factor of 1.4: attention pads each kind to its longest
     texts, real = [], []
     for kind in np.unique(similar):
         of = (similar == kind).nonzero()[0][:, None]
