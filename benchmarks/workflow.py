@@ -57,6 +57,18 @@ def copy(folder: Path) -> None:
             shutil.copy(ROOT / part, folder / part)
 
 
+def seconds_of_rules(folder: Path) -> dict[str, float]:
+    """Rule -> seconds of all its jobs, by Snakemake's benchmark files: benchmark/{rule}.tsv or benchmark/{rule}/..."""
+    jobs = [
+        pl.read_csv(file, separator="\t").select(
+            rule=pl.lit(file.relative_to(top).parts[0].removesuffix(".tsv")), seconds=pl.col("s").cast(pl.Float64)
+        )
+        for top in folder.glob("results/*/benchmark")
+        for file in top.glob("**/*.tsv")
+    ]
+    return dict(pl.concat(jobs).group_by("rule").agg(pl.col("seconds").sum()).sort("seconds", descending=True).rows())
+
+
 def jobs_of(output: str) -> int:
     """Jobs that a dry run counts, the target itself left out."""
     return int(re.findall(r"^total +(\d+)$", output, flags=re.MULTILINE)[-1]) - 1
@@ -73,15 +85,16 @@ def main() -> None:
         dry_run, output = timed([*snakemake, "--dry-run", *study], folder)
         whole, _ = timed([*snakemake, *study], folder)
         again, _ = timed([*snakemake, "--dry-run", *study], folder)
-        measured = [pl.read_csv(file, separator="\t") for file in folder.glob("results/*/benchmark/**/*.tsv")]
+        by_rule = seconds_of_rules(folder)
         paper, paper_output = timed([*snakemake, "--dry-run", "--configfile", "studies/paper.yaml"], folder)
         trivial.mkdir()
         (trivial / "Snakefile").write_text(TRIVIAL.format(n=jobs_of(output)))
         alone, _ = timed(snakemake, trivial)
         starts = {name: min(timed([python, "-c", code], folder)[0] for _ in range(5)) for name, code in STARTS.items()}
-    useful = float(pl.concat(frame.select(pl.col("s").cast(pl.Float64)) for frame in measured)["s"].sum())
+    useful = sum(by_rule.values())
     figures = {
         "study": chosen.study, "cores": cores, "jobs": jobs_of(output), "wall_seconds": whole, "job_seconds": useful,
+        "rule_seconds": by_rule,
         "overhead": 1 - useful / (cores * whole), "dry_run_seconds": dry_run, "dry_run_seconds_finished": again,
         "trivial_seconds": alone, "paper_jobs": jobs_of(paper_output), "paper_dry_run_seconds": paper,
         "start_seconds": starts,

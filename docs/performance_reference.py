@@ -148,6 +148,7 @@ def workflow(line: Line) -> str:
     rows = [
         ["whole run, s", f"{line['wall_seconds']:.1f}", goal(line["wall_seconds"], 300) if default else NONE],
         ["seconds of its jobs, all together", f"{seconds:.1f}", NONE],
+        *([f"of which {rule}, s", f"{of_rule:.1f}", NONE] for rule, of_rule in line["rule_seconds"].items()),
         ["overhead, % of what the cores could do", f"{100 * line['overhead']:.1f}",
          goal(100 * line["overhead"], 15) if default else NONE],
         ["dry run before, s", f"{line['dry_run_seconds']:.2f}", NONE],
