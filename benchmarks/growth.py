@@ -61,12 +61,9 @@ def point(work: str, backbone: str, pairs: int, length: int, candidates: int, ab
     with load:
         torch.manual_seed(0)
         config.num_labels, config.pad_token_id = 1, 0
-        model = AutoModelForSequenceClassification.from_config(config, attn_implementation=PACKED).eval().to(device)
-        base = (
-            AutoModel.from_config(config, attn_implementation=PACKED).eval().to(device)
-            if work == "statistics"
-            else None
-        )
+        packed = {"attn_implementation": PACKED}
+        model = AutoModelForSequenceClassification.from_config(config, **packed).eval().to(device)
+        base = AutoModel.from_config(config, **packed).eval().to(device) if work == "statistics" else None
         warm_up(model)
     comparisons, passes = made(pairs, length, candidates, config.vocab_size), 1
     sets = workloads.random_sets(config, ablations).partition_by("ablation", maintain_order=True)

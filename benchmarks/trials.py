@@ -149,11 +149,23 @@ class Trials:
             "its forward and backward passes": lambda: trainer.add_gradients(self.pairs, index, self.budget),
         }
 
+    def compiling(self) -> Mapping[str, Work]:
+        compiled: Any = torch.compile(load_reward_model(self.folder, CPU).base_model, dynamic=True)
+
+        def run() -> None:
+            with torch.inference_mode():
+                for batch in batches(self.pairs, self.budget):
+                    compiled(
+                        input_ids=batch.tokens[None], position_ids=batch.positions[None], packed=batch, use_cache=False
+                    )
+
+        return {"eager": self.scores, "compiled": run}
+
 
 TRIALS = (
     Trials.shared_prefix, Trials.order_of_length, Trials.batch_budget, Trials.precision,
     Trials.several_ablations_in_a_pass, Trials.where_neurons_are_zeroed, Trials.gradients_off, Trials.last_positions,
-    Trials.tokenising, Trials.training_step, Trials.optimiser,
+    Trials.tokenising, Trials.training_step, Trials.optimiser, Trials.compiling,
 )  # fmt: skip
 
 

@@ -105,7 +105,7 @@ def score_lists(
     candidates = pl.DataFrame(
         {
             "row": np.repeat(np.asarray(kept, dtype=np.int64), sizes),
-            "chosen": np.concatenate([np.arange(n) < p.n_chosen for n, p in zip(sizes, comparisons, strict=True)]),
+            "chosen": np.concatenate([packed.chosen for packed in comparisons]),
         }
     )
     frames = [

@@ -33,6 +33,11 @@ class Packed:
     def __len__(self) -> int:
         return len(self.tokens)
 
+    @property
+    def chosen(self) -> NDArray[np.bool_]:
+        """[C] which candidates are chosen."""
+        return np.arange(len(self.ends)) < self.n_chosen
+
 
 def common_prefix_length(texts: Sequence[Tokens]) -> int:
     """Number of leading tokens that all texts share."""
@@ -120,7 +125,7 @@ def collate(comparisons: Sequence[Packed], index: Sequence[int]) -> Batch:
         segments=torch.from_numpy(segments),
         comparison=torch.from_numpy(comparison),
         end=torch.from_numpy(end),
-        chosen=torch.from_numpy(np.concatenate([np.arange(len(p.ends)) < p.n_chosen for p in members])),
+        chosen=torch.from_numpy(np.concatenate([p.chosen for p in members])),
         texts=[torch.from_numpy(one) for one in texts],
         place=torch.from_numpy(place),
     )
@@ -133,7 +138,7 @@ def group_by_length(lengths: Lengths, index: Sequence[int], budget: int) -> list
     """
     groups: list[list[int]] = []
     held = 0
-    for i in sorted(index, key=lambda i: lengths[i]):  # attention pads
+    for i in sorted(index, key=lambda i: lengths[i]):  # similar ones: attention pads
         if groups and held + lengths[i] <= budget:
             groups[-1].append(i)
             held += lengths[i]
