@@ -38,24 +38,30 @@ class Mask(NamedTuple):
 @contextmanager
 def ablated(model: Any, mask: Mask) -> Iterator[None]:
     """Within the context, the given neurons' values and heads' outputs are zero at every position."""
-    touched = mask.neurons.any(1).tolist(), mask.heads.any(1).tolist()  # asked on the CPU: a GPU would wait each time
-    neurons, heads = mask.neurons.to(model.device), mask.heads.to(model.device)
+    neurons, heads = by_layer(mask.neurons, model.device), by_layer(mask.heads, model.device)
     with ExitStack() as hooks:
-        for layer, module in enumerate(activation_modules(model)):
-            if touched[0][layer]:
-                hooks.enter_context(module.register_forward_hook(partial(zero_neurons, neurons[layer])))
-        for layer, module in enumerate(projection_modules(model)):
-            if touched[1][layer]:
-                hooks.enter_context(module.register_forward_pre_hook(partial(zero_heads, heads[layer])))
+        for module, off in zip(activation_modules(model), neurons, strict=True):
+            if len(off):
+                hooks.enter_context(module.register_forward_hook(partial(zero_neurons, off)))
+        for module, off in zip(projection_modules(model), heads, strict=True):
+            if len(off):
+                zero = partial(zero_heads, off, mask.heads.shape[1])
+                hooks.enter_context(module.register_forward_pre_hook(zero))
         yield
+
+
+def by_layer(units: Tensor, device: torch.device) -> list[Tensor]:
+    """Of bool [layers, units], the indices of the true ones of each layer; counted on the CPU and moved at once."""
+    return list(units.nonzero()[:, 1].to(device).split(units.sum(1).tolist()))
 
 
 def zero_neurons(neurons: Tensor, _module: nn.Module, _inputs: object, output: Tensor) -> Tensor:
     """Forward hook: the layer's activations with the ablated neurons at zero."""
-    return output.masked_fill(neurons, 0.0)
+    return output.index_fill(-1, neurons, 0.0)  # a CPU fills by a mask many times as slowly
 
 
-def zero_heads(heads: Tensor, _module: nn.Module, inputs: tuple[Tensor]) -> Tensor:
-    """Forward pre-hook: what the output projection reads, with the ablated heads' slices at zero."""
+def zero_heads(heads: Tensor, count: int, _module: nn.Module, inputs: tuple[Tensor]) -> Tensor:
+    """Forward pre-hook: what the output projection reads, with the ablated of its `count` heads' slices at zero."""
     [outputs] = inputs
-    return outputs.masked_fill(heads.repeat_interleave(outputs.shape[-1] // len(heads)), 0.0)
+    zeroed: Tensor = outputs.unflatten(-1, (count, -1)).index_fill(-2, heads, 0.0).flatten(-2)
+    return zeroed
