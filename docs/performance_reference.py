@@ -30,8 +30,8 @@ COMPARED = {
     "train": "Training",
     "statistics": "Activation statistics",
     "ablation": "Ablations",
-    "evaluation-reward-bench": "RewardBench",
-    "evaluation-rm-bench": "RM-Bench",
+    "evaluation-reward-bench": "Scores",
+    "evaluation-rm-bench": "Scores",
 }
 STEPS = {"train": "Training", "activations": "Statistics", "evaluate": "Ablations and scores"}
 GPUS = ("a100", "h100", "rtx-4090")
@@ -41,12 +41,12 @@ Line = Mapping[str, Any]
 
 
 def read_results(folder: Path) -> list[Line]:
-    """The last line of every benchmark, backbone, device and machine."""
+    """The last line of every benchmark, its data, backbone, device and machine."""
     lines = [json.loads(line) for file in sorted(folder.glob("*.jsonl")) for line in file.read_text().splitlines()]
     last = {}
     for line in lines:
-        key = (line["benchmark"], line.get("backbone"), line["device"], line["machine"]["processor"], line.get("study"))
-        last[key] = line
+        of = [line.get(name) for name in ("benchmark", "data", "backbone", "study", "device")]
+        last[(*of, line["machine"]["processor"])] = line
     return list(last.values())
 
 
@@ -84,7 +84,6 @@ def sides(line: Line) -> Iterator[list[str]]:
             f"{max(side['peak_memory']) / 1e9:.2f}",
             gpu,
             f"{ratio:.2f}" if ratio else "1",
-            f"{side['goal']:g}, {verdict(ratio >= side['goal'])}" if side["goal"] else NONE,
         ]
 
 
@@ -93,19 +92,35 @@ def scorings(line: Line) -> int:
     return int(line["passes"]) if line["benchmark"] == "ablation" else 1
 
 
+def title(line: Line) -> str:
+    return f"{COMPARED[line['benchmark']]}: {line['data']}; {line['backbone']}, {line['device']}"
+
+
+def in_short(lines: Sequence[Line]) -> str:
+    """How many times as long as ours each side takes, and the share of the limit."""
+    rows = []
+    for line in lines:
+        limit = line["limit"]
+        for name, ratio in line["ratios"].items():
+            goal = line["sides"][name]["goal"]
+            rows.append([title(line), name, f"{ratio:.2f} times", f"{goal:g}, {verdict(ratio >= goal)}"])
+        reached = verdict(limit["share"] >= limit["goal"])
+        rows.append([title(line), "the machine's limit", f"{limit['share']:.0%}", f"{limit['goal']:.0%}, {reached}"])
+    return table(["work", "beside ours", "measured", "goal"], rows)
+
+
 def comparison(line: Line) -> str:
     header = ["side", "seconds (turns)", "loading, s", "comparisons/s", "useful tokens/s", "tokens computed", "GB",
-              "GPU GB", "times ours", "goal"]  # fmt: skip
+              "GPU GB", "times ours"]  # fmt: skip
     limit, largest = line["limit"], max(side["difference"] for side in line["sides"].values())
     passes = f", {line['passes']} ablations" if line["benchmark"] == "ablation" else ""
     return (
-        f"### {COMPARED[line['benchmark']]}: {line['backbone']}, {line['device']}\n\n"
-        f"{line['comparisons']} comparisons of {line['data']}{passes}, {line['text_tokens']:,} tokens. "
+        f"### {title(line)}\n\n"
+        f"{line['comparisons']} comparisons{passes}, {line['text_tokens']:,} tokens. "
         f"Values of all sides lie within {largest:.1g} of each other.\n\n"
         f"{table(header, list(sides(line)))}\n"
         f"Limit: ours does {limit['rate'] / 1e12:.3f} TFLOP/s of useful work, the machine multiplies the same matrices "
-        f"at {limit['matmul_rate'] / 1e12:.3f}: {limit['share']:.0%} (goal {limit['goal']:.0%}, "
-        f"{verdict(limit['share'] >= limit['goal'])}).\n\n{origin(line)}\n"
+        f"at {limit['matmul_rate'] / 1e12:.3f}: {limit['share']:.0%}.\n\n{origin(line)}\n"
     )
 
 
@@ -159,8 +174,8 @@ def workflow(line: Line) -> str:
         *([f"start of `{name}`, s", f"{value:.3f}", goal(value, 0.3) if name.startswith("import") else NONE]
           for name, value in line["start_seconds"].items()),
     ]  # fmt: skip
-    title = f"### {line['study']}: {jobs} jobs on {line['cores']} cores\n\n"
-    return f"{title}{table(['what', 'measured', 'goal'], rows)}\n{origin(line)}\n"
+    heading = f"### {line['study']}: {jobs} jobs on {line['cores']} cores\n\n"
+    return f"{heading}{table(['what', 'measured', 'goal'], rows)}\n{origin(line)}\n"
 
 
 def measurements(results: Sequence[Line]) -> str:
@@ -168,8 +183,8 @@ def measurements(results: Sequence[Line]) -> str:
         return [line for line in results if line["benchmark"] == name]
 
     missing = [name for name in [*COMPARED, "growth", "workflow"] if not of(name)]
-    parts = ["## Against other ways\n"]
-    parts += [comparison(line) for name in COMPARED for line in of(name)]
+    compared = [line for name in COMPARED for line in of(name)]
+    parts = ["## Against other ways\n", in_short(compared), *map(comparison, compared)]
     if of("growth"):
         parts.append(f"## The costs that grow\n\n![growth](figures/{FIGURE.name})\n")
         parts += [growth(line) for line in of("growth")]
@@ -305,8 +320,8 @@ def trials(results: Sequence[Line]) -> str:
             rows += [[name, variant, f"{middle(s):.2f} ({', '.join(f'{one:.2f}' for one in s)})",
                       f"{middle(s) / plain:.2f}"] for variant, s in variants.items()]  # fmt: skip
         header = ["trial", "variant", "seconds (turns)", "of the first"]
-        title = f"### {line['backbone']}: {line['comparisons']} comparisons, {line['budget']} tokens a batch\n\n"
-        parts.append(f"{title}{table(header, rows)}\n{origin(line)}")
+        heading = f"### {line['backbone']}: {line['comparisons']} comparisons, {line['budget']} tokens a batch\n\n"
+        parts.append(f"{heading}{table(header, rows)}\n{origin(line)}")
     return "\n".join(parts)
 
 
