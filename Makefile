@@ -7,8 +7,10 @@ BIN := .venv/bin
 # A folder of wheels named for pip is one for uv too.
 export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 
-.PHONY: run test test-interchange test-incremental test-kill test-faults test-cluster test-cluster-faults check setup lock clean bench-train \
-  bench-statistics bench-ablation bench-evaluation bench-growth bench-workflow bench-trials
+BENCHMARKS := $(addprefix bench-,train statistics ablation evaluation growth workflow trials)
+
+.PHONY: run test test-interchange test-incremental test-kill test-faults test-cluster test-cluster-faults \
+  $(BENCHMARKS) check setup lock clean
 
 run: setup
 	$(BIN)/snakemake --cores $(CORES)
@@ -44,7 +46,7 @@ test-cluster-faults: setup
 # One measurement each, see docs/performance.md; make bench-train OPTIONS="--pairs 64", or --help for all of them.
 bench-train: .venv-interchange/trl/installed
 bench-evaluation: .venv-interchange/rewardbench/installed
-bench-train bench-statistics bench-ablation bench-evaluation bench-growth bench-workflow bench-trials: bench-%: setup
+$(BENCHMARKS): bench-%: setup
 	$(BIN)/python -m benchmarks.$* $(OPTIONS)
 
 check: setup

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tiny_models import save_backbone
 
 from rmtension.errors import UserError
+from rmtension.reward_model import load_tokenizer, new_reward_model, save_reward_model
 
 
 @contextmanager
@@ -31,6 +33,13 @@ def both(first: Callable[[Path], object], then: Callable[[Path], object]) -> Cal
         then(place)
 
     return spoil
+
+
+def save_models(family: str, folder: Path) -> None:
+    """A random `backbone`, and a `reward_model` on it."""
+    save_backbone(family, folder / "backbone")
+    model = new_reward_model(folder / "backbone", 0, 0.5)
+    save_reward_model(model, load_tokenizer(folder / "backbone"), folder / "reward_model")
 
 
 class Trap:

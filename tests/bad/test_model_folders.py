@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from tiny_models import save_backbone
 from transformers import AutoTokenizer
 
-from bad import Trap, both, refused
+from bad import Trap, both, refused, save_models
 from rmtension.adoption import adopt_reward_model
 from rmtension.backbones import make_backbone, prepare_backbone, train_tokenizer
 from rmtension.reward_model import (
@@ -27,7 +27,6 @@ from rmtension.reward_model import (
     load_reward_model,
     load_tokenizer,
     new_reward_model,
-    save_reward_model,
 )
 from rmtension.scoring import Scorer
 from rmtension.study import FolderModel, GgufModel, MadeModel, Training
@@ -40,9 +39,7 @@ CPU = torch.device("cpu")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A backbone and a reward model, to be copied."""
     folder = tmp_path_factory.mktemp("made")
-    save_backbone("llama", folder / "backbone")
-    model = new_reward_model(folder / "backbone", 0, 0.5)
-    save_reward_model(model, load_tokenizer(folder / "backbone"), folder / "reward_model")
+    save_models("llama", folder)
     return folder
 
 

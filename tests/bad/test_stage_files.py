@@ -16,16 +16,14 @@ from example_results import STUDY
 from safetensors.torch import load_file, save_file
 from test_cards import STUDY as CARDS_STUDY
 from test_cards import write_study
-from tiny_models import save_backbone
 
-from bad import both, refused
+from bad import both, refused, save_models
 from rmtension import jobs
 from rmtension.evaluation import SCHEMA, read_previous
 from rmtension.files import write_checksums
 from rmtension.neurons import RANKINGS, SETS, STATISTICS, oriented_sets
 from rmtension.official import known_tasks
 from rmtension.results import load_scores, load_stage
-from rmtension.reward_model import load_tokenizer, new_reward_model, save_reward_model
 from rmtension.study import Activations, Neurons, Training
 
 SCRIPTS = Path(__file__).parents[2] / "workflow" / "scripts"
@@ -41,9 +39,7 @@ def _no_log(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models")
-    save_backbone("gpt2", folder / "backbone")
-    model = new_reward_model(folder / "backbone", 0, 0.5)
-    save_reward_model(model, load_tokenizer(folder / "backbone"), folder / "reward_model")
+    save_models("gpt2", folder)
     write_checksums(folder / "reward_model")
     return folder
 

@@ -16,12 +16,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
-import polars as pl
 import pytest
 from project import Project
+from running import contents
 
 HERE = Path(__file__).parent
 REGIMES = ["helpful", "harmless", "helpful-harmless"]
@@ -29,6 +30,7 @@ MODEL = "reward_models/tiny/{}/seed-0"
 ALL = "results/cluster/claims.md"  # and before it everything but the figures and the page, which are local too
 Record = dict[str, str]
 T = TypeVar("T")
+content = partial(contents, without=("provenance.json", ".html"))  # they tell how Snakemake was called
 
 
 def output_of(*command: str) -> str:
@@ -142,19 +144,6 @@ def times(record: Record) -> tuple[datetime, datetime]:
 
 def most_at_once(jobs: list[Record]) -> int:
     return max(sum(times(job)[0] <= times(one)[0] < times(job)[1] for job in jobs) for one in jobs)
-
-
-def content(results: Path, part: str = "") -> dict[str, Any]:
-    """Every result by its file's name: bytes, and for the log of a training all but the time that it took."""
-    unlike = ("logs/", "benchmark/", "provenance/")  # they tell when and for how long
-    found: dict[str, Any] = {}
-    for file in sorted((results / part).rglob("*")):
-        name = str(file.relative_to(results))
-        if file.is_dir() or name.startswith(unlike) or name.endswith(("provenance.json", ".html")):
-            continue
-        training_log = file.name == "training.parquet"
-        found[name] = pl.read_parquet(file).drop("seconds").rows() if training_log else file.read_bytes()
-    return found
 
 
 @pytest.fixture(scope="session")

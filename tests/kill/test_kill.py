@@ -49,7 +49,7 @@ def test_a_killed_study_ends_as_one_left_alone(tmp_path: Path) -> None:
     began = time.monotonic()
     assert start(quiet).wait(LONGEST) == 0, (quiet.folder / "run.out").read_text()[-3000:]
     seconds = time.monotonic() - began
-    expected, jobs = contents(quiet), len(started_jobs(quiet))
+    expected, jobs = contents(quiet.results), len(started_jobs(quiet))
     print(f"\nundisturbed: {seconds:.0f} s, {jobs} jobs; seed {SEED}")
 
     killed = rounds = repeated = resumed = 0
@@ -76,7 +76,7 @@ def test_a_killed_study_ends_as_one_left_alone(tmp_path: Path) -> None:
             assert unlocked.returncode == 0, unlocked.stderr
             running = start(project)
         assert running.wait(LONGEST) == 0, (project.folder / "run.out").read_text()[-3000:]
-        assert contents(project) == expected
+        assert contents(project.results) == expected
         assert not leftovers(project)
         assert not processes(project)
         resumed += trainings_resumed(project, since)

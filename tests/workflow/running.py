@@ -56,12 +56,12 @@ def wait_until(condition: Callable[[], bool], seconds: float) -> bool:
     return condition()
 
 
-def contents(project: Project) -> dict[str, str]:
-    """File of the results -> hash of its content, without what differs between two runs: logs and times."""
+def contents(results: Path, part: str = "", without: tuple[str, ...] = ()) -> dict[str, str]:
+    """File -> hash of its content, but for logs and times, which differ between two runs, and endings `without`."""
     found = {}
-    for file in sorted(project.results.rglob("*")):
-        name = str(file.relative_to(project.results))
-        if file.is_file() and not name.startswith(UNCOMPARED):
+    for file in sorted((results / part).rglob("*")):
+        name = str(file.relative_to(results))
+        if file.is_file() and not name.startswith(UNCOMPARED) and not name.endswith(without):
             content = file.read_bytes()
             if file.name == "training.parquet":
                 content = json.dumps(pl.read_parquet(file).drop("seconds").to_dicts()).encode()
