@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tiny_models import CONFIGS, VOCABULARY, block, head_size, random_model
-from torch.nn.functional import logsigmoid
+from torch.nn.functional import logsigmoid, scaled_dot_product_attention
 from transformers.activations import ACT2FN
 
 from rmtension.ablation import Mask, ablated
@@ -320,6 +321,19 @@ def test_siblings_and_other_comparisons_do_not_see_each_other() -> None:
     assert seen(batch) == [[0], [1], [1, 2], [1, 2, 3], [1, 2, 4], [1, 2, 4, 5]]
     assert batch.positions.tolist() == [0, 0, 1, 2, 2, 3]
     assert batch.end.tolist() == [0, 3, 5, 2]
+
+
+@pytest.mark.parametrize(("precision", "key_heads"), [("float32", 4), ("bfloat16", 2)])
+def test_keys_are_as_fused_attention_on_a_gpu_takes_them(precision: str, key_heads: int) -> None:
+    """A copy for each head in float32, where nothing fused knows shared ones; in bfloat16 as they are."""
+    model, text = random_model("llama"), np.arange(5)
+    spy = patch.object(torch.nn.functional, "scaled_dot_product_attention", wraps=scaled_dot_product_attention)
+    with spy as attention, torch.no_grad(), arithmetic(precision, CPU):
+        score(model, collate([pack([text], [text[::-1].copy()])], [0]))
+    assert attention.call_count
+    for call in attention.call_args_list:
+        query, key, value = call.args
+        assert (query.shape[1], key.shape[1], value.shape[1]) == (4, key_heads, key_heads)
 
 
 def test_a_model_of_another_attention_is_refused() -> None:
