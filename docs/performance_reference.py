@@ -97,16 +97,17 @@ def title(line: Line) -> str:
 
 
 def in_short(lines: Sequence[Line]) -> str:
-    """How many times as long as ours each side takes, and the share of the limit."""
+    """How many times as long as ours each side takes, or would if ours were at the limit; and ours' share of that."""
     rows = []
     for line in lines:
         limit = line["limit"]
         for name, ratio in line["ratios"].items():
             goal = line["sides"][name]["goal"]
-            rows.append([title(line), name, f"{ratio:.2f} times", f"{goal:g}, {verdict(ratio >= goal)}"])
-        reached = verdict(limit["share"] >= limit["goal"])
-        rows.append([title(line), "the machine's limit", f"{limit['share']:.0%}", f"{limit['goal']:.0%}, {reached}"])
-    return table(["work", "beside ours", "measured", "goal"], rows)
+            most = f"{ratio / limit['share']:.2f}"
+            rows.append([title(line), name, f"{ratio:.2f} times", most, f"{goal:g}, {verdict(ratio >= goal)}"])
+        goal = f"{limit['goal']:.0%}, {verdict(limit['share'] >= limit['goal'])}"
+        rows.append([title(line), "the machine's limit", f"{limit['share']:.0%}", NONE, goal])
+    return table(["work", "beside ours", "measured", "at the limit", "goal"], rows)
 
 
 def comparison(line: Line) -> str:
