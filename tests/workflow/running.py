@@ -17,7 +17,7 @@ import polars as pl
 from project import Project
 
 MARK = "RMTENSION_TEST_RUN"  # environment variable: every process of a run inherits it
-UNCOMPARED = ("logs", "benchmark", "checkpoints", "provenance")
+UNCOMPARED = ("logs/", "benchmark/", "provenance/")
 
 
 def start(project: Project, *arguments: str) -> subprocess.Popen[str]:
