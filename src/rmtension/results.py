@@ -213,6 +213,11 @@ class Results:
         both = pl.concat([joined, joined.with_columns(model=pl.lit(OVERALL))])
         return both.group_by("model", "regime", *by, maintain_order=True).agg(pl.col("n_neurons").mean())
 
+    @property
+    def main_ablation(self) -> str:
+        """The name that a reward model's own set, of the main scoring and size, is ablated under."""
+        return ablation_name(self.study.ablation.scoring, self.study.ablation.percent)
+
     @cached_property
     def swept(self) -> Draws:
         """Of `benchmark_accuracy`, the benchmarks on which sizes are swept."""
@@ -230,7 +235,7 @@ class Results:
             "against": [*sets, *CONTROLS],
             "benchmark": list(study.benchmarks),
             "scoring": list(study.neurons.scorings),
-            "ablation": ["none", *sets],
+            "ablation": ["none", self.main_ablation, *sets],
             **dict.fromkeys(("family", "set"), sets),
             "control": ["", *CONTROLS],
             "orientation": [*singles, *(b.orientation for b in self.blocks)],

@@ -313,7 +313,7 @@ def score_histogram_table(results: Results) -> pl.DataFrame:
     """model, figure (shift: scores of both on comparisons that both get right; compression: before and after the own
     main set is zeroed), regime, single ("" for compression), state (single, mixed, before, after), response; left and
     right edge of a bin, and share of the scores in it (mean over seeds). The two end bins hold what lies beyond."""
-    main = ablation_name(results.study.ablation.scoring, results.study.ablation.percent)
+    main = results.main_ablation
     frames = []
     for block in results.shared_blocks:
         for regime, single in mixes(results):
