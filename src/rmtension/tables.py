@@ -18,7 +18,7 @@ import polars as pl
 import polars.selectors as cs
 
 from rmtension.compatibility import compatibility_table
-from rmtension.naming import OVERALL, ablation_name, ranks_heads
+from rmtension.naming import OVERALL, ranks_heads
 from rmtension.neuron_tables import (
     depth_table,
     neuron_overlap_table,
