@@ -8,7 +8,7 @@ import json
 import os
 import re
 import subprocess
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import cache
@@ -155,6 +155,15 @@ def circumstances(started: datetime, code: Iterable[Path], device: Any) -> dict[
     }
 
 
+def altered(snakemake: Any) -> Iterator[tuple[str, str]]:
+    """file, job: what a job reads that is no longer as the job left it that made it, by the records of the study."""
+    records = read_records(Path(*Path(snakemake.log[0]).parts[:2], "provenance"))
+    made, makers = made_files(records), {path: name for name, record in records.items() for path in record["outputs"]}
+    for file in [file for path in map(Path, snakemake.input) for file in files_of(path)]:
+        if (entry := made.get(str(file))) and (not file.exists() or sha256(file) != entry["sha256"]):
+            yield str(file), makers[str(file)]
+
+
 def write_record(snakemake: Any, started: datetime, grows: bool, device: Any) -> None:
     """Say in provenance/ of the study's results, where logs/ has the job's log, what the job made, from what and how.
 
@@ -174,7 +183,7 @@ def write_record(snakemake: Any, started: datetime, grows: bool, device: Any) ->
     record = {
         "rule": snakemake.rule,
         "wildcards": dict(snakemake.wildcards.items()),
-        "params": dict(snakemake.params.items()),
+        "params": snakemake.params.get("settings", {}),
         **run,
         "inputs": {str(file): content(file, hashed.get(str(file), {})) for file in read},
         "outputs": {str(file): content(file, {}) for file in made},

@@ -77,28 +77,28 @@ def stages(folder: Path, models: Path) -> dict[str, dict[str, Any]]:
     return {
         "train.py": {
             "input": {"backbone": backbone, "train": file["pairs"], "validation": file["pairs"], "code": []},
-            "params": training | {"sharded": False, "checkpoint": str(folder / "checkpoint")},
+            "settings": training | {"sharded": False, "checkpoint": str(folder / "checkpoint")},
             "resources": {"checkpoint_minutes": 0},
         },
         "activations.py": {
             "input": {"reward_model": rm, "backbone": backbone, "pairs": file["pairs"]},
-            "params": activations,
+            "settings": activations,
         },
         "neurons.py": {
             "input": {"activations": file["statistics"], "heads": file["heads"]},
-            "params": {"neurons": neurons, "target": ""},
+            "settings": {"neurons": neurons, "target": ""},
         },
         "select_sets.py": {
             "input": {"neurons": file["rankings"], "parts": [], "activations": []},
-            "params": {"scorings": ["mean"], "percent": 50, "tension": {}},
+            "settings": {"scorings": ["mean"], "percent": 50, "tension": {}},
         },
         "select_swept.py": {
             "input": {"sets": file["sets"], "neurons": file["rankings"]},
-            "params": {"scorings": ["mean"], "sweep": [50]},
+            "settings": {"scorings": ["mean"], "sweep": [50]},
         },
         "evaluate.py": {
             "input": {"reward_model": rm, "comparisons": file["comparisons"], "selected": file["sets"], "code": []},
-            "params": inference | {"ablations": ["none", "mean-p50"]},
+            "settings": inference | {"ablations": ["none", "mean-p50"]},
         },
     }
 
@@ -113,7 +113,9 @@ class Output(list[str]):
 
 def run(script: str, folder: Path, models: Path) -> list[Path]:
     """A stage as Snakemake runs it; its outputs."""
-    given = {part: SimpleNamespace(**values) for part, values in stages(folder, models)[script].items()}
+    stage = stages(folder, models)[script]
+    given = {part: SimpleNamespace(**values) for part, values in stage.items() if part != "settings"}
+    given["params"] = SimpleNamespace(settings=stage["settings"])
     outputs = [folder / "out" / "checksums.json", folder / "out-heads"]
     log = [str(folder / "log")]
     snakemake = SimpleNamespace(**given, output=Output(map(str, outputs)), wildcards=Wildcards(RM), log=log)
@@ -321,21 +323,11 @@ def test_cards_name_a_bad_file(case: str, tmp_path: Path) -> None:
     file = write_study(tmp_path / "results") / name
     spoil(file)
     output = SimpleNamespace(parquet=[str(tmp_path / "results" / "tables" / "models_card.parquet")])
-    snakemake = SimpleNamespace(output=output, params=SimpleNamespace(study=CARDS_STUDY.analysed()), log=["log"])
+    snakemake = SimpleNamespace(
+        output=output, params=SimpleNamespace(settings={"study": CARDS_STUDY.analysed()}), log=["log"]
+    )
     with refused(f"^{file}: {expected}", tmp_path):
         runpy.run_path(str(SCRIPTS / "cards.py"), init_globals={"snakemake": snakemake})
-
-
-def test_claims_name_tables_of_an_older_version(tmp_path: Path) -> None:
-    (tmp_path / "tables").mkdir()
-    table = tmp_path / "tables" / "retention.parquet"
-    pl.DataFrame({"model": ["m"]}).write_parquet(table)
-    snakemake = SimpleNamespace(
-        input=SimpleNamespace(tables=[str(table)]), params=SimpleNamespace(study=STUDY.analysed()), log=["log"],
-        output=SimpleNamespace(parquet=str(tmp_path / "claims.parquet"), page=str(tmp_path / "claims.md")),
-    )  # fmt: skip
-    with refused(f"^{tmp_path}/tables: {OTHER}", tmp_path):
-        runpy.run_path(str(SCRIPTS / "claims.py"), init_globals={"snakemake": snakemake})
 
 
 # --- files of the project that users edit ---------------------------------------------------------------------

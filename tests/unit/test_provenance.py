@@ -118,7 +118,7 @@ def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     Path("results/s/folder/checksums.json").symlink_to(Path("elsewhere/b").resolve())
     provenance.announce("s", ["s.yaml"], {"b": 1, "a": 2})
     return SimpleNamespace(
-        rule="r", wildcards=Named(seed="3"), params=Named(epochs=2), output=Named(made="results/s/made"),
+        rule="r", wildcards=Named(seed="3"), params=Named(settings={"epochs": 2}), output=Named(made="results/s/made"),
         input=Named(folder="results/s/folder/checksums.json", code=["code.py"]), log=["results/s/logs/r/seed-3.log"],
     )  # fmt: skip
 

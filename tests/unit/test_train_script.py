@@ -85,11 +85,13 @@ class Job:
         files["backbone"] = str(inputs / "backbone" / "checksums.json")
         given = {
             "log": [str(self.log)], "output": [str(self.model / "checksums.json")], "wildcards": {"seed": "1"},
-            "params": params, "input": files | {"code": [str(SCRIPT)]}, "resources": {"checkpoint_minutes": minutes},
+            "params": {"settings": params}, "input": files | {"code": [str(SCRIPT)]},
+            "resources": {"checkpoint_minutes": minutes},
         }  # fmt: skip
         (folder / "given.json").write_text(json.dumps(given))
         preamble = PREAMBLE.format(given=str(folder / "given.json"), pid=str(self.pid))
-        settings = f"snakemake.params.training = {TRAINING.model_dump(mode='json')!r}\n"
+        settings = "snakemake.params.settings = vars(snakemake.params.settings)\n"
+        settings += f"snakemake.params.settings['training'] = {TRAINING.model_dump(mode='json')!r}\n"
         (folder / "script.py").write_text(preamble + settings + SCRIPT.read_text())
 
     def start(self) -> subprocess.Popen[bytes]:

@@ -18,6 +18,8 @@ from incremental import (
     SETTINGS,
     SMALL,
     STUDIES,
+    alike,
+    answers,
     prepared,
     renewed,
     study_edit,
@@ -35,6 +37,28 @@ REFERENCE = runpy.run_path(str(ROOT / "docs" / "study_reference.py"))
 def test_the_page_is_what_dry_runs_say(project: Project) -> None:
     page = PAGE.read_text(encoding="utf-8")
     assert renewed(page, prepared(project)) == page, "run PYTHONPATH=src python tests/workflow/incremental.py"
+
+
+@pytest.mark.page
+def test_a_setting_that_takes_on_the_value_of_another_is_a_change(project: Project) -> None:
+    """Snakemake compares params as a set: where each value occurs more than once, only their names tell a change."""
+    _, rows = alike()
+    assert len(rows) > 20
+    planned = answers(prepared(project), rows)
+    found = {row.name: set(jobs) for row, jobs in zip(rows, planned, strict=True)}
+    assert found == {row.name: rules_of(jobs_on_page(f"`{row.name}`")) for row in rows}
+
+
+def rules_of(jobs: str) -> set[str]:
+    """The rules that a line of the page names."""
+    rules = {job.split()[0] for job in jobs.split(", ")} - {"nothing"}
+    return rules - {"analysis"} | set(ANALYSIS if "analysis" in rules else [])
+
+
+def test_every_rule_has_one_param_its_settings() -> None:
+    for file in (ROOT / "workflow" / "rules").glob("*.smk"):
+        for params in re.findall(r"^    params:\n((?:        .*\n)+)", file.read_text(encoding="utf-8"), flags=re.M):
+            assert re.findall(r"^        (\w+)\b", params, flags=re.M) == ["settings"], file
 
 
 def test_every_module_and_script_is_on_the_page() -> None:

@@ -22,12 +22,14 @@ rule activations:
         runtime=by_attempt(compute("runtime")),
         gpu=scoring_gpus,
     params:
-        activations=settings(study.activations),
-        max_tokens=study.training.max_tokens,
-        budget=compute("inference_tokens"),
-        precision=compute("inference_precision"),
-        threads=compute("threads"),
-        gpus=scoring_gpus,
+        settings=settings(
+            activations=study.activations,
+            max_tokens=study.training.max_tokens,
+            budget=compute("inference_tokens"),
+            precision=compute("inference_precision"),
+            threads=compute("threads"),
+            gpus=scoring_gpus,
+        ),
     message:
         "Activation statistics of {wildcards.model}, {wildcards.regime}, seed {wildcards.seed}"
     script:

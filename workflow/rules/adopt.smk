@@ -24,8 +24,7 @@ rule adopt:
         mem_mb=by_attempt(compute("mem_mb")),
         runtime=by_attempt(60),
     params:
-        folder=lambda wildcards: str(adopted(wildcards)),
-        threads=compute("threads"),
+        settings=settings(folder=adopted, threads=compute("threads")),
     message:
         "Adopt {wildcards.model}, {wildcards.regime}, seed {wildcards.seed}"
     script:

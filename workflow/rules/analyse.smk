@@ -43,7 +43,9 @@ rule cards:
         mem_mb=2000,
         runtime=30,
     params:
-        study=study.analysed("data_root", "hub_cache", "activations", "neurons", "ablation", "analysis"),
+        settings=settings(
+            study=study.analysed("data_root", "hub_cache", "activations", "neurons", "ablation", "analysis")
+        ),
     message:
         "Cards of models, data, training and benchmarks"
     script:
@@ -80,7 +82,7 @@ rule tables:
         mem_mb=lambda wildcards, input: int(1500 + 50 * input.size_mb),
         runtime=120,
     params:
-        study=study.analysed("data_root", "hub_cache"),
+        settings=settings(study=study.analysed("data_root", "hub_cache")),
     message:
         "Tables"
     script:
@@ -109,8 +111,7 @@ rule figures:
         mem_mb=2000,
         runtime=30,
     params:
-        figures=settings(study.figures),
-        analysis=settings(study.analysis),
+        settings=settings(figures=study.figures, analysis=study.analysis),
     message:
         "Figures"
     script:

@@ -18,9 +18,11 @@ rule backbone:
         mem_mb=by_attempt(compute("mem_mb")),
         runtime=by_attempt(60),
     params:
-        source=lambda wildcards: settings(study.models[wildcards.model].source.cached(study.hub_cache)),
-        data_root=study.data_root,
-        threads=compute("threads"),
+        settings=settings(
+            source=lambda wildcards: study.models[wildcards.model].source.cached(study.hub_cache),
+            data_root=study.data_root,
+            threads=compute("threads"),
+        ),
     message:
         "Backbone {wildcards.model}"
     script:

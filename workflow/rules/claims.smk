@@ -23,7 +23,7 @@ rule claims:
         mem_mb=1000,
         runtime=10,
     params:
-        study=study.analysed("data_root", "hub_cache"),
+        settings=settings(study=study.analysed("data_root", "hub_cache")),
     message:
         "Claims"
     script:

@@ -1,4 +1,6 @@
 # What several rules share: code as an input, and what a job of a model asks for.
+from pydantic_core import to_jsonable_python
+
 from rmtension.study import PUBLISHED
 
 
@@ -35,9 +37,15 @@ def read_files(*sections):
     return [*sorted(own), *map(str, files)]
 
 
-def settings(section):
-    """A part of the study as plain values, so that a rule's params change with it and with nothing else."""
-    return section.model_dump(mode="json")
+def settings(**parts):
+    """All that a job takes from the study, as one mapping of plain values; a part may be a function of the wildcards.
+
+    Every rule has this one param: Snakemake compares params as a set without their names, so that one that takes on
+    the value of another would go unseen, and leaves out what is no builtin. The text of a mapping holds its keys.
+    """
+    return lambda wildcards: to_jsonable_python(
+        {name: part(wildcards) if callable(part) else part for name, part in parts.items()}
+    )
 
 
 def compute(field):

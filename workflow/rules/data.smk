@@ -22,7 +22,7 @@ rule data:
         mem_mb=2000,
         runtime=30,
     params:
-        data=lambda wildcards: settings(study.regime_data(wildcards.regime)),
+        settings=settings(data=lambda wildcards: study.regime_data(wildcards.regime)),
     message:
         "Preference pairs of regime {wildcards.regime}"
     script:
@@ -45,8 +45,10 @@ rule benchmark_comparisons:
         mem_mb=2000,
         runtime=30,
     params:
-        benchmark=lambda wildcards: settings(study.benchmarks[wildcards.benchmark].cached(study.hub_cache)),
-        data_root=study.data_root,
+        settings=settings(
+            benchmark=lambda wildcards: study.benchmarks[wildcards.benchmark].cached(study.hub_cache),
+            data_root=study.data_root,
+        ),
     message:
         "Comparisons of benchmark {wildcards.benchmark}"
     script:

@@ -22,11 +22,13 @@ rule evaluate:
         runtime=by_attempt(compute("runtime")),
         gpu=scoring_gpus,
     params:
-        ablations=lambda wildcards: study.ablations(wildcards.regime, wildcards.benchmark),
-        budget=compute("inference_tokens"),
-        precision=compute("inference_precision"),
-        threads=compute("threads"),
-        gpus=scoring_gpus,
+        settings=settings(
+            ablations=lambda wildcards: study.ablations(wildcards.regime, wildcards.benchmark),
+            budget=compute("inference_tokens"),
+            precision=compute("inference_precision"),
+            threads=compute("threads"),
+            gpus=scoring_gpus,
+        ),
     message:
         "Score {wildcards.benchmark} with {wildcards.model}, {wildcards.regime}, seed {wildcards.seed}"
     script:

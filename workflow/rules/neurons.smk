@@ -18,9 +18,11 @@ rule neurons:
         mem_mb=by_attempt(1000),
         runtime=by_attempt(10),
     params:
-        neurons=settings(study.neurons),
-        # What matched-random is matched to.
-        target=study.ablation.scoring if "matched-random" in study.neurons.scorings else "",
+        settings=settings(
+            neurons=study.neurons,
+            # What matched-random is matched to.
+            target=study.ablation.scoring if "matched-random" in study.neurons.scorings else "",
+        ),
     message:
         "Rank the neurons of {wildcards.model}, {wildcards.regime}, seed {wildcards.seed}"
     script:

@@ -20,7 +20,7 @@ rule report_page:
         mem_mb=1000,
         runtime=10,
     params:
-        study=study.analysed(),
+        settings=settings(study=study.analysed()),
     message:
         "Report"
     script:

@@ -20,9 +20,7 @@ rule select_sets:
         mem_mb=by_attempt(1000),
         runtime=by_attempt(10),
     params:
-        scorings=study.neurons.scorings,
-        percent=study.ablation.percent,
-        tension=tension,
+        settings=settings(scorings=study.neurons.scorings, percent=study.ablation.percent, tension=tension),
     message:
         "Oriented sets for {wildcards.model}, {wildcards.regime}, seed {wildcards.seed}"
     script:
@@ -46,8 +44,7 @@ rule select:
         mem_mb=by_attempt(1000),
         runtime=by_attempt(10),
     params:
-        scorings=study.neurons.scorings,
-        sweep=study.ablation.sweep,
+        settings=settings(scorings=study.neurons.scorings, sweep=study.ablation.sweep),
     message:
         "All sets for {wildcards.model}, {wildcards.regime}, seed {wildcards.seed}"
     script:

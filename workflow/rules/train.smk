@@ -25,13 +25,15 @@ rule train:
         # No param: nothing is computed anew for it.
         checkpoint_minutes=compute("checkpoint_minutes"),
     params:
-        training=settings(study.training),
-        epochs=lambda wildcards: study.regimes[wildcards.regime].epochs,
-        budget=compute("training_tokens"),
-        threads=compute("threads"),
-        gpus=compute("gpus"),
-        sharded=compute("sharded"),
-        checkpoint=f"{RESULTS}/checkpoints/{RM}.pt",
+        settings=settings(
+            training=study.training,
+            epochs=lambda wildcards: study.regimes[wildcards.regime].epochs,
+            budget=compute("training_tokens"),
+            threads=compute("threads"),
+            gpus=compute("gpus"),
+            sharded=compute("sharded"),
+            checkpoint=lambda wildcards: f"{RESULTS}/checkpoints/{RM.format(**wildcards)}.pt",
+        ),
     message:
         "Train {wildcards.model}, {wildcards.regime}, seed {wildcards.seed}"
     script:

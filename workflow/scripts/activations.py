@@ -11,16 +11,16 @@ from rmtension.device import arithmetic, start_torch
 from rmtension.files import write_parquet
 from rmtension.study import Activations
 
-params = snakemake.params
-device = start_torch(params.threads, params.gpus)
-with arithmetic(params.precision, device):
+settings = snakemake.params.settings
+device = start_torch(settings["threads"], settings["gpus"])
+with arithmetic(settings["precision"], device):
     statistics = reward_model_statistics(
         Path(snakemake.input.reward_model).parent,
         Path(snakemake.input.backbone).parent,
         Path(snakemake.input.pairs),
-        settings=Activations.model_validate(params.activations),
-        max_tokens=params.max_tokens,
-        budget=params.budget,
+        settings=Activations.model_validate(settings["activations"]),
+        max_tokens=settings["max_tokens"],
+        budget=settings["budget"],
         device=device,
     )
 write_parquet(statistics.neurons, Path(snakemake.output.neurons))

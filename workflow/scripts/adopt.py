@@ -10,9 +10,10 @@ from rmtension.adoption import adopt_reward_model
 from rmtension.device import start_torch
 from rmtension.environment import environment
 
-start_torch(snakemake.params.threads)
+settings = snakemake.params.settings
+start_torch(settings["threads"])
 adopt_reward_model(
-    Path(snakemake.params.folder),
+    Path(settings["folder"]),
     Path(snakemake.input.backbone).parent,
     Path(snakemake.output[0]).parent,
     environment(),

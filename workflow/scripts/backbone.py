@@ -13,8 +13,9 @@ from rmtension.device import start_torch
 from rmtension.files import replacing
 from rmtension.study import BackboneSource
 
-start_torch(snakemake.params.threads)
-source = TypeAdapter(BackboneSource).validate_python(snakemake.params.source)
+settings = snakemake.params.settings
+start_torch(settings["threads"])
+source = TypeAdapter(BackboneSource).validate_python(settings["source"])
 with replacing(Path(snakemake.output[0]).parent) as folder:
-    prepare_backbone(source, snakemake.params.data_root, folder)
+    prepare_backbone(source, settings["data_root"], folder)
 job.finish()

@@ -12,7 +12,8 @@ from rmtension.readers import read_benchmark
 from rmtension.files import write_parquet
 from rmtension.study import Benchmark
 
-settings = TypeAdapter(Benchmark).validate_python(snakemake.params.benchmark)
-comparisons = read_benchmark(snakemake.wildcards.benchmark, settings, snakemake.params.data_root)
+settings = snakemake.params.settings
+benchmark = TypeAdapter(Benchmark).validate_python(settings["benchmark"])
+comparisons = read_benchmark(snakemake.wildcards.benchmark, benchmark, settings["data_root"])
 write_parquet(comparisons, Path(snakemake.output[0]))
 job.finish()

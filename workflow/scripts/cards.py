@@ -7,13 +7,11 @@ job = jobs.start(snakemake)
 from pathlib import Path
 
 from rmtension.cards import cards
-from rmtension.files import made_here
 from rmtension.presentation import write_table
 from rmtension.study import Study
 
 folder = Path(snakemake.output.parquet[0]).parents[1]
-with made_here(folder):
-    tables = cards(folder, Study.model_validate(snakemake.params.study))
+tables = cards(folder, Study.model_validate(snakemake.params.settings["study"]))
 for path in map(Path, snakemake.output.parquet):
     write_table(tables[path.stem], path)
 job.finish()

@@ -10,7 +10,7 @@ from rmtension.readers import regime_pairs
 from rmtension.files import write_parquet
 from rmtension.study import RegimeData
 
-tables = regime_pairs(RegimeData.model_validate(snakemake.params.data))
+tables = regime_pairs(RegimeData.model_validate(snakemake.params.settings["data"]))
 for output in map(Path, snakemake.output):
     write_parquet(tables[output.stem], output)
 job.finish()

@@ -12,19 +12,19 @@ from rmtension.evaluation import evaluate, read_previous, scoring_fingerprint
 from rmtension.files import read_table, write_parquet
 from rmtension.neurons import SETS
 
-params, code = snakemake.params, [Path(file) for file in snakemake.input.code]
+settings, code = snakemake.params.settings, [Path(file) for file in snakemake.input.code]
 folder, comparisons = Path(snakemake.input.reward_model).parent, Path(snakemake.input.comparisons)
-output, device = Path(snakemake.output[0]), start_torch(params.threads, params.gpus)
-how = params.budget, params.threads, params.precision, device
-with arithmetic(params.precision, device):
+output, device = Path(snakemake.output[0]), start_torch(settings["threads"], settings["gpus"])
+how = settings["budget"], settings["threads"], settings["precision"], device
+with arithmetic(settings["precision"], device):
     scores = evaluate(
         folder,
         read_comparisons(comparisons),
         read_table(snakemake.input.selected, SETS),
-        ablations=params.ablations,
+        ablations=settings["ablations"],
         previous=read_previous(output),
         inputs=scoring_fingerprint(folder, comparisons, code, *how),
-        budget=params.budget,
+        budget=settings["budget"],
         device=device,
     )
 write_parquet(scores, output)

@@ -7,14 +7,13 @@ job = jobs.start(snakemake)
 from pathlib import Path
 
 from rmtension.figures import make_figures, write_figure
-from rmtension.files import made_here, read_tables
+from rmtension.files import read_tables
 from rmtension.study import Analysis, Figures
 
-settings = Figures.model_validate(snakemake.params.figures)
-analysis = Analysis.model_validate(snakemake.params.analysis)
+settings = snakemake.params.settings
+style, analysis = Figures.model_validate(settings["figures"]), Analysis.model_validate(settings["analysis"])
 tables = read_tables([*snakemake.input.tables, snakemake.input.claims])
 folder = Path(snakemake.output.vector[0]).parent
-with made_here(Path(snakemake.input.tables[0]).parent):
-    for name, figure in make_figures(tables, settings, analysis).items():
-        write_figure(figure, folder / name, settings.dpi)
+for name, figure in make_figures(tables, style, analysis).items():
+    write_figure(figure, folder / name, style.dpi)
 job.finish()

@@ -10,9 +10,10 @@ from rmtension.files import read_table, write_parquet
 from rmtension.neurons import HEADS, STATISTICS, rankings
 from rmtension.study import Neurons
 
-settings = Neurons.model_validate(snakemake.params.neurons)
+settings = snakemake.params.settings
+neurons = Neurons.model_validate(settings["neurons"])
 statistics = read_table(snakemake.input.activations, STATISTICS)
 heads = read_table(snakemake.input.heads, HEADS)
-ranked = rankings(statistics, heads, settings, snakemake.params.target, list(snakemake.wildcards))
+ranked = rankings(statistics, heads, neurons, settings["target"], list(snakemake.wildcards))
 write_parquet(ranked, Path(snakemake.output[0]))
 job.finish()

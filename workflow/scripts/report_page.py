@@ -7,16 +7,15 @@ job = jobs.start(snakemake)
 from pathlib import Path
 
 from rmtension.environment import environment
-from rmtension.files import made_here, read_table, read_tables
+from rmtension.files import read_table, read_tables
 from rmtension.provenance import settings_hash
 from rmtension.report import write_report
 from rmtension.study import Study
 
 tables = read_tables(snakemake.input.tables)
 figures = {path.stem: path for path in map(Path, snakemake.input.figures)}
-study = Study.model_validate(snakemake.params.study)
+study = Study.model_validate(snakemake.params.settings["study"])
 claims = read_table(snakemake.input.claims)
 provenance = {"study": settings_hash(study.analysed())} | environment()
-with made_here(Path(snakemake.input.tables[0]).parent):
-    write_report(Path(snakemake.output[0]), study, tables, claims, figures, provenance)
+write_report(Path(snakemake.output[0]), study, tables, claims, figures, provenance)
 job.finish()

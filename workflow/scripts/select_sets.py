@@ -17,8 +17,9 @@ from rmtension.neurons import (
     tension_sets,
 )
 
-percent, tension = snakemake.params.percent, snakemake.params.tension
-sets = oriented_sets(read_table(snakemake.input.neurons, RANKINGS), snakemake.params.scorings, [percent])
+settings = snakemake.params.settings
+percent, tension = settings["percent"], settings["tension"]
+sets = oriented_sets(read_table(snakemake.input.neurons, RANKINGS), settings["scorings"], [percent])
 if tension:
     singles = {
         regime: oriented_set(read_table(file, RANKINGS), tension["scoring"], percent)

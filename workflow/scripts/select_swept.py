@@ -11,9 +11,9 @@ import polars as pl
 from rmtension.files import read_table, write_parquet
 from rmtension.neurons import RANKINGS, SETS, oriented_sets, sets_to_frame
 
-params = snakemake.params
-sets = read_table(snakemake.input.sets, SETS)
-swept = sets_to_frame(oriented_sets(read_table(snakemake.input.neurons, RANKINGS), params.scorings, params.sweep))
-both = pl.concat([sets, swept]).unique(maintain_order=True)
+settings = snakemake.params.settings
+sets, ranked = read_table(snakemake.input.sets, SETS), read_table(snakemake.input.neurons, RANKINGS)
+swept = oriented_sets(ranked, settings["scorings"], settings["sweep"])
+both = pl.concat([sets, sets_to_frame(swept)]).unique(maintain_order=True)
 write_parquet(both, Path(snakemake.output[0]))
 job.finish()

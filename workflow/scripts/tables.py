@@ -6,16 +6,14 @@ job = jobs.start(snakemake)
 
 from pathlib import Path
 
-from rmtension.files import made_here
 from rmtension.presentation import write_table
 from rmtension.results import Results
 from rmtension.study import Study
 from rmtension.tables import make_tables
 
 folder = Path(snakemake.output.parquet[0]).parents[1]
-with made_here(folder):
-    results = Results.load(folder, Study.model_validate(snakemake.params.study))
-    tables = make_tables(results)
+results = Results.load(folder, Study.model_validate(snakemake.params.settings["study"]))
+tables = make_tables(results)
 for path in map(Path, snakemake.output.parquet):
     write_table(tables[path.stem], path)
 job.finish()

@@ -12,25 +12,25 @@ from rmtension.environment import environment
 from rmtension.study import Training
 from rmtension.training import TrainingRun, train_reward_model
 
-params = snakemake.params
-device = start_torch(params.threads, params.gpus)
+settings = snakemake.params.settings
+device = start_torch(settings["threads"], settings["gpus"])
 run = TrainingRun(
     backbone=Path(snakemake.input.backbone).parent,
     train=Path(snakemake.input.train),
     validation=Path(snakemake.input.validation),
     code=[Path(file) for file in snakemake.input.code],
-    settings=Training.model_validate(params.training),
-    epochs=params.epochs,
+    settings=Training.model_validate(settings["training"]),
+    epochs=settings["epochs"],
     seed=int(snakemake.wildcards.seed),
-    budget=params.budget,
-    threads=params.threads,
-    gpus=params.gpus,
-    sharded=params.sharded,
+    budget=settings["budget"],
+    threads=settings["threads"],
+    gpus=settings["gpus"],
+    sharded=settings["sharded"],
 )
 minutes = snakemake.resources.checkpoint_minutes
 output = Path(snakemake.output[0]).parent
 together(
-    max(params.gpus, 1),
-    lambda: train_reward_model(run, Path(params.checkpoint), output, environment(), minutes),
+    max(settings["gpus"], 1),
+    lambda: train_reward_model(run, Path(settings["checkpoint"]), output, environment(), minutes),
 )
 job.finish(device)
