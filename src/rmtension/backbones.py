@@ -22,7 +22,7 @@ from rmtension import synthetic
 from rmtension.errors import UserError
 from rmtension.files import write_checksums
 from rmtension.progress import Progress
-from rmtension.reward_model import NO_CODE, load_backbone, load_tokenizer, opening
+from rmtension.reward_model import NO_CODE, load_backbone, load_tokenizer, opening, save_tokenizer
 from rmtension.study import MODEL_FILES, FolderModel, GgufModel, MadeModel
 
 logger = logging.getLogger(__name__)
@@ -92,17 +92,15 @@ def make_backbone(model: MadeModel, folder: Path) -> None:
     """Train a tokenizer and a small language model on the synthetic corpus."""
     settings = model.pretraining
     texts = synthetic.corpus(settings.texts, settings.seed)
-    trained = train_tokenizer(texts, model.vocabulary)
+    tokenizer = train_tokenizer(texts, model.vocabulary)
     torch.manual_seed(settings.seed)
-    network = AutoModelForCausalLM.from_config(made_config(model, trained))
-    save(network, trained, folder)
-    tokenizer = AutoTokenizer.from_pretrained(folder)  # as later jobs read it: of Qwen2, by rules of transformers' own
+    network = AutoModelForCausalLM.from_config(made_config(model, tokenizer))
     tokens = np.concatenate([[*ids, tokenizer.eos_token_id] for ids in tokenizer(texts)["input_ids"]])
     if len(tokens) < BLOCK:
         raise UserError(f"pretraining.texts = {settings.texts}: {len(tokens)} tokens; give more than {BLOCK}")
     blocks = torch.from_numpy(tokens[: len(tokens) // BLOCK * BLOCK].reshape(-1, BLOCK))
     pretrain(network, blocks, settings.epochs, settings.learning_rate, settings.seed)
-    network.save_pretrained(folder)
+    save(network, tokenizer, folder)
 
 
 def link_backbone(model: FolderModel, data_root: str, folder: Path) -> None:
@@ -129,7 +127,7 @@ def convert_gguf(file: Path, folder: Path) -> None:
 
 def save(network: Any, tokenizer: Any, folder: Path) -> None:
     network.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    save_tokenizer(tokenizer, folder)
 
 
 def check(folder: Path) -> None:

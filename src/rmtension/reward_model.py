@@ -10,8 +10,15 @@ from typing import Any
 
 import numpy as np
 import torch
+from tokenizers import Tokenizer
 from torch import Tensor
-from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, AutoTokenizer
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PreTrainedTokenizerFast,
+)
 
 from rmtension.architectures import architecture
 from rmtension.attention import PACKED
@@ -20,8 +27,9 @@ from rmtension.files import cause_of
 from rmtension.naming import BUFFER
 from rmtension.packing import Batch, Packed, Tokens, pack
 
-NO_CODE = {"trust_remote_code": False, "local_files_only": True}
+NO_CODE: dict[str, Any] = {"trust_remote_code": False, "local_files_only": True}
 COMPLETE = "give it complete files, its own, from where it was made"
+TOKENIZER = "tokenizer.json"
 # Messages in the form of the training texts, for tools that render a dialogue themselves; a system message has no
 # place in it and is an error.
 CHAT_TEMPLATE = (
@@ -52,10 +60,14 @@ def load_config(folder: Path) -> Any:
 
 
 def load_tokenizer(folder: Path) -> Any:
-    """The tokenizer of a backbone or reward model, with a padding token (end-of-text where it has none)."""
+    """The tokenizer of a backbone or reward model, with a padding token (end-of-text where it has none).
+
+    Its ids are those of tokenizer.json; of a folder without that file, those of what transformers makes of the others.
+    """
     config = load_config(folder)
     with opening(folder, "tokenizer"):
-        tokenizer = AutoTokenizer.from_pretrained(folder, **NO_CODE)
+        own = (folder / TOKENIZER).exists()
+        tokenizer = read_tokenizer(folder) if own else AutoTokenizer.from_pretrained(folder, **NO_CODE)
         known = tokenizer("a b", add_special_tokens=False)["input_ids"]
     if not known:
         raise UserError(f"{folder}: its tokenizer knows no words (tokenizer.json is missing or empty); {COMPLETE}")
@@ -69,6 +81,35 @@ def load_tokenizer(folder: Path) -> Any:
             f"{folder}: its tokenizer has neither a padding nor an end-of-text token: name one in its files"
         )
     return tokenizer
+
+
+def read_tokenizer(folder: Path) -> Any:
+    """The tokenizer of tokenizer.json, under the names that the files beside it give to its special tokens.
+
+    AutoTokenizer would take what the class in tokenizer_config.json does by itself, and drop the rules of the file: of
+    SmolLM2 (GPT2Tokenizer) the one that keeps digits apart.
+    """
+    own = Tokenizer.from_file(str(folder / TOKENIZER))
+    own.no_truncation()  # longer texts are left out and counted
+    own.no_padding()
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(folder, **NO_CODE)
+    for token in sorted(tokenizer.get_vocab().keys() - own.get_vocab().keys()):
+        raise UserError(f"its settings name a token '{token}' that its {TOKENIZER} lacks; {COMPLETE}")
+    # Nor what the settings do to it: a token of the vocabulary that they name, for one, would be cut out of every word.
+    tokenizer._tokenizer, tokenizer.split_special_tokens = own, False
+    if tokenizer.eos_token is None:  # GPT-2's own files leave it to the class
+        default = AutoTokenizer.from_pretrained(folder, **NO_CODE).eos_token
+        tokenizer.eos_token = default if default in own.get_vocab() else None
+    return tokenizer
+
+
+def save_tokenizer(tokenizer: Any, folder: Path) -> None:
+    """Save it under the one class that reads tokenizer.json as it is, in transformers 5 and 4."""
+    tokenizer.save_pretrained(folder)
+    file = folder / "tokenizer_config.json"
+    settings = json.loads(file.read_text(encoding="utf-8"))
+    settings |= {"tokenizer_class": "PreTrainedTokenizerFast", "model_input_names": tokenizer.model_input_names}
+    file.write_text(json.dumps(settings, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def load_whole(kind: Any, folder: Path, is_backbone: bool, **settings: Any) -> Any:
@@ -127,18 +168,13 @@ def save_reward_model(model: Any, tokenizer: Any, folder: Path, weights: dict[st
 
     It holds the model's own weights unless others are given.
     Version 4 knows some settings by other names: without these it would refuse the tokenizer or feed GPT-2 token
-    types that it adds to its embeddings, and take every model's rotary base to be 10,000.
+    types that it adds to its embeddings (save_tokenizer), and take every model's rotary base to be 10,000.
     """
     if getattr(model.config, "rope_parameters", None):
         model.config.rope_theta = model.config.rope_parameters["rope_theta"]
     tokenizer.chat_template = CHAT_TEMPLATE
     model.save_pretrained(folder, state_dict=weights)
-    tokenizer.save_pretrained(folder)
-    file = folder / "tokenizer_config.json"
-    settings = json.loads(file.read_text(encoding="utf-8"))
-    if settings["tokenizer_class"] == "TokenizersBackend":
-        settings |= {"tokenizer_class": "PreTrainedTokenizerFast", "model_input_names": tokenizer.model_input_names}
-    file.write_text(json.dumps(settings, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    save_tokenizer(tokenizer, folder)
 
 
 def tokenise(tokenizer: Any, texts: Sequence[str]) -> list[Tokens]:

@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 from datasets import Dataset
-from transformers import AutoTokenizer
+from transformers import PreTrainedTokenizerFast
 from trl import RewardConfig, RewardTrainer
 
 Pair = dict[str, list[dict[str, str]]]
@@ -31,7 +31,7 @@ def trained(
         output_dir=f"{output}-checkpoints", max_steps=steps, per_device_train_batch_size=4, learning_rate=1e-3,
         bf16=False, gradient_checkpointing=False, use_cpu=True, report_to=[], save_strategy="no", disable_tqdm=True,
     )  # fmt: skip
-    tokenizer = AutoTokenizer.from_pretrained(model)
+    tokenizer: Any = PreTrainedTokenizerFast.from_pretrained(model)
     tokenizer.chat_template = chat_template or tokenizer.chat_template
     trainer = RewardTrainer(
         model=model, args=settings, train_dataset=Dataset.from_list(pairs), processing_class=tokenizer

@@ -98,12 +98,15 @@ def block(model: Any, layer: int) -> Block:
     return Block(before, attention, attention.weight.T, down.weight.T, values)
 
 
-def save_backbone(family: str, folder: Path) -> None:
-    """A random backbone as a Hugging Face folder, with a tokenizer of its own, for texts of up to 2,048 tokens."""
+def save_backbone(family: str, folder: Path, vocabulary: int = 0) -> None:
+    """A random backbone as a Hugging Face folder, with a tokenizer of its own, for texts of up to 2,048 tokens.
+
+    Or with embeddings for a `vocabulary` that the caller puts there.
+    """
     set_seed(0)
     tokenizer = train_tokenizer(synthetic.corpus(50, 0), 400)
     config = copy.deepcopy(CONFIGS[family])
-    config.vocab_size, config.max_position_embeddings = len(tokenizer), 2048
+    config.vocab_size, config.max_position_embeddings = vocabulary or len(tokenizer), 2048
     config.bos_token_id, config.eos_token_id, config.pad_token_id = None, tokenizer.eos_token_id, tokenizer.pad_token_id
     if getattr(config, "rope_parameters", None):
         config.rope_parameters["rope_theta"] = 50_000.0  # another one than the default

@@ -1,0 +1,156 @@
+"""Token ids are those of the folder's own tokenizer.json, as the library `tokenizers` reads it by itself."""
+
+from __future__ import annotations
+
+import copy
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny_models import CONFIGS, save_backbone
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from transformers import PreTrainedTokenizerFast
+
+from rmtension.adoption import adopt_reward_model
+from rmtension.backbones import make_backbone, prepare_backbone
+from rmtension.errors import UserError
+from rmtension.reward_model import CHAT_TEMPLATE, load_tokenizer, new_reward_model, save_reward_model, tokenise
+from rmtension.study import FolderModel, MadeModel
+
+TEXTS = [
+    "\n\nHuman: Steps?\n\nAssistant: Steps:\n\n1. Wash\n  2. Dry\r\n\r\n\tIn 2024, for 1,000 days.",
+    "  I'LL say it's  fine…  \n \n  e\u0301t\u00e9 \u4f60\u597d \U0001f600   ",
+    "to be<|end|> or not <|slot|> to be<|pad|>",
+    "",
+]
+SPLIT = r"(?i:'s|'ll)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+DIGITS = pre_tokenizers.Digits(individual_digits=True)
+BYTES = pre_tokenizers.ByteLevel(add_prefix_space=False)
+SPLITTING = pre_tokenizers.Sequence(
+    [pre_tokenizers.Split(Regex(SPLIT), "isolated"), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
+)
+# rules -> normaliser, what splits a text, whether a token is put before it
+RULES: dict[str, tuple[Any, Any, bool]] = {
+    "GPT-2": (None, BYTES, False),
+    "GPT-2 with a space before each text": (None, pre_tokenizers.ByteLevel(add_prefix_space=True), False),
+    "SmolLM2": (None, pre_tokenizers.Sequence([DIGITS, BYTES]), False),
+    "Qwen2": (normalizers.NFC(), SPLITTING, False),
+    "Llama 3": (None, SPLITTING, True),
+}
+CLASSES = ["GPT2Tokenizer", "GPTNeoXTokenizer", "LlamaTokenizerFast", "Qwen2Tokenizer", "PreTrainedTokenizerFast", None]
+
+
+@cache
+def trained(rules: str) -> Tokenizer:
+    normaliser, splitting, begins = RULES[rules]
+    tokenizer = Tokenizer(models.BPE())
+    if normaliser:
+        tokenizer.normalizer = normaliser
+    tokenizer.pre_tokenizer, tokenizer.decoder = splitting, decoders.ByteLevel()
+    slot = AddedToken("<|slot|>", lstrip=True, rstrip=True, special=True)  # takes in the spaces around it
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    tokenizer.train_from_iterator(
+        TEXTS * 3, trainers.BpeTrainer(special_tokens=["<|end|>", "<|pad|>", slot], initial_alphabet=alphabet)
+    )
+    if begins:
+        begin = processors.TemplateProcessing(single="<|end|> $A", special_tokens=[("<|end|>", 0)])
+        tokenizer.post_processor = begin
+    return tokenizer
+
+
+def configure(file: Path, **values: Any) -> None:
+    before = json.loads(file.read_text()) if file.exists() else {}
+    file.write_text(json.dumps({key: value for key, value in (before | values).items() if value is not None}))
+
+
+def write(tokenizer: Tokenizer, folder: Path, **settings: Any) -> None:
+    """A published folder's tokenizer files."""
+    tokenizer.save(str(folder / "tokenizer.json"))
+    configure(folder / "tokenizer_config.json", eos_token="<|end|>", additional_special_tokens=["<|slot|>"], **settings)
+
+
+def expected(folder: Path) -> list[list[int]]:
+    own = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    return [own.encode(text).ids for text in TEXTS]
+
+
+def ours(folder: Path) -> list[list[int]]:
+    return [ids.tolist() for ids in tokenise(load_tokenizer(folder), TEXTS)]
+
+
+def test_the_rules_tell_themselves_apart() -> None:
+    assert len({str([trained(rules).encode(text).ids for text in TEXTS]) for rules in RULES}) == len(RULES)
+
+
+@pytest.mark.parametrize("rules", RULES)
+@pytest.mark.parametrize("named", CLASSES)
+def test_ids_are_those_of_tokenizer_json_whatever_class_is_named(
+    named: str | None, rules: str, family: str, tmp_path: Path
+) -> None:
+    config = copy.deepcopy(CONFIGS[family])
+    config.vocab_size = trained(rules).get_vocab_size()
+    config.save_pretrained(tmp_path)
+    write(trained(rules), tmp_path, tokenizer_class=named)
+    assert ours(tmp_path) == expected(tmp_path)
+
+
+@pytest.mark.parametrize("rules", ["SmolLM2", "Llama 3"])
+def test_a_reward_model_keeps_its_backbones_tokens(rules: str, family: str, tmp_path: Path) -> None:
+    """From a folder, by training's saving, to a reward model that another study adopts."""
+    origin, backbone, trained_folder, adopted = (tmp_path / name for name in ("origin", "backbone", "model", "adopted"))
+    save_backbone(family, origin, vocabulary=trained(rules).get_vocab_size())
+    write(trained(rules), origin, tokenizer_class="GPT2Tokenizer", padding_side="left", pad_token="<|pad|>")
+    prepare_backbone(FolderModel(kind="pretrained", path="origin"), str(tmp_path), backbone)
+    save_reward_model(new_reward_model(backbone, 0, 0.5), load_tokenizer(backbone), trained_folder)
+    adopt_reward_model(trained_folder, backbone, adopted, {})
+    for folder in (backbone, trained_folder, adopted):
+        assert ours(folder) == expected(origin)
+        tokenizer = load_tokenizer(folder)
+        assert (tokenizer.eos_token_id, tokenizer.pad_token_id, tokenizer.padding_side) == (0, 1, "left")
+        assert "<|slot|>" in tokenizer.all_special_tokens
+    assert load_tokenizer(trained_folder).chat_template == CHAT_TEMPLATE
+    # Anyone who reads the folder by the class that it names has the same.
+    elsewhere: Any = PreTrainedTokenizerFast.from_pretrained(trained_folder)
+    assert json.loads((trained_folder / "tokenizer_config.json").read_text())["tokenizer_class"] == (
+        "PreTrainedTokenizerFast"
+    )
+    assert elsewhere(TEXTS[:2])["input_ids"] == expected(origin)[:2]
+
+
+def test_a_made_backbone_is_read_by_the_rules_that_it_was_made_with(family: str, tmp_path: Path) -> None:
+    pretraining = {"texts": 20, "epochs": 1}
+    made = {"kind": "made", "family": family, "layers": 2, "width": 16, "heads": 2, "neurons": 20, "vocabulary": 300}
+    make_backbone(MadeModel.model_validate(made | {"pretraining": pretraining}), tmp_path)
+    assert ours(tmp_path) == expected(tmp_path)
+
+
+def test_only_what_a_tokenizer_file_cuts_and_pads_is_left_whole(tmp_path: Path) -> None:
+    tokenizer = Tokenizer.from_str(trained("SmolLM2").to_str())
+    CONFIGS["llama"].save_pretrained(tmp_path)
+    configure(tmp_path / "config.json", vocab_size=tokenizer.get_vocab_size())
+    write(tokenizer, tmp_path)
+    whole = expected(tmp_path)
+    tokenizer.enable_truncation(4)
+    tokenizer.enable_padding(length=9, pad_id=1, pad_token="<|pad|>")
+    write(tokenizer, tmp_path, split_special_tokens=True, pad_token="b")  # a letter of the vocabulary
+    assert ours(tmp_path) == whole
+
+
+def test_gpt2s_own_files_name_no_end_and_have_one_all_the_same(tmp_path: Path) -> None:
+    CONFIGS["gpt2"].save_pretrained(tmp_path)
+    tokenizer = Tokenizer(models.BPE(vocab={"<|endoftext|>": 0, "a": 1, "b": 2}, merges=[]))
+    tokenizer.add_special_tokens(["<|endoftext|>"])
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    assert load_tokenizer(tmp_path).pad_token_id == load_tokenizer(tmp_path).eos_token_id == 0
+
+
+@pytest.mark.parametrize("settings", [{"pad_token": "<pad>"}, {"extra_special_tokens": ["<pad>"]}])
+def test_a_token_that_only_the_settings_know_is_one_line(settings: Any, tmp_path: Path) -> None:
+    CONFIGS["llama"].save_pretrained(tmp_path)
+    configure(tmp_path / "config.json", vocab_size=10_000)
+    write(trained("SmolLM2"), tmp_path, **settings)
+    message = "its settings name a token '<pad>' that its tokenizer.json lacks; give it complete files"
+    with pytest.raises(UserError, match=f"^{tmp_path}: {message}"):
+        load_tokenizer(tmp_path)
