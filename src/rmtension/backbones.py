@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from gguf import GGUFReader
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
     AutoConfig,
@@ -17,6 +18,7 @@ from transformers import (
     PreTrainedConfig,
     PreTrainedTokenizerFast,
 )
+from transformers.integrations.gguf.gguf_tokenizer_mapping import GGUF_PRE_TOKENIZER_SPLITS
 
 from rmtension import synthetic
 from rmtension.errors import UserError
@@ -26,6 +28,17 @@ from rmtension.reward_model import NO_CODE, load_backbone, load_tokenizer, openi
 from rmtension.study import MODEL_FILES, FolderModel, GgufModel, MadeModel
 
 logger = logging.getLogger(__name__)
+
+# How a GGUF file names the rules that a byte-level tokenizer splits texts by -> the splitter in such a model's own
+# tokenizer.json, where transformers does not know the name and would take GPT-2's rules without a word.
+BYTES = pre_tokenizers.ByteLevel(add_prefix_space=False)
+DIGITS = pre_tokenizers.Digits(individual_digits=True)
+SPLITTERS = {
+    **dict.fromkeys(["gpt-2", "olmo", "mpt", "jais"], BYTES),
+    **dict.fromkeys(
+        ["smollm", "starcoder", "refact", "command-r", "codeshell"], pre_tokenizers.Sequence([DIGITS, BYTES])
+    ),
+}
 
 POSITIONS = 512
 END, PAD = "<|end|>", "<|pad|>"
@@ -111,10 +124,25 @@ def link_backbone(model: FolderModel, data_root: str, folder: Path) -> None:
             (folder / file.name).symlink_to(file.resolve())
 
 
+def gguf_tokenizer(file: Path) -> Any:
+    """The tokenizer of a GGUF file; UserError where nobody here knows the rules that it splits texts by."""
+    tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name, **NO_CODE)
+    said = [GGUFReader(file).get_field(key) for key in ("tokenizer.ggml.model", "tokenizer.ggml.pre")]
+    kind, rules = (field.contents() if field else "unnamed" for field in said)
+    if kind != "gpt2" or rules in GGUF_PRE_TOKENIZER_SPLITS:
+        return tokenizer
+    if rules not in SPLITTERS:
+        known = ", ".join(sorted({*GGUF_PRE_TOKENIZER_SPLITS, *SPLITTERS}))
+        fault = f"rules '{rules}' for splitting texts are not known ({known} are)"
+        raise UserError(f"its {fault}; give the model as a folder with its own tokenizer.json")
+    tokenizer.backend_tokenizer.pre_tokenizer = SPLITTERS[rules]
+    return tokenizer
+
+
 def convert_gguf(file: Path, folder: Path) -> None:
     """Dequantise a GGUF file to float32."""
     with opening(file, "content"):
-        tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name, **NO_CODE)
+        tokenizer = gguf_tokenizer(file)
         loaded = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32, **NO_CODE)
     # transformers refuses to save a model that it read from GGUF: a fresh one, of a configuration that no longer
     # calls itself quantised, takes over its weights.

@@ -8,15 +8,23 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import gguf
 import pytest
 from tiny_models import CONFIGS, save_backbone
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
 from rmtension.adoption import adopt_reward_model
-from rmtension.backbones import make_backbone, prepare_backbone
+from rmtension.backbones import convert_gguf, gguf_tokenizer, make_backbone, prepare_backbone
 from rmtension.errors import UserError
-from rmtension.reward_model import CHAT_TEMPLATE, load_tokenizer, new_reward_model, save_reward_model, tokenise
+from rmtension.reward_model import (
+    CHAT_TEMPLATE,
+    load_tokenizer,
+    new_reward_model,
+    save_reward_model,
+    save_tokenizer,
+    tokenise,
+)
 from rmtension.study import FolderModel, MadeModel
 
 TEXTS = [
@@ -144,6 +152,46 @@ def test_gpt2s_own_files_name_no_end_and_have_one_all_the_same(tmp_path: Path) -
     tokenizer.add_special_tokens(["<|endoftext|>"])
     tokenizer.save(str(tmp_path / "tokenizer.json"))
     assert load_tokenizer(tmp_path).pad_token_id == load_tokenizer(tmp_path).eos_token_id == 0
+
+
+def write_gguf(tokenizer: Tokenizer, rules: str | None, file: Path) -> None:
+    """The header of a GGUF file with the vocabulary and merges of a tokenizer, and the name of its rules."""
+    content = json.loads(tokenizer.to_str())
+    special = {token["id"] for token in content["added_tokens"]}
+    ids = sorted(tokenizer.get_vocab().items(), key=lambda item: item[1])
+    writer = gguf.GGUFWriter(file, "llama")
+    writer.add_block_count(1)
+    writer.add_tokenizer_model("gpt2")
+    if rules:
+        writer.add_tokenizer_pre(rules)
+    writer.add_token_list([token for token, _ in ids])
+    writer.add_token_types([gguf.TokenType.CONTROL if n in special else gguf.TokenType.NORMAL for _, n in ids])
+    writer.add_token_merges([" ".join(pair) for pair in content["model"]["merges"]])
+    writer.add_eos_token_id(0)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.close()
+
+
+@pytest.mark.parametrize(("named", "rules"), [("gpt-2", "GPT-2"), ("smollm", "SmolLM2"), ("llama-bpe", "Llama 3")])
+def test_a_gguf_file_is_read_by_the_rules_that_it_names(named: str, rules: str, tmp_path: Path) -> None:
+    own = trained(rules)
+    write_gguf(own, named, tmp_path / "model.gguf")
+    save_tokenizer(gguf_tokenizer(tmp_path / "model.gguf"), tmp_path)
+    CONFIGS["llama"].save_pretrained(tmp_path)
+    configure(tmp_path / "config.json", vocab_size=own.get_vocab_size())
+    plain = TEXTS[:2]  # a GGUF file does not say that <|slot|> takes in spaces
+    assert ours(tmp_path)[:2] == [own.encode(text, add_special_tokens=False).ids for text in plain]
+
+
+@pytest.mark.parametrize("named", ["viking", None])
+def test_a_gguf_file_whose_rules_nobody_knows_is_one_line(named: str | None, tmp_path: Path) -> None:
+    write_gguf(trained("SmolLM2"), named, tmp_path / "model.gguf")
+    message = (
+        rf"model\.gguf: its rules '{named or 'unnamed'}' for splitting texts are not known \(.*; give the model as"
+    )
+    with pytest.raises(UserError, match=message):
+        convert_gguf(tmp_path / "model.gguf", tmp_path / "new")
 
 
 @pytest.mark.parametrize("settings", [{"pad_token": "<pad>"}, {"extra_special_tokens": ["<pad>"]}])
