@@ -22,7 +22,7 @@ from transformers.integrations.gguf.gguf_tokenizer_mapping import GGUF_PRE_TOKEN
 
 from rmtension import synthetic
 from rmtension.errors import UserError
-from rmtension.files import write_checksums
+from rmtension.files import refuse_pointer, write_checksums
 from rmtension.progress import Progress
 from rmtension.reward_model import NO_CODE, load_backbone, load_tokenizer, opening, save_tokenizer
 from rmtension.study import MODEL_FILES, FolderModel, GgufModel, MadeModel
@@ -141,6 +141,7 @@ def gguf_tokenizer(file: Path) -> Any:
 
 def convert_gguf(file: Path, folder: Path) -> None:
     """Dequantise a GGUF file to float32."""
+    refuse_pointer(file)
     with opening(file, "content"):
         tokenizer = gguf_tokenizer(file)
         loaded = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32, **NO_CODE)

@@ -69,6 +69,17 @@ def made_here(place: Path | str) -> Iterator[None]:
         raise UserError(f"{place}: not as this version of the project makes it ({cause_of(error)}){ANEW}") from error
 
 
+POINTER = b"version https://git-lfs.github.com/spec/"
+
+
+def refuse_pointer(file: Path) -> None:
+    """UserError where git-lfs has not yet put the file itself in place of the lines that stand for it."""
+    with reading(file), file.open("rb") as content:
+        start = content.read(len(POINTER))
+    if start == POINTER:
+        raise UserError(f"{file}: a git-lfs pointer, not the file itself; run `git lfs pull` in its folder")
+
+
 def require_columns(place: Path, found: Columns, columns: Columns, advice: str) -> None:
     """UserError where one of `columns` is missing or of another type."""
     for name, kind in columns.items():

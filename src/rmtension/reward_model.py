@@ -23,9 +23,10 @@ from transformers import (
 from rmtension.architectures import architecture
 from rmtension.attention import PACKED
 from rmtension.errors import UserError
-from rmtension.files import cause_of
+from rmtension.files import cause_of, refuse_pointer
 from rmtension.naming import BUFFER
 from rmtension.packing import Batch, Packed, Tokens, pack
+from rmtension.study import MODEL_FILES
 
 NO_CODE: dict[str, Any] = {"trust_remote_code": False, "local_files_only": True}
 COMPLETE = "give it complete files, its own, from where it was made"
@@ -52,7 +53,12 @@ def opening(folder: Path, part: str) -> Iterator[None]:
 
 
 def load_config(folder: Path) -> Any:
-    """The configuration in config.json; UserError where transformers or this project does not know the family."""
+    """The configuration in config.json; UserError where transformers or this project does not know the family.
+
+    Whatever is read of a folder, this is first: a file that git-lfs has not fetched is named here, of all those read.
+    """
+    for file in sorted(file for pattern in MODEL_FILES for file in folder.glob(pattern)):
+        refuse_pointer(file)
     with opening(folder, "config.json"):
         # First, as transformers may not know it.
         architecture(json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type"))

@@ -218,6 +218,29 @@ def test_a_damaged_backbone_is_one_line(fault: str, models: Path) -> None:
         prepare(models)
 
 
+POINTER = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'0f' * 32}\nsize 538090408\n"
+READ = ["config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"]
+
+
+@pytest.mark.parametrize("name", READ)
+def test_a_file_that_git_lfs_has_not_fetched_is_called_so(name: str, models: Path) -> None:
+    expected = rf"^{models}/\w+/{name}: a git-lfs pointer, not the file itself; run `git lfs pull` in its folder$"
+    put(name, POINTER, models / "backbone")
+    with refused(expected, models.parent):
+        prepare(models)
+    put(name, POINTER, models / "reward_model")
+    with refused(expected, models.parent):
+        Scorer(models / "reward_model", pl.DataFrame(schema=["unit", "layer", "neuron"]), CPU)
+    put("model.gguf", POINTER, models)
+    with refused("/model.gguf: a git-lfs pointer", models.parent):
+        prepare_backbone(GgufModel(kind="gguf", path="model.gguf"), str(models), models / "new")
+
+
+def test_what_is_not_read_may_be_a_pointer(models: Path) -> None:
+    put("pytorch_model.bin", POINTER, models / "backbone")
+    prepare(models)
+
+
 def test_code_beside_a_known_family_is_neither_run_nor_taken_over(models: Path) -> None:
     code_of_its_own(models / "backbone")
     put("pytorch_model.bin", pickle.dumps(Trap(models / "sprung")), models / "backbone")
