@@ -12,20 +12,11 @@ from transformers import AutoModel
 from rmtension.architectures import longest_text
 from rmtension.errors import UserError
 from rmtension.files import fingerprint, replacing, write_checksums
+from rmtension.inputs import model_files
 from rmtension.packing import collate
 from rmtension.reward_model import load_config, load_reward_model, load_tokenizer, pack_comparisons, score
 
-# Weights and what goes with them; not a training's other leavings, nor this project's own provenance.json.
-PATTERNS = (
-    "*.safetensors", "*.safetensors.index.json", "config.json", "tokenizer*", "special_tokens_map.json",
-    "added_tokens.json", "vocab.*", "merges.txt", "chat_template.jinja",
-)  # fmt: skip
 PROBES = ("\n\nHuman: Is it so?\n\nAssistant: Yes, it is.", "\n\nHuman: Is it so?\n\nAssistant: No.")
-
-
-def adopted_files(folder: Path) -> list[Path]:
-    """The files of a reward model's folder that are taken over."""
-    return sorted({file for pattern in PATTERNS for file in folder.glob(pattern)})
 
 
 def check_backbone(folder: Path, model: Any, backbone: Path) -> None:
@@ -69,7 +60,7 @@ def check(folder: Path, backbone: Path) -> None:
 def adopt_reward_model(folder: Path, backbone: Path, output: Path, environment: dict[str, str]) -> None:
     """Check `folder` and link its files into the folder `output`, where provenance.json says where they come from."""
     check(folder, backbone)
-    files = adopted_files(folder)
+    files = model_files(folder)
     provenance = {
         "adopted": str(folder),
         "origins": {"reward_model": fingerprint(*files), "backbone": fingerprint(*sorted(backbone.iterdir()))},

@@ -25,7 +25,7 @@ from rmtension.errors import UserError
 from rmtension.files import refuse_pointer, write_checksums
 from rmtension.progress import Progress
 from rmtension.reward_model import NO_CODE, load_backbone, load_tokenizer, opening, save_tokenizer
-from rmtension.study import MODEL_FILES, FolderModel, GgufModel, MadeModel
+from rmtension.study import FolderModel, GgufModel, MadeModel
 
 logger = logging.getLogger(__name__)
 
@@ -117,11 +117,10 @@ def make_backbone(model: MadeModel, folder: Path) -> None:
 
 
 def link_backbone(model: FolderModel, data_root: str, folder: Path) -> None:
-    """Link the files of a local folder into `folder`: of the same kinds as from the hub, no code and no pickles."""
+    """Link what is read of a local folder into `folder`: the same as from the hub, no code and no pickles."""
     folder.mkdir(parents=True)
-    for file in sorted(model.local(data_root).iterdir()):
-        if file.is_file() and any(file.match(pattern) for pattern in MODEL_FILES):
-            (folder / file.name).symlink_to(file.resolve())
+    for file in model.files(data_root):
+        (folder / file.name).symlink_to(file.resolve())
 
 
 def gguf_tokenizer(file: Path) -> Any:

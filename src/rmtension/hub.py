@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,16 +14,9 @@ import yaml
 
 from rmtension.errors import UserError
 from rmtension.files import read_yaml, replacing, sha256, write_text
-from rmtension.study import COMMIT, MODEL_FILES, Located, Study, load_study, lock_key
+from rmtension.inputs import INDEX, READS, WEIGHTS, matches, shards
+from rmtension.study import COMMIT, Located, Study, load_study, lock_key
 
-# Kind of a part of the study -> kind of repository, and which of its files are read.
-WANTED = {
-    "pretrained": ("model", MODEL_FILES),
-    "hh-rlhf": ("dataset", ["*/train.jsonl*", "*/test.jsonl*"]),
-    "reward-bench": ("dataset", ["data/filtered-*"]),
-    "reward-bench-2": ("dataset", ["data/test-*"]),
-    "rm-bench": ("dataset", ["total_dataset.json"]),
-}
 FETCH = "snakemake --cores 1 --until fetch --configfile STUDY"
 LOCK = "rmtension lock STUDY"
 HEADER = f"# Commits of what studies in this folder read from the hub by name or branch; `{LOCK}` adds missing ones.\n"
@@ -46,28 +38,41 @@ def fetch(piece: str, folder: Path) -> None:
     if not COMMIT.fullmatch(commit):
         raise UserError(f"{repository}: neither the study nor the lock file beside it has its commit; run `{LOCK}`")
     about = f"{repository} at {commit}"
-    repo_type, patterns = WANTED[kind]
     checksums = {}
     with asking_the_hub(about), replacing(folder) as partial:
-        info: Any = HfApi().repo_info(repository, repo_type=repo_type, revision=commit, files_metadata=True)
-        wanted = [file for file in info.siblings if any(matches(file.rfilename, pattern) for pattern in patterns)]
-        if repo_type == "model" and not any(file.rfilename.endswith(".safetensors") for file in wanted):
-            raise UserError(f"{about}: no safetensors file; other weights are pickles, which can run code when loaded")
-        if not wanted:
-            raise UserError(f"{about}: no file {' or '.join(patterns)}, which kind {kind} reads")
-        for file in wanted:
-            path = HfApi().hf_hub_download(
-                repository, file.rfilename, repo_type=repo_type, revision=commit, local_dir=partial / "files"
-            )
-            checksums[file.rfilename] = {"sha256": checked(Path(path), file, about), "size": file.size}
-        shutil.rmtree(partial / "files" / ".cache")  # the client's notes
+        files = partial / "files"
+        info: Any = HfApi().repo_info(repository, repo_type=repository_type(kind), revision=commit, files_metadata=True)
+        listed = {file.rfilename: file for file in info.siblings}
+        for name in wanted(kind, listed, files, about):
+            HfApi().hf_hub_download(repository, name, repo_type=repository_type(kind), revision=commit, local_dir=files)
+            checksums[name] = {"sha256": checked(files / name, listed[name], about), "size": listed[name].size}
+        shutil.rmtree(files / ".cache")  # the client's notes
         (partial / "checksums.json").write_text(json.dumps(checksums, indent=2, sort_keys=True) + "\n")
 
 
-def matches(file: str, pattern: str) -> bool:
-    """Whether a path matches a pattern: `*` stands for no slash, `**/` for any folders or none."""
-    regex = re.escape(pattern).replace(r"\*\*/", "(?:.*/)?").replace(r"\*", "[^/]*")
-    return re.fullmatch(regex, file) is not None
+def repository_type(kind: str) -> str:
+    """What the hub calls the kind of repository that a kind of part of the study comes from."""
+    return "model" if kind == "pretrained" else "dataset"
+
+
+def wanted(kind: str, listed: Collection[str], files: Path, about: str) -> Iterator[str]:
+    """Names of the files that the kind reads, of those that a repository has: all that matters, and nothing beside it.
+
+    files: the folder that they come into: an index must be there before the weights that it names are known.
+    """
+    names = [name for name in listed if any(matches(name, pattern) for pattern in READS[kind])]
+    if kind == "pretrained" and not {WEIGHTS, INDEX} & set(names):
+        other = "weights by other names are not read, and pickles can run code when loaded"
+        raise UserError(f"{about}: neither {WEIGHTS} nor {INDEX}; {other}")
+    if not names:
+        raise UserError(f"{about}: no file {' or '.join(READS[kind])}, which kind {kind} reads")
+    yield from names
+    if kind == "pretrained" and WEIGHTS not in names:
+        named = shards(files / INDEX)
+        if not named or not named <= set(listed):
+            strange = ", ".join(sorted(named - set(listed))) or "nothing"
+            raise UserError(f"{about}: {INDEX} names {strange}: no safetensors file of this repository")
+        yield from sorted(named)
 
 
 def checked(path: Path, listed: Any, about: str) -> str:
@@ -141,7 +146,7 @@ def lock(study_file: Path) -> dict[str, str]:
     for part in read_study(study_file).origins().values():
         if isinstance(part, Located) and part.hub is not None and not COMMIT.fullmatch(part.revision or ""):
             with asking_the_hub(part.hub):
-                found = HfApi().repo_info(part.hub, repo_type=WANTED[part.kind][0], revision=part.revision)
+                found = HfApi().repo_info(part.hub, repo_type=repository_type(part.kind), revision=part.revision)
             added[lock_key(part.hub, part.revision)] = str(found.sha)
     file = lock_file(study_file)
     write_text(HEADER + yaml.safe_dump(read_lock(file) | added), file)

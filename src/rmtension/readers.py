@@ -20,6 +20,7 @@ from rmtension.comparisons import COMPARISONS, PAIRS, draw
 from rmtension.errors import UserError
 from rmtension.files import reading
 from rmtension.hygiene import shared, sift
+from rmtension.inputs import READS, SPLITS, found
 from rmtension.official import TIES, tasks_of, unexpected_counts, wanted_tasks
 from rmtension.study import (
     Columns,
@@ -102,13 +103,14 @@ class Row(BaseModel):
 ROWS = TypeAdapter(list[Row])
 
 
-def files_of(path: Path, pattern: str) -> list[Path]:
+def files_of(path: Path, patterns: Sequence[str]) -> list[Path]:
     """The file itself, or the files in a folder of the upstream layout."""
     if not path.exists():
         raise UserError(f"{path}: no such file")
-    files = sorted(path.glob(pattern or "-")) if path.is_dir() else [path]
+    files = found(path, patterns)
     if not files:
-        raise UserError(f"{path}: a folder without {pattern}" if pattern else f"{path}: a folder, not a file")
+        wanted = " or ".join(patterns)
+        raise UserError(f"{path}: a folder without {wanted}" if patterns else f"{path}: a folder, not a file")
     return files
 
 
@@ -185,7 +187,7 @@ def load_published(file: Path) -> list[Any]:
 
 def read_hh_pairs(source: HHPairs, split: Literal["train", "test"], data_root: str) -> pl.DataFrame:
     """row, chosen and rejected (whole dialogues) of one split of an HH-RLHF folder."""
-    file, *others = files_of(source.local(data_root) / source.folder, f"{split}.jsonl*")
+    file, *others = files_of(source.local(data_root) / source.folder, SPLITS[split])
     if others:
         raise UserError(f"{file.parent}: {split} twice: {file.name} and {others[0].name}; keep one of them")
     return pairs_of(str(file), load_published(file), Columns(prompt=None))
@@ -216,7 +218,7 @@ def read_pairs(data: RegimeData, name: str, split: Literal["train", "test"]) -> 
         case HHPairs():
             frame = read_hh_pairs(source, split, data.data_root)
         case OwnPairs():
-            [file] = files_of(Path(data.data_root) / getattr(source, split), "")
+            [file] = files_of(Path(data.data_root) / getattr(source, split), READS[source.kind])
             frame = pairs_of(str(file), load_rows(file), source.columns)
     kept, odd = sift(frame, name, split)
     found = odd.filter(pl.col("n") > 0).select(pl.format("{} {} ({})", "n", "reason", "treatment"))
@@ -270,9 +272,8 @@ def regime_pairs(data: RegimeData) -> dict[str, pl.DataFrame]:
 
 @dataclass(frozen=True)
 class Layout:
-    """How a benchmark lies in its upstream repository."""
+    """How the rows of a benchmark look upstream."""
 
-    files: str  # pattern of its files in the repository's folder
     columns: Mapping[str, str]  # what we read -> what upstream calls it
     responses: Mapping[str, int]  # side -> number of texts, where it is fixed
     subset: str = "(.*)"  # the part of the column `subset` that the task goes by
@@ -282,14 +283,12 @@ FIELDS = {"subset": "subset", "prompt": "prompt", "chosen": "chosen", "rejected"
 RMB = FIELDS | {"subset": "category_path", "prompt": "conversation_input"}
 RMB_TASK = "^[^/]+/([^/]+/[^/]+)"  # of set/goal/task or set/goal/task/scenario
 LAYOUTS = {
-    "reward-bench": Layout("data/filtered-*.parquet", FIELDS, {"chosen": 1, "rejected": 1}),
-    "reward-bench-2": Layout("data/test-*.parquet", FIELDS | {"id": "id"}, {}),
-    "rm-bench": Layout("total_dataset.json", FIELDS | {"subset": "domain"}, {"chosen": 3, "rejected": 3}),
-    "rmb-pairwise": Layout("**/Pairwise_set/**/*.json", RMB | {"rejected": "reject"},
-                           {"chosen": 1, "rejected": 1}, RMB_TASK),
-    "rmb-best-of-n": Layout("**/BoN_set/**/*.json", RMB | {"chosen": "bon_best", "rejected": "loser_list"},
-                            {"chosen": 1}, RMB_TASK),
-}  # fmt: skip
+    "reward-bench": Layout(FIELDS, {"chosen": 1, "rejected": 1}),
+    "reward-bench-2": Layout(FIELDS | {"id": "id"}, {}),
+    "rm-bench": Layout(FIELDS | {"subset": "domain"}, {"chosen": 3, "rejected": 3}),
+    "rmb-pairwise": Layout(RMB | {"rejected": "reject"}, {"chosen": 1, "rejected": 1}, RMB_TASK),
+    "rmb-best-of-n": Layout(RMB | {"chosen": "bon_best", "rejected": "loser_list"}, {"chosen": 1}, RMB_TASK),
+}
 
 
 def layout_of(benchmark: PublishedBenchmark | OwnBenchmark) -> Layout:
@@ -297,12 +296,12 @@ def layout_of(benchmark: PublishedBenchmark | OwnBenchmark) -> Layout:
     if isinstance(benchmark, PublishedBenchmark):
         return LAYOUTS[benchmark.kind]
     named = benchmark.columns.model_dump(exclude_none=True)
-    return Layout("", {"subset" if ours == "task" else ours: name for ours, name in named.items()}, {})
+    return Layout({"subset" if ours == "task" else ours: name for ours, name in named.items()}, {})
 
 
 def load_benchmark(benchmark: PublishedBenchmark | OwnBenchmark, layout: Layout, data_root: str) -> pl.DataFrame:
     """read_rows of a benchmark's files."""
-    files = files_of(benchmark.local(data_root), layout.files)
+    files = files_of(benchmark.local(data_root), READS[benchmark.kind])
     return read_rows({str(file): load_rows(file) for file in files}, layout.columns, benchmark.template)
 
 

@@ -22,6 +22,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from rmtension.errors import UserError
+from rmtension.inputs import READS, SPLITS, found, model_files
 from rmtension.naming import ablation_name, tension_sets_index
 
 
@@ -136,10 +137,6 @@ class Located(Section):
         """The file of the cache that stands for all that this part of the study reads from the hub."""
         return self.cached(hub_cache).local(data_root).with_name("checksums.json")
 
-    def files(self, data_root: str) -> list[Path]:
-        place = self.local(data_root)
-        return sorted(file for file in place.rglob("*") if file.is_file()) if place.is_dir() else [place]
-
     @model_validator(mode="after")
     def exactly_one_place(self) -> Self:
         if (self.path is None) == (self.hub is None):
@@ -178,17 +175,11 @@ class MadeModel(Section):
         return self
 
 
-MODEL_FILES = [
-    "*.json",
-    "*.safetensors",
-    "*.txt",
-    "*.model",
-    "*.jinja",
-]  # of a folder, as of the hub: no code, no pickles
-
-
 class FolderModel(Located):
     kind: Literal["pretrained"]
+
+    def files(self, data_root: str) -> list[Path]:
+        return model_files(self.local(data_root))
 
 
 class GgufModel(Section):
@@ -259,7 +250,8 @@ class HHPairs(Located):
     seed: Seed = Field(0, description="Draws what is kept.")
 
     def files(self, data_root: str) -> list[Path]:
-        return sorted((self.local(data_root) / self.folder).iterdir())
+        folder = self.local(data_root) / self.folder
+        return [file for names in SPLITS.values() for file in found(folder, names)]
 
 
 class Columns(Section):
@@ -397,6 +389,9 @@ class PublishedBenchmark(Located):
     max_per_task: Count | None = Field(None, description="Keep this many comparisons a task, drawn by `seed`.")
     seed: Seed = Field(0, description="Draws what is kept.")
     template: Literal["hh", "paper"] = Field("hh", description="hh: the training form; paper: the authors'.")
+
+    def files(self, data_root: str) -> list[Path]:
+        return found(self.local(data_root), READS[self.kind])
 
     @model_validator(mode="after")
     def rmb_is_local(self) -> Self:

@@ -278,6 +278,26 @@ def workflow_rows() -> Iterable[Row]:
     yield Row("`README.md`, `docs/`, `tests/`", "", dict.fromkeys(others, comment))
 
 
+# Files that the study of all kinds reads; in folders there is more beside them.
+READ = [
+    "local/backbone/config.json", "local/reward-model/tokenizer.json", "local/model.gguf",
+    "local/hh/helpful-base/train.jsonl", "local/train.jsonl", "local/reward-bench/data/filtered-0.parquet",
+    "local/benchmark.jsonl",
+]  # fmt: skip
+BESIDE = [".git/index", "README.md", "config.json.lock", "model.fp16.safetensors", "onnx/config.json"]
+
+
+def read_rows() -> Iterable[Row]:
+    for file in READ:
+        yield Row(f"`{file}`", "other content", {file: comment}, KINDS)
+
+
+def beside_rows() -> Iterable[Row]:
+    folders = [folder for file in READ if (folder := str(Path(file).parent)) != "local"]
+    files = [f"{folder}/{name}" for folder in folders for name in BESIDE]
+    yield Row("`.git/`, `README.md`, other precisions: beside what is read", "", dict.fromkeys(files, comment), KINDS)
+
+
 def text_rows() -> Iterable[Row]:
     """The study file with the same content in other words."""
     yield Row("a comment in the study file", "", {SMALL: comment})
@@ -365,7 +385,8 @@ SECTIONS: dict[str, Callable[[], Iterable[Row]]] = {
     "Keys of the study file": study_rows,
     "Parts of the study": part_rows,
     "Code and resources": file_rows,
-    NOTHING: lambda: [*workflow_rows(), *text_rows()],
+    "Files of models and data": read_rows,
+    NOTHING: lambda: [*workflow_rows(), *text_rows(), *beside_rows()],
 }
 
 
@@ -377,13 +398,11 @@ def prepared(project: Project) -> Project:
     (project.folder / ALIKE).write_text(yaml.safe_dump(alike()[0], sort_keys=False))
     as_if_run(project, ALIKE)
     shutil.copy(STUDIES / KINDS, project.folder)
-    local = project.folder / "local"
-    splits = [f"{place}/{split}" for place in ("hh", "other") for split in ("helpful-base", "harmless-base")]
-    for folder in ("backbone", "reward-model", "reward-bench", *splits):
-        (local / folder).mkdir(parents=True)
-        (local / folder / "file").write_text(folder)
-    for name in ("model.gguf", "other.gguf", "train.jsonl", "test.jsonl", "benchmark.jsonl", "other.jsonl"):
-        (local / name).write_text(name)
+    others = ["hh/harmless-base/train.jsonl", "other/helpful-base/train.jsonl",
+              "other/harmless-base/train.jsonl", "test.jsonl", "other.gguf", "other.jsonl"]  # fmt: skip
+    for name in [*READ, *(f"local/{other}" for other in others)]:
+        (project.folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (project.folder / name).write_text(name)
     for checksums in Study.model_validate(yaml.safe_load((project.folder / KINDS).read_text())).fetched().values():
         (project.folder / checksums).parent.mkdir(parents=True)
         (project.folder / checksums).write_text("{}")

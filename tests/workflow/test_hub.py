@@ -19,7 +19,7 @@ from hub_server import Hub, commit_of
 from project import Project
 
 from rmtension.backbones import make_backbone
-from rmtension.hub import WANTED
+from rmtension.inputs import READS
 from rmtension.study import FolderModel, HHPairs, MadeModel, Pretraining, PublishedBenchmark
 
 MODEL, PAIRS, BENCHMARK = "tiny/gpt2", "tiny/hh", "tiny/bench"
@@ -118,7 +118,7 @@ def test_a_model(hub: Hub, fetch: Fetcher, tmp_path: Path) -> None:
     assert fetch(f"pretrained/{MODEL}/{commit_of(MODEL)}", tmp_path / "gpt2") is None
     arrived = files_in(tmp_path / "gpt2/files")
     upstream = files_in(hub.folder / "models" / MODEL)
-    left_out = {"pytorch_model.bin", "onnx/config.json", "README.md"}
+    left_out = {"pytorch_model.bin", "onnx/config.json", "README.md", "generation_config.json"}
     assert arrived == {name: content for name, content in upstream.items() if name not in left_out}
     assert {"config.json", "model.safetensors", "tokenizer.json"} <= set(arrived)
     checksums = json.loads((tmp_path / "gpt2/checksums.json").read_text())
@@ -140,14 +140,14 @@ def test_every_kind_that_can_come_from_the_hub_says_what_it_reads() -> None:
         for section in (FolderModel, HHPairs, PublishedBenchmark)
         for kind in get_args(section.model_fields["kind"].annotation)
     }
-    assert kinds - {"rmb-pairwise", "rmb-best-of-n"} == set(WANTED)  # a study refuses RMB from the hub
+    assert kinds | {"own"} == set(READS)
 
 
 FAULTS = {  # piece, what is wrong with which file, expected in the error
     "unknown repository": (f"pretrained/tiny/nothing/{'0' * 40}", {}, "tiny/nothing at 0000"),
     "unknown revision": (f"pretrained/{MODEL}/{'0' * 40}", {}, "the hub has no such revision"),
     "no commit": (f"pretrained/{MODEL}/unlocked", {}, "run `rmtension lock STUDY`"),
-    "only pickles": (f"pretrained/tiny/pickles/{commit_of('tiny/pickles')}", {}, "no safetensors file"),
+    "only pickles": (f"pretrained/tiny/pickles/{commit_of('tiny/pickles')}", {}, "neither model.safetensors nor"),
     "not the layout": (f"rm-bench/{BENCHMARK}/{commit_of(BENCHMARK)}", {}, "no file total_dataset.json"),
     "another small file": (f"pretrained/{MODEL}/{commit_of(MODEL)}", {"config.json": "flipped"}, "config.json: "),
     "another large file": (

@@ -18,9 +18,13 @@ from incremental import (
     SETTINGS,
     SMALL,
     STUDIES,
+    Row,
     alike,
     answers,
+    beside_rows,
+    jobs_of,
     prepared,
+    read_rows,
     renewed,
     study_edit,
 )
@@ -59,6 +63,16 @@ def test_every_rule_has_one_param_its_settings() -> None:
     for file in (ROOT / "workflow" / "rules").glob("*.smk"):
         for params in re.findall(r"^    params:\n((?:        .*\n)+)", file.read_text(encoding="utf-8"), flags=re.M):
             assert re.findall(r"^        (\w+)\b", params, flags=re.M) == ["settings"], file
+
+
+def test_files_of_models_and_data_rerun_what_reads_them_and_those_beside_them_nothing(tmp_path: Path) -> None:
+    """Only the study of all kinds is asked about, so the small one need not have run."""
+    project = prepared(Project(tmp_path / "project"))
+    [beside] = beside_rows()
+    assert jobs_of(beside, project) == {}
+    everything = Row("", "", {file: edit for row in read_rows() for file, edit in row.edits.items()}, KINDS)
+    readers = {"backbone": 2, "adopt": 1, "data": 2, "benchmark_comparisons": 2}
+    assert jobs_of(everything, project).items() >= readers.items()
 
 
 def test_every_module_and_script_is_on_the_page() -> None:

@@ -1,11 +1,14 @@
 # A reward model that was trained elsewhere, in the place of one that is trained here.
+from rmtension.inputs import model_files
+
+
 ruleorder: adopt > train
 
 
 rule adopt:
     input:
         backbone=BACKBONE,
-        files=lambda wildcards: sorted(str(file) for file in adopted(wildcards).glob("*") if file.is_file()),
+        files=lambda wildcards: list(map(str, model_files(adopted(wildcards)))),
         code=code("adopt.py"),
     output:
         REWARD_MODEL,
