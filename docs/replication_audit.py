@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from itertools import chain
 from pathlib import Path
 
 import polars as pl
 
 from rmtension.naming import OVERALL
-from rmtension.published import MIXED, orientations, published_cells, read
+from rmtension.published import MIXED, SETS, orientations, published_cells, read, unmixed
 from rmtension.statistics import AVERAGE
 
 PAGE = Path(__file__).with_name("replication-audit.md")
@@ -224,6 +225,60 @@ def bounds() -> str:
     return share(kept.select(pl.col("retention_mean").is_between(low, high)).to_series())
 
 
+def under_ablation() -> pl.DataFrame:
+    """task, orientation, ablated_set, printed, alone (un-mixed); accuracy of the mixed RM without that set, and own and
+    best, accuracy of the single-objective RM of the task's orientation and of the better one (means over six)."""
+    accuracy = pl.col("baseline") + pl.col("delta")
+    ablated = read("shared_ablation_top10").select("ablated_set", "task", "orientation", accuracy=accuracy)
+    single = by_regime().group_by("task").agg(pl.col("own", "other").mean())
+    single = single.select("task", "own", best=pl.max_horizontal("own", "other"))
+    printed = read("retention_under_ablation").rename({"retention": "printed"})
+    kept = printed.join(unmixed().rename({"retention": "alone"}), on=["ablated_set", "task"])
+    return ablated.join(kept, on=["ablated_set", "task"]).join(single, on="task").sort("orientation", "task")
+
+
+def breaks(figure: str, least: str) -> pl.Expr:
+    """Whether a retention is none that the accuracies allow, with |U| at least the accuracy `least`."""
+    low, high = (pl.col("accuracy") + pl.col(least) - 100) / pl.col(least), pl.col("accuracy") / pl.col(least)
+    return ~pl.col(figure).is_between(low.clip(0) - RATIO, high + RATIO)
+
+
+def running_means() -> str:
+    """How many of the figures cannot be, as printed and un-mixed."""
+    kept = under_ablation()
+    names = {"own": "the single-objective RM of the task's orientation", "best": "the better single-objective RM"}
+    rows = ((words, *(share(kept.select(breaks(figure, least)).to_series()) for figure in ("printed", "alone")))
+            for least, words in names.items())  # fmt: skip
+    return grid(rows, "the union is at least what is right by", "impossible as printed", "impossible un-mixed")
+
+
+def unmixed_gap() -> str:
+    """How far retention is from the ablated accuracy on the tasks on which the union is nearly everything."""
+    near = under_ablation().filter(pl.col("own") > 95)
+    gaps = (number(max((near[figure] - near["accuracy"] / 100).abs()), 3) for figure in ("printed", "alone"))
+    return "{} as printed, {} un-mixed".format(*gaps)
+
+
+def table_19() -> str:
+    """Printed and un-mixed side by side; bold what the accuracies do not allow."""
+    kept, sets = under_ablation(), [*SETS][1:]
+    shown = kept.with_columns(impossible=breaks("printed", "own"))
+    means = kept.group_by("orientation", "ablated_set").agg(pl.col("printed", "alone").mean())
+    means = means.with_columns(task=pl.lit(AVERAGE), impossible=False)
+    rows = []
+    for (orientation, task), cells in pl.concat([shown, means], how="diagonal").group_by(
+        "orientation", "task", maintain_order=True
+    ):
+        found = {row["ablated_set"]: row for row in cells.iter_rows(named=True)}
+        mark = {name: "**" if found[name]["impossible"] else "" for name in sets}
+        printed = (f"{mark[name]}{number(found[name]['printed'], 3)}{mark[name]}" for name in sets)
+        alone = (number(found[name]["alone"], 3) for name in sets)
+        figures = chain.from_iterable(zip(printed, alone, strict=True))
+        rows.append((str(orientation), str(task), *figures))
+    heads = [head for name in sets for head in (f"{SETS[name]}: printed", "un-mixed")]
+    return grid(sorted(rows, key=lambda row: (row[0], row[1] == AVERAGE)), "orientation", "task", *heads)
+
+
 def whose_overlaps() -> str:
     """For each model, whether the pairwise overlaps can be its own, given its accuracies."""
     single = read("accuracy").select("model", "task", single_regime="regime", s="accuracy_mean")
@@ -388,6 +443,8 @@ one another, and how far they bear out its claims (C1 to C12). No reward model w
 - Tables 1, 4, 17 and 18 are not means over the six models that the paper names. They fit means over **seven** ("Means
   over seven models" below); Tables 2 and 3 are means over six. That explains why baselines of the same mixed reward
   models differ (61.04 and 60.62, 50.47 and 50.35), and why Table 15 does not average to Table 1.
+- Table 19 (retention under ablation) holds running means over the sets, not the figures of each: for shared neurons
+  0.539 is printed and 0.485 follows on helpful tasks, 0.598 and 0.519 on harmless ones ("Retention under ablation").
 - The pairwise overlaps (Tables 11, 12) can be those of gpt2-large, of no other model, and of no mean over the six.
 - The mean overlap of helpful and harmless neurons, 48 %, includes a degenerate model; without it the mean is 55 %.
 - C1 and C2 hold on average for every model but one, and task by task for little more than half of the helpful ones.
@@ -443,6 +500,24 @@ say whose they are; these are the rows that each model's accuracies allow:
 
 {whose_overlaps}
 
+## Retention under ablation
+
+The cell of the authors' notebook behind Table 19 never empties its lists between sets. What it prints after the
+k-th set is the mean over this and all sets before it, in the order {order}. With x as printed, a set's own figure
+is `k x(k) - (k - 1) x(k - 1)`: un-mixed. The accuracies say so too: without a set the mixed reward model has the
+accuracy M of Tables 17 and 18, and retention is bounded as above. Of the 75 figures, give or take {ratio}:
+
+{running_means}
+
+(Accuracies of single-objective reward models are means over six, the other figures over seven.) On the four tasks
+on which harmless reward models are right more than 95 % of the time, the union is nearly everything, so that
+retention must come close to M as a fraction. The two differ there by at most {unmixed_gap}.
+
+Both, task by task; bold what the accuracies of the first line above do not allow. `tables/published` has the
+un-mixed ones.
+
+{table_19}
+
 ## Neuron overlap
 
 Oriented sets of 10 % of a model's neurons, scores averaged over seeds (C11).
@@ -493,14 +568,27 @@ be recomputed from its definition: retention, overlaps and standard deviations a
 Figure 3), ablation curves (C6, Figures 5 and 6), depth (C7, Figure 4), compression (C10, Figure 7), accuracies on
 HH-RLHF (Table 10) and the shared ablation of each model have no numbers here. Of the neuron sets only sizes of
 intersections are known, and of those that were ablated as shared or exclusive not even these.
+
+The authors' code also does what no published figure shows, and what can therefore be neither confirmed here nor
+taken out ([methods.md](methods.md), section 9, N2 to N11): depth pools neurons over models, so that gpt2-large's
+whole network is about 80 % of the harmless bar of Figure 4; Figures 3 and 7 pool all subsets, not the 25 tasks; one
+random set serves all three regimes (Figures 5 and 6); evaluation is in bfloat16, in which scores tie, and a tie is
+wrong; a checkpoint is kept only where its step is a multiple of 500; a retention of nothing counts as 0 (Tables 1,
+15, 19); and RewardBench's id 3692, in Do Not Answer and in hep-python, makes one comparison of two, which can
+change the retention on Do Not Answer by no more than one comparison of {do_not_answer}.
 """
 
 
 def page() -> str:
-    sections = (counts, averages, agreements, how_many_models, implied_gap, seventh_model, bounds, whose_overlaps)
+    sections = (counts, averages, agreements, how_many_models, implied_gap, seventh_model, bounds, whose_overlaps,
+                running_means, unmixed_gap, table_19)  # fmt: skip
     claims = (neurons, rmsd, rmsd_order, single_regimes, tasks, exceptions, kept_tasks, ablation_claims, towards_chance)
     parts = {part.__name__: part() for part in (*sections, *claims)}
-    return TEXT.format(**parts, figures=len(possible(7)), counted=COUNTED, ratio=RATIO)
+    order = ", ".join(SETS.values())
+    [do_not_answer] = read("tasks").filter(task="Do Not Answer")["n_prompts"]
+    return TEXT.format(
+        **parts, figures=len(possible(7)), counted=COUNTED, ratio=RATIO, order=order, do_not_answer=do_not_answer
+    )
 
 
 if __name__ == "__main__":

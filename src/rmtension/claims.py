@@ -16,7 +16,7 @@ import polars as pl
 
 from rmtension.naming import OVERALL
 from rmtension.presentation import as_markdown
-from rmtension.published import PERCENT, SCORING, read, with_like_averages
+from rmtension.published import UNSIGNED, has_paper_sets, is_signed, read, with_like_averages
 from rmtension.statistics import AVERAGE
 from rmtension.study import Study
 
@@ -126,12 +126,14 @@ def mixtures(study: Study) -> list[tuple[str, str]]:
 
 
 def published_figures(tables: Tables, study: Study) -> pl.DataFrame:
-    """claim, part, published: the paper's figures that are the same quantities here. An average is one if it is over
-    the same tasks, and one about oriented neurons if they are as many, by the same scoring."""
+    """claim, part, published, sets: the paper's figures that are the same quantities here. An average is one if it is
+    over the same tasks, and one about oriented neurons if they are as many, by mean activation; where by another mean
+    than the published ones, `sets` says so."""
     same_tasks = with_like_averages(tables["accuracy"]).filter(pl.col("task") == AVERAGE)["orientation"].to_list()
-    same_sets = (study.ablation.scoring, study.ablation.percent) == (SCORING, PERCENT)
-    is_same = pl.col("average_of").is_in(same_tasks).fill_null(True) & (~pl.col("of_sets") | same_sets)
-    return read("claims").filter(is_same).select("claim", "part", "published")
+    is_same = pl.col("average_of").is_in(same_tasks).fill_null(True) & (~pl.col("of_sets") | has_paper_sets(study))
+    unsigned = pl.col("of_sets") & (not is_signed(study.ablation.scoring, study))
+    sets = pl.when(unsigned).then(pl.lit(UNSIGNED))
+    return read("claims").filter(is_same).select("claim", "part", "published", sets=sets)
 
 
 def overlap_by_chance(tables: Tables, study: Study, parts: Sequence[str], scoring: str) -> tuple[float, float]:
@@ -342,7 +344,8 @@ def ledger(tables: Tables, study: Study) -> pl.DataFrame:
     frame = frame.with_columns(pl.when(pl.col("estimate").is_not_null()).then("published").alias("published"))
     inside = pl.col("published").is_between("low", "high")
     place = pl.when(inside).then(pl.lit("inside")).when(~inside).then(pl.lit("outside"))
-    notes = [pl.col("note").replace("", None), pl.format("published figure {} the interval", place)]
+    notes = [pl.col("note").replace("", None), pl.format("published figure {} the interval", place),
+             pl.when(pl.col("published").is_not_null()).then("sets")]  # fmt: skip
     note = pl.concat_str(notes, separator="; ", ignore_nulls=True)
     return frame.with_columns(note=note).select(*SCHEMA)
 

@@ -14,7 +14,16 @@ from rmtension.study import FolderModel, Study
 FOLDER = Path(__file__).parents[2] / "resources" / "paper"
 MIXED = "helpful-harmless"
 SCORING, PERCENT = "magnitude", 10
-SETS = {"baseline": "none", "shared": "shared", "helpful_only": "helpful-only", "harmless_only": "harmless-only"}
+# Of these the paper's scoring is one: the signed mean of the authors' code, or the word's mean of absolute values.
+MAGNITUDES = ("magnitude", "mean", "mean_abs")
+# In the order in which the authors' notebook went through them.
+SETS = {"baseline": "none", "helpful_only": "helpful-only", "harmless_only": "harmless-only", "shared": "shared"}
+
+# What a row of `published` says where the two figures are not of the same thing.
+UNMIXED = "un-mixed: printed is the mean over this and the sets before it"
+UNSIGNED = "published sets by signed mean, ours by mean of absolute values"
+BY_MEAN = "published sets by signed mean, as is our scoring mean"
+INTERSECTION = "published shared set with neurons of one part alone, ours the intersection"
 
 PLACE = ["model", "regime", "ablation", "single", "orientation", "task"]  # "" where a table has no such key
 CELL = ["table", *PLACE, "quantity"]
@@ -52,19 +61,31 @@ def averaged(frame: pl.DataFrame, key: str, name: str) -> pl.DataFrame:
     return pl.concat([frame, means.with_columns(pl.lit(name).alias(key))], how="diagonal")
 
 
+def unmixed() -> pl.DataFrame:
+    """ablated_set, task, retention: Table 19 set by set (docs/methods.md, section 9, N1).
+
+    The notebook behind it never empties its lists, so that the k-th of SETS is printed as the mean x(k) over the first
+    k; what belongs to it alone is k x(k) - (k - 1) x(k - 1).
+    """
+    place = pl.col("ablated_set").cast(pl.Enum(list(SETS)))
+    sums = pl.col("retention") * (1 + place.to_physical())
+    printed = read("retention_under_ablation").sort(place, maintain_order=True)
+    return printed.with_columns(retention=sums - sums.shift(1, fill_value=0).over("task"))
+
+
 def published_cells() -> pl.DataFrame:
     """Every published figure under the names of this project's tables, with the averages that follow from it.
 
     Columns: table, model, regime, ablation, single, orientation, task, quantity, published, published_sd (over seeds;
-    null where the paper gives none). In neuron_overlap the pair of regimes is regime, single. The model OVERALL is the
-    paper's own mean over models where it prints one, else the plain mean of its six; task AVERAGE is the plain mean
-    over an orientation's tasks.
+    null where the paper gives none). Retention under ablation is `unmixed`. In neuron_overlap the pair of regimes is
+    regime, single. The model OVERALL is the paper's own mean over models where it prints one, else the plain mean of
+    its six; task AVERAGE is the plain mean over an orientation's tasks.
     """
     tasks, mixed = orientations(), pl.lit(MIXED).alias("regime")
     own = read("ablation_top10").with_columns(ablation=pl.lit(ablation_name(SCORING, PERCENT)))
     own = own.with_columns(pl.col("model").replace("model_average", OVERALL))
     mean = [mixed, pl.lit(OVERALL).alias("model"), pl.col("ablated_set").replace_strict(SETS).alias("ablation")]
-    shared, kept = (read(file).with_columns(mean) for file in ("shared_ablation_top10", "retention_under_ablation"))
+    shared, kept = (frame.with_columns(mean) for frame in (read("shared_ablation_top10"), unmixed()))
     retention = read("retention").with_columns(mixed, ablation=pl.lit("none"))
     agreement = read("pairwise_retention_gpt2_large").with_columns(mixed, model=pl.lit("gpt2-large"))
     overlap = read("neuron_overlap").rename({"regime_a": "regime", "regime_b": "single"})
@@ -93,15 +114,36 @@ def paper_models(study: Study) -> dict[str, str]:
     return {name: paper for name, paper in named.items() if paper in known} | ({OVERALL: OVERALL} if whole else {})
 
 
+def is_signed(scoring: str, study: Study) -> bool:
+    """Whether a scoring is by the signed mean, as the published sets are (docs/methods.md, section 9, R1)."""
+    return (study.neurons.magnitude if scoring == "magnitude" else scoring) == "mean"
+
+
+def paired_scoring(study: Study) -> str:
+    """The study's scoring whose sets are set beside the published ones: a signed one where it has one."""
+    known = [scoring for scoring in study.neurons.scorings if scoring in MAGNITUDES]
+    return min(known, key=lambda scoring: not is_signed(scoring, study), default=SCORING)
+
+
+def has_paper_sets(study: Study) -> bool:
+    """Whether the sets of mixed reward models, and those that claims are about, are made as the paper's are."""
+    return study.ablation.scoring in MAGNITUDES and study.ablation.percent == PERCENT
+
+
 def comparable(table: str, frame: pl.DataFrame, study: Study) -> pl.DataFrame:
     """The rows of one of our tables that answer to the paper's, under the paper's key columns."""
+    scoring = paired_scoring(study)
     if table == "own_ablation":
         main = pl.lit(ablation_name(SCORING, PERCENT))
-        frame = frame.filter(scoring=SCORING, percent=PERCENT).with_columns(ablation=main)
+        frame = frame.filter(scoring=scoring, percent=PERCENT).with_columns(ablation=main)
     if table == "shared_ablation":
-        frame = frame.filter(control="whole")
+        frame = frame.filter(pl.lit(has_paper_sets(study)), control="whole")
+    if table == "retention":
+        frame = frame.filter(pl.lit(has_paper_sets(study)) | (pl.col("ablation") == "none"))
     if table == "neuron_overlap":
-        pairs = frame.filter(scoring=SCORING, selection="authors").rename({"first": "regime", "second": "single"})
+        same_size = pl.lit(study.ablation.percent == PERCENT)
+        pairs = frame.filter(same_size, scoring=scoring, selection="authors")
+        pairs = pairs.rename({"first": "regime", "second": "single"})
         # A pair of regimes has no order, so both are offered.
         frame = pl.concat([pairs, pairs.rename({"regime": "single", "single": "regime"})], how="diagonal")
     if "ablation" in frame.columns and study.analysis.shared == "authors":
@@ -126,13 +168,35 @@ def ours(table: str, frame: pl.DataFrame, quantity: str) -> pl.DataFrame:
     return cells(table, frame, quantity, ours=mean, low=low, high=high)
 
 
+def note(study: Study) -> pl.Expr:
+    """What keeps the two figures of a row of `published` from being of one thing; "" where nothing is known to."""
+
+    def about_sets(scoring: str) -> pl.Expr:
+        signed = BY_MEAN if scoring == "mean" else None
+        return pl.lit(signed if is_signed(scoring, study) else UNSIGNED, pl.String)
+
+    table, is_ablated = pl.col("table"), pl.col("quantity") != "baseline"
+    of_own = table.is_in(["own_ablation", "neuron_overlap"]) & is_ablated
+    is_retention = (table == "retention") & (pl.col("ablation") != "none")
+    of_mixed = is_retention | (table == "shared_ablation") & is_ablated
+    is_other = of_mixed & (pl.col("ablation") == "shared") & (study.analysis.shared != "authors")
+    notes = [
+        pl.when(is_retention).then(pl.lit(UNMIXED)),
+        pl.when(of_own).then(about_sets(paired_scoring(study))).when(of_mixed).then(about_sets(study.ablation.scoring)),
+        pl.when(is_other).then(pl.lit(INTERSECTION)),
+    ]
+    return pl.concat_str(notes, separator="; ", ignore_nulls=True)
+
+
 def twin(tables: Mapping[str, pl.DataFrame], study: Study) -> pl.DataFrame:
     """The table `published`: each of the paper's figures that this study has too, and ours beside it.
 
     Columns: those of published_cells but published_sd; ours, low, high (our interval); difference (ours - published);
-    inside: the published figure lies within our interval, null without one. Models are matched by their source
-    (`paper_models`), regimes and tasks by name; an average is there only if it is over the same tasks. The set called
-    shared is the authors' where the study's `analysis.shared` says so. Where nothing matches, the table is empty.
+    inside: the published figure lies within our interval, null without one; note: what keeps the two from being of one
+    thing. Sets are those of a signed scoring where the study has one (`paired_scoring`). Models are matched by their
+    source (`paper_models`), regimes and tasks by name; an average is there only if it is over the same tasks. The set
+    called shared is the authors' where the study's `analysis.shared` says so. Where nothing matches, the table is
+    empty.
     """
     paper = published_cells()
     names = pl.DataFrame(
@@ -149,4 +213,5 @@ def twin(tables: Mapping[str, pl.DataFrame], study: Study) -> pl.DataFrame:
         *("published", "ours", "low", "high"),
         difference=pl.col("ours") - pl.col("published"),
         inside=pl.col("published").is_between("low", "high"),
+        note=note(study),
     )

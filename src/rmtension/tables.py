@@ -387,8 +387,11 @@ def official_table(results: Results) -> pl.DataFrame:
 
 def published_table(tables: Mapping[str, pl.DataFrame], results: Results) -> pl.DataFrame:
     """table (of this study), model, regime, ablation, single, orientation, task, quantity; the paper's figure of the
-    same cell (published), ours with the limits of our interval (low, high), their difference, and whether the published
-    one lies inside ours. Only models, regimes, sets and tasks that are the paper's: empty in other studies."""
+    same cell (published), ours with the limits of our interval (low, high), their difference, whether the published one
+    lies inside ours, and note, what keeps the two from being of one thing: the published sets are made by signed mean
+    activations, and stand beside our scoring `mean` where the study has it. Retention under ablation is not as printed
+    but un-mixed (docs/replication-audit.md). Only models, regimes, sets and tasks that are the paper's: empty in other
+    studies."""
     return twin(tables, results.study)
 
 

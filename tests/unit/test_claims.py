@@ -280,6 +280,18 @@ def test_a_published_figure_is_said_to_lie_inside_the_interval_or_outside() -> N
     assert notes["harmless over helpful, helpful: Precise IF"] == "published figure inside the interval"
 
 
+def test_published_sets_of_signed_means_beside_others_are_said_to_be() -> None:
+    def notes(study: Study) -> dict[str, set[str]]:
+        frame = ledger(paper_tables(), study).filter(pl.col("published").is_not_null())
+        return {claim: set(rows["note"]) for (claim,), rows in frame.group_by("claim")}
+
+    said, signed = "published sets by signed mean, ours by mean of absolute values", {"neurons": {"magnitude": "mean"}}
+    for study, of_sets in ((STUDY, True), (Study.model_validate(STUDY.model_dump() | signed), False)):
+        found = notes(study)
+        assert {said in note for note in found["C9"] | found["C11"] | found["C12"]} == {of_sets}
+        assert not any(said in note for note in found["C1"] | found["C4"])
+
+
 def test_a_new_claim_is_a_function_and_an_entry(monkeypatch: pytest.MonkeyPatch) -> None:
     claim = Claim(lambda *_: [Part("all", Interval(2, 1, 3, 3))], "More is more", "points", "above", 0)
     monkeypatch.setitem(CLAIMS, "C13", claim)

@@ -99,6 +99,22 @@ def test_cells_hold_what_the_files_hold() -> None:
         assert published(model=model, task="average", **where) == pytest.approx(mean(kept), abs=1e-12)
 
 
+def test_retention_under_ablation_is_set_by_set_and_not_the_running_mean_that_is_printed() -> None:
+    order = ["baseline", "helpful_only", "harmless_only", "shared"]
+    kept = {(row["ablated_set"], row["task"]): Fraction(row["retention"]) for row in rows("retention_under_ablation")}
+    cells = published_cells().filter(pl.col("task") != "average", table="retention", model=OVERALL)
+    found = {(ablation.replace("-", "_"), task): value
+             for ablation, task, value in cells.select("ablation", "task", "published").iter_rows()}  # fmt: skip
+    assert len(found) == 100
+    for task in {task for _, task in found}:
+        values = [found["none" if name == "baseline" else name, task] for name in order]
+        running = [mean(values[:k]) for k in (1, 2, 3, 4)]  # what a list that is never emptied makes of them
+        assert running == pytest.approx([float(kept[name, task]) for name in order], abs=1e-12)
+    averages = {o: published(table="retention", model=OVERALL, ablation="shared", orientation=o, task="average")
+                for o in ("helpful", "harmless")}  # fmt: skip
+    assert averages == pytest.approx({"helpful": 0.485, "harmless": 0.519}, abs=0.0005)
+
+
 def test_a_model_is_the_papers_by_its_source_and_not_by_its_name() -> None:
     table = accuracy_table(("mine", "helpful", "Focus", 50), ("gpt2-large", "helpful", "Focus", 50))
     [row] = rows("accuracy", model="smollm2-1.7b", regime="helpful", task="Focus")
@@ -143,6 +159,42 @@ def test_only_the_papers_setting_of_an_ablation_is_compared() -> None:
     tables = {"own_ablation": pl.DataFrame(own), "shared_ablation": pl.DataFrame(shared)}
     assert twin(tables, study(HUB))["ours"].to_list() == [1, 4]
     assert twin(tables, study(HUB, compatibility="authors"))["ours"].to_list() == [1, 6]
+
+
+@pytest.mark.parametrize(
+    ("neurons", "ablation", "own", "mixed"),
+    [
+        ({"scorings": ["magnitude"]}, {}, (1.0, "absolute values"), (4.0, "absolute values")),
+        ({"scorings": ["magnitude", "mean"]}, {}, (2.0, "our scoring mean"), (4.0, "absolute values")),
+        ({"scorings": ["mean_abs", "mean"]}, {"scoring": "mean"}, (2.0, "our scoring mean"), (4.0, "our scoring mean")),
+        ({"scorings": ["magnitude", "mean_abs"], "magnitude": "mean"}, {}, (1.0, ""), (4.0, "")),
+        ({"scorings": ["change", "mean_abs"]}, {"scoring": "change"}, (3.0, "absolute values"), None),
+        ({"scorings": ["magnitude"]}, {"percent": 20}, None, None),
+    ],
+)
+def test_published_sets_of_signed_means_stand_beside_ours_of_signed_means_or_it_is_said(
+    neurons: dict[str, Any], ablation: dict[str, Any], own: tuple[float, str] | None, mixed: tuple[float, str] | None
+) -> None:
+    made = study(HUB, neurons=neurons, ablation=ablation, analysis={"shared": "authors"})
+    place = {"model": "large", "regime": "harmless", "orientation": "harmless", "task": "Safety"}
+    values = {"magnitude": 1.0, "mean": 2.0, "mean_abs": 3.0, "change": 9.0}
+    tables = {"own_ablation": pl.DataFrame([
+        {**place, "scoring": name, "percent": made.ablation.percent, "delta_mean": values[name], "baseline_mean": 50.0}
+        for name in made.neurons.scorings
+    ])}  # fmt: skip
+    place |= {"model": OVERALL, "regime": "helpful-harmless", "ablation": "shared-authors"}
+    tables["shared_ablation"] = pl.DataFrame([{**place, "control": "whole", "delta_mean": 4.0}])
+    tables["retention"] = pl.DataFrame([{**place, "ablation": a, "retention_mean": 0.5} for a in ("none", "shared")])
+    tables["retention"] = tables["retention"].with_columns(pl.col("ablation").replace("shared", "shared-authors"))
+    found = twin(tables, made)
+    for table, expected in (("own_ablation", own), ("shared_ablation", mixed)):
+        cells = found.filter(table=table, quantity="delta").select("ours", "note").rows()
+        assert [value for value, _ in cells] == ([expected[0]] if expected else [])
+        assert all(note.endswith(expected[1]) if expected and expected[1] else not note for _, note in cells)
+    assert set(found.filter(quantity="baseline")["note"]) <= {""}
+    notes = dict(found.filter(table="retention").select("ablation", "note").rows())
+    assert notes.pop("none") == "" and len(notes) == bool(mixed)
+    assert all(note.startswith("un-mixed") for note in notes.values())
 
 
 def test_a_pair_of_regimes_has_no_order() -> None:
@@ -199,6 +251,23 @@ def test_the_shared_ablation_tables_are_means_over_seven_models(models: int, fit
     assert all(found) == fits
     possible = AUDIT["possible"](models)
     assert (possible.sum() == len(possible) == 64) == fits
+
+
+def test_retention_under_ablation_is_impossible_as_printed_and_possible_un_mixed() -> None:
+    order = ["baseline", "helpful_only", "harmless_only", "shared"]
+    kept = {(row["ablated_set"], row["task"]): float(row["retention"]) for row in rows("retention_under_ablation")}
+    impossible = {"printed": 0, "un-mixed": 0}
+    for row in rows("shared_ablation_top10"):
+        k, task = order.index(row["ablated_set"]), row["task"]
+        accuracies = rows("accuracy", regime=row["orientation"], task=task)
+        union = mean(float(single["accuracy_mean"]) for single in accuracies)  # at least
+        right = float(row["baseline"]) + float(row["delta"])
+        printed, before = (kept[order[i], task] for i in (k, k - 1))
+        for name, value in (("printed", printed), ("un-mixed", (k + 1) * printed - k * before)):
+            met = value * union
+            impossible[name] += not max(0, right + union - 100) - union / 200 <= met <= right + union / 200
+    assert impossible == {"printed": 10, "un-mixed": 0}
+    assert "orientation | 10 of 75 | 0 of 75 |" in AUDIT["running_means"]()
 
 
 def test_bounds_of_retained_neurons_are_the_sharpest_that_pairs_allow() -> None:
