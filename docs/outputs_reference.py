@@ -22,6 +22,7 @@ from example_results import example  # noqa: E402
 from test_cards import example_cards  # noqa: E402
 
 from rmtension.cards import CARDS  # noqa: E402
+from rmtension.results import UNITS, Unit  # noqa: E402
 from rmtension.tables import DERIVED, TABLES, make_tables  # noqa: E402
 
 # Where the paper has it.
@@ -43,14 +44,6 @@ PAPER = {
     **dict.fromkeys(CARDS, "Tables 5 to 9"),
 }
 PARTS = ("mean", "sd", "low", "high")
-UNITS = (
-    dict.fromkeys(["accuracy", "baseline", "ablated", "share", "value"], "%")
-    | dict.fromkeys(["delta", "difference"], "points")
-    | dict.fromkeys(["retention", "overlap", "jaccard", "retained", "chance", "ratio", "margin_ratio"], "fraction")
-    | dict.fromkeys(["closeness", "mixed", "single", "mixed_spread", "single_spread", "before", "after"], "reward")
-    | dict.fromkeys(["n_neurons", "intersection", "union"], "neurons")
-    | {"rmsd": "activation", "level": "activation", "left": "reward", "right": "reward"}
-)
 
 
 def columns(table: pl.DataFrame) -> Iterator[tuple[str, str, str]]:
@@ -59,9 +52,10 @@ def columns(table: pl.DataFrame) -> Iterator[tuple[str, str, str]]:
         stem, _, part = name.rpartition("_")
         if part in PARTS and all(f"{stem}_{other}" in table.columns for other in PARTS):
             if part == "mean":
-                yield f"{stem}_{{{','.join(PARTS)}}}", str(kind), UNITS.get(stem, "")
+                yield f"{stem}_{{{','.join(PARTS)}}}", str(kind), UNITS[stem].name
         else:
-            yield name, str(kind), UNITS.get(stem if part in PARTS else name, "") if kind.is_float() else ""
+            unit = UNITS.get(stem if part in PARTS else name, Unit(""))
+            yield name, str(kind), unit.name if kind.is_float() else ""
 
 
 def section(name: str, function: Callable[..., Any], table: pl.DataFrame) -> str:

@@ -503,7 +503,8 @@ say whose they are; these are the rows that each model's accuracies allow:
 ## Retention under ablation
 
 The cell of the authors' notebook behind Table 19 never empties its lists between sets. What it prints after the
-k-th set is the mean over this and all sets before it, in the order {order}. With x as printed, a set's own figure
+k-th set is the mean over this and all sets before it, in the order
+{order}. With x as printed, a set's own figure
 is `k x(k) - (k - 1) x(k - 1)`: un-mixed. The accuracies say so too: without a set the mixed reward model has the
 accuracy M of Tables 17 and 18, and retention is bounded as above. Of the 75 figures, give or take {ratio}:
 

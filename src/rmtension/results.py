@@ -6,7 +6,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
+from math import inf
 from pathlib import Path
+from typing import NamedTuple
 
 import polars as pl
 import polars.selectors as cs
@@ -23,9 +25,38 @@ SCORES = {
     **dict.fromkeys(["ablation", "comparison_id", *TASK], pl.String()),
     **dict.fromkeys(["chosen_scores", "rejected_scores"], pl.List(pl.Float32())),
 }
-# Corrected for the small number of seeds, an interval can reach beyond what a figure can be.
-GREATEST = {"accuracy": 100, "baseline": 100, "ablated": 100, "share": 100,
-            "retention": 1, "overlap": 1, "jaccard": 1, "retained": 1}  # fmt: skip
+
+
+class Unit(NamedTuple):
+    """What a figure is counted in, and what it can be at least and at most."""
+
+    name: str
+    least: float = -inf
+    greatest: float = inf
+
+
+PERCENT, POINTS, FRACTION = Unit("%", 0, 100), Unit("points", -100, 100), Unit("fraction", 0, 1)
+RATIO, NEURONS, ACTIVATION = Unit("ratio", 0), Unit("neurons", 0), Unit("activation", 0)
+REWARD, REWARD_SIZE = Unit("reward"), Unit("reward", 0)
+# Every figure of a table, by the name that its columns begin with.
+UNITS = (
+    dict.fromkeys(["accuracy", "baseline", "ablated", "share", "value"], PERCENT)
+    | dict.fromkeys(["delta", "difference"], POINTS)
+    | dict.fromkeys(["retention", "overlap", "jaccard", "retained", "chance"], FRACTION)
+    | dict.fromkeys(["ratio", "margin_ratio"], RATIO)
+    | dict.fromkeys(["closeness", "mixed", "single", "left", "right"], REWARD)
+    | dict.fromkeys(["mixed_spread", "single_spread", "before", "after"], REWARD_SIZE)
+    | dict.fromkeys(["n_neurons", "intersection", "union"], NEURONS)
+    | dict.fromkeys(["rmsd", "level"], ACTIVATION)
+)
+
+
+def held(summary: pl.DataFrame, name: str) -> pl.DataFrame:
+    """A summary with the limits of its interval within what the figure can be: corrected for the small number of seeds,
+    they can reach beyond. An estimate that does so itself (RewardBench 2's Ties goes to 101) stays between them."""
+    unit, mean = UNITS[name], pl.col(f"{name}_mean")
+    least, greatest = pl.min_horizontal(pl.lit(unit.least), mean), pl.max_horizontal(pl.lit(unit.greatest), mean)
+    return summary.with_columns(pl.col(f"{name}_low", f"{name}_high").clip(least, greatest))
 
 
 def same_style(scores: pl.LazyFrame) -> pl.LazyFrame:
@@ -245,13 +276,10 @@ class Results:
 
     def table(self, figures: Draws, by: list[str], name: str, **others: Draws) -> pl.DataFrame:
         """`Bootstrap.summary` of one or more figures side by side, rows in the study's order of each of `by`."""
-        frame = self.bootstrap.summary(figures, by, name)
+        frame = held(self.bootstrap.summary(figures, by, name), name)
         for other, draws in others.items():
-            beside = self.bootstrap.summary(draws, by, other).drop("p", "n_seeds")
+            beside = held(self.bootstrap.summary(draws, by, other), other).drop("p", "n_seeds")
             frame = frame.join(beside, on=by, how="left", nulls_equal=True, maintain_order="left")
-        limits = [f"{stem}_{end}" for stem in (name, *others) for end in ("low", "high")]
-        frame = frame.with_columns(pl.col(c).clip(0, GREATEST[c.rsplit("_", 1)[0]]) for c in limits
-                                   if c.rsplit("_", 1)[0] in GREATEST)  # fmt: skip
         last = [column for column in ("n_seeds", "p") if column in frame.columns]
         return self.sorted(frame.select(pl.exclude(last), *last), by)
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from itertools import product
+from math import inf
 from pathlib import Path
 from statistics import mean, pstdev
 from typing import Any
 
+import example_results
 import numpy as np
 import polars as pl
 import pytest
 from example_results import HEADS, LAYERS, NEURONS, SETTINGS, STUDY, TASKS, example
 
 from rmtension.naming import OVERALL
-from rmtension.results import Results, load_control_overlaps, same_style
+from rmtension.results import UNITS, Results, held, load_control_overlaps, same_style
 from rmtension.study import Study
 from rmtension.tables import TABLES, histogram, make_tables
 
@@ -364,6 +366,36 @@ def test_one_seed_has_intervals_where_comparisons_vary_and_none_where_only_seeds
     tables = make_tables(example(Study.model_validate(SETTINGS | {"seeds": [7]})))
     assert tables["accuracy"]["accuracy_low"].null_count() == 0
     assert tables["neuron_overlap"]["jaccard_low"].null_count() == len(tables["neuron_overlap"])
+
+
+RANGES = {"%": (0, 100), "points": (-100, 100), "fraction": (0, 1), "ratio": (0, inf), "activation": (0, inf),
+          "neurons": (0, inf), "reward": (-inf, inf)}  # fmt: skip
+
+
+def test_every_limit_of_every_table_is_within_what_its_figure_can_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    # With one comparison a task and two seeds, a figure is 0 in one and all there is in the other, and the interval's
+    # limits lie 0.2 times that beyond.
+    few = {name: [(task, orientation, 1, n) for task, orientation, _, n in tasks] for name, tasks in TASKS.items()}
+    monkeypatch.setattr(
+        example_results, "TASKS", few | {"rb2": [("Focus", "helpful", 1, 3), ("Ties", "unoriented", 1, 3)]}
+    )
+    benchmarks = SETTINGS["benchmarks"] | {"rb2": {"kind": "reward-bench-2", "path": "x", "tasks": "all"}}
+    study = Study.model_validate(SETTINGS | {"seeds": [7, 3], "benchmarks": benchmarks})
+    at_their_end = set()
+    for name, table in make_tables(example(study, seed=1)).items():
+        for limit in (column for column in table.columns if column.endswith(("_low", "_high"))):
+            stem = limit.rpartition("_")[0]
+            least, greatest = RANGES[UNITS[stem].name]
+            found = table[limit].drop_nulls()
+            assert found.is_between(least, greatest).all(), (name, limit)
+            at_their_end |= {stem} if len(found) and (found.min() == least or found.max() == greatest) else set()
+    assert at_their_end >= {"accuracy", "retention", "overlap", "baseline", "ablated", "delta", "difference", "value"}
+
+
+def test_an_estimate_beyond_what_is_usual_stays_within_its_interval() -> None:
+    row = {"value_mean": [100.5, 99.0, None], "value_low": [90.0, None, None], "value_high": [121.0, None, None]}
+    found = held(pl.DataFrame(row, schema=dict.fromkeys(row, pl.Float64)), "value")
+    assert found.select("value_low", "value_high").rows() == [(90, 100.5), (None, None), (None, None)]
 
 
 def test_same_style_pairs_are_comparisons_of_their_own() -> None:
