@@ -444,7 +444,9 @@ Benchmark = Annotated[RegimeTest | SyntheticBenchmark | PublishedBenchmark | Own
 class Analysis(Section):
     """How tables are made of the scores; nothing is trained or scored anew for it."""
 
-    draws: Count = Field(2000, description="Bootstrap draws.")
+    draws: Count = Field(
+        2000, description="Bootstrap draws; 10000 halve what chance in drawing does to limits, for five times the cost."
+    )
     seed: Seed = Field(0, description="Seed of the bootstrap.")
     confidence: float = Field(0.95, gt=0, lt=1, description="Coverage of the intervals.")
     selection: Literal["exact", "authors"] = Field(
