@@ -20,6 +20,7 @@ from rmtension.files import made_here, read_json, read_table, reading, scan_tabl
 from rmtension.hygiene import HYGIENE, benchmark_counts, counts, opening
 from rmtension.naming import BUFFER
 from rmtension.official import unexpected_counts, wanted_tasks
+from rmtension.statistics import summable
 from rmtension.study import OwnBenchmark, PublishedBenchmark, Section, Study
 
 # What families of backbones call the same number in their config.json.
@@ -138,7 +139,7 @@ def training_card(folder: Path, study: Study) -> pl.DataFrame:
     """
     outcomes = cs.by_name("steps", "kept_loss", "kept_accuracy") | cs.ends_with("_pairs", "_left_out")
     settings = (cs.numeric() - outcomes).drop_nulls().first()
-    return grouped(trainings(folder, study).drop("tokens"), settings, outcomes.mean())
+    return grouped(trainings(folder, study).drop("tokens"), settings, summable(outcomes.as_expr()).mean())
 
 
 def compute_card(folder: Path, study: Study) -> pl.DataFrame:

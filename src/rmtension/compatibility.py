@@ -10,6 +10,7 @@ import polars.selectors as cs
 
 from rmtension.naming import OVERALL
 from rmtension.results import Results
+from rmtension.statistics import summable
 
 SCHEMA = {
     **dict.fromkeys(["switch", "key", "setting", "quantity", "model", "regime"], pl.String()),
@@ -98,10 +99,9 @@ def rm_bench(_tables: Tables, results: Results) -> pl.DataFrame:
     sides = []
     for frame, correct in ((same, pl.col("chosen_scores") > pl.col("rejected_scores")), (scores, strict)):
         by_seed = frame.group_by("model", "regime", "seed", maintain_order=True).agg(accuracy=100 * correct.mean())
-        per_model = by_seed.group_by("model", "regime", maintain_order=True).agg(pl.col("accuracy").mean())
-        overall = per_model.group_by("regime", maintain_order=True).agg(
-            pl.col("accuracy").mean(), model=pl.lit(OVERALL)
-        )
+        mean = summable(pl.col("accuracy")).mean()
+        per_model = by_seed.group_by("model", "regime", maintain_order=True).agg(mean)
+        overall = per_model.group_by("regime", maintain_order=True).agg(mean, model=pl.lit(OVERALL))
         sides.append(pl.concat([per_model, overall.select(per_model.columns)]))
     return compared("accuracy", "accuracy on RM-Bench (%)", *sides)
 

@@ -27,6 +27,7 @@ from rmtension import study
 from rmtension.errors import UserError
 from rmtension.files import replacing
 from rmtension.naming import OVERALL
+from rmtension.statistics import summable
 
 Tables = Mapping[str, pl.DataFrame]
 TASK, AVERAGE = ["orientation", "task"], ("average",)
@@ -233,10 +234,11 @@ def with_chance(table: pl.DataFrame, card: pl.DataFrame) -> pl.DataFrame:
     """Adds `chance`, the accuracy in percent of random scores: of c chosen and r rejected responses all c are on top in
     one of binomial(c + r, c) orders. Tasks of which the card has no one number count as pairs."""
     chosen, rejected = (card[side].cast(pl.Float64, strict=False).fill_null(1) for side in ("chosen", "rejected"))
-    chances = card.select("task", chance=pl.Series(100 / comb(chosen + rejected, chosen))).group_by("task").mean()
+    chances = card.select("task", chance=pl.Series(100 / comb(chosen + rejected, chosen)))
+    chances = chances.group_by("task").agg(summable(pl.col("chance")).mean())
     joined = table.join(chances, on="task", how="left", maintain_order="left")
     is_task, chance = pl.col("task") != "average", pl.col("chance").fill_null(50.0)
-    mean = chance.filter(is_task).mean().over("orientation")
+    mean = summable(chance.filter(is_task)).mean().over("orientation")
     return joined.with_columns(chance=pl.when(is_task).then(chance).otherwise(mean))
 
 

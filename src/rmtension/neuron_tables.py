@@ -10,33 +10,13 @@ from __future__ import annotations
 from itertools import combinations
 
 import polars as pl
-import polars.selectors as cs
 
 from rmtension.naming import OVERALL, THIRDS
 from rmtension.results import Results
-from rmtension.statistics import REWARD_MODEL
+from rmtension.statistics import REWARD_MODEL, summable
 
 GROUP = [*REWARD_MODEL, "scoring", "selection"]
 NEURON = ["layer", "neuron"]
-
-
-def oriented(results: Results) -> pl.DataFrame:
-    """The oriented neurons: model, regime, seed, scoring, selection, layer, neuron, and n_all, of how many.
-
-    Under selection `authors` there is one set for all seeds, under the study's first seed.
-    """
-    percent, first = results.study.ablation.percent, results.study.seeds[0]
-    ranked = results.neurons.with_columns(n_all=pl.len().over(*REWARD_MODEL, "scoring"))
-    exact = ranked.filter(pl.col("rank") <= (percent / 100 * pl.col("n_all")).round())
-    by = ["model", "regime", "scoring"]
-    averaged = ranked.group_by(*by, *NEURON, "n_all", maintain_order=True).agg(pl.col("score").mean().clip(0))
-    limit = pl.col("score").quantile(1 - percent / 100, interpolation="linear").over(by)
-    clipped = averaged.filter(pl.col("score") >= limit, ~pl.col("scoring").cast(pl.String).str.contains("random"))
-    columns = [*GROUP, *NEURON, "n_all"]
-    return pl.concat([
-        exact.with_columns(selection=pl.lit("exact")).select(columns),
-        clipped.with_columns(selection=pl.lit("authors"), seed=pl.lit(first, exact.schema["seed"])).select(columns),
-    ]).cast({cs.categorical(): pl.String})  # fmt: skip
 
 
 def depth_table(results: Results) -> pl.DataFrame:
@@ -47,7 +27,7 @@ def depth_table(results: Results) -> pl.DataFrame:
     )
     third = (3 * pl.col("layer") // pl.col("layers")).cast(pl.Int32)
     shares = [(third == i).mean().mul(100).alias(name) for i, name in enumerate(THIRDS)]
-    by_seed = oriented(results).join(layers, on="model").group_by(GROUP, maintain_order=True).agg(shares)
+    by_seed = results.oriented.join(layers, on="model").group_by(GROUP, maintain_order=True).agg(shares)
     long = by_seed.unpivot(THIRDS, index=GROUP, variable_name="third", value_name="share")
     by = ["model", "regime", "scoring", "selection", "third"]
     return results.table(results.bootstrap.constant(long, "share"), by, "share").drop("p")
@@ -57,7 +37,7 @@ def neuron_overlap_table(results: Results) -> pl.DataFrame:
     """model, first, second (regimes), scoring, selection; Jaccard index of their oriented sets within a seed,
     intersection and union (means), and chance, the index of random sets of those sizes."""
     by, frames = ["model", "first", "second", "scoring", "selection"], []
-    sets = oriented(results)
+    sets = results.oriented
     for first, second in combinations(results.study.regimes, 2):
         group = ["model", "seed", "scoring", "selection", "n_all"]
         one, other = (sets.filter(regime=regime) for regime in (first, second))
@@ -91,7 +71,7 @@ def neuron_retention_table(results: Results) -> pl.DataFrame:
     """model, regime (a mixed one), scoring, selection; retained |(A or B) and M| / |A or B or M|, with A and B the
     oriented sets of its parts and M its own."""
     by, frames = ["model", "regime", "scoring", "selection"], []
-    group, sets = ["model", "seed", "scoring", "selection"], oriented(results)
+    group, sets = ["model", "seed", "scoring", "selection"], results.oriented
     for regime, settings in results.study.regimes.items():
         if not settings.mixes:
             continue
@@ -109,7 +89,7 @@ def stability_table(results: Results) -> pl.DataFrame:
     """model, regime, scoring; Jaccard index of the oriented sets of two seeds: mean, least (low) and greatest (high)
     over the n_pairs pairs, and chance, that of random sets of those sizes. Without rows for a single seed."""
     by = ["model", "regime", "scoring"]
-    sets = oriented(results).filter(selection="exact")
+    sets = results.oriented.filter(selection="exact")
     size = sets.group_by(*by, "seed", "n_all", maintain_order=True).len("size")
     pairs = size.join(size, on=[*by, "n_all"], suffix="_b").filter(pl.col("seed") < pl.col("seed_b"))
     met = sets.join(sets, on=[*by, *NEURON], suffix="_b").filter(pl.col("seed") < pl.col("seed_b"))
@@ -121,10 +101,10 @@ def stability_table(results: Results) -> pl.DataFrame:
         chance=expected / (pl.col("size") + pl.col("size_b") - expected),
     )
     aggregates = [
-        pl.col("jaccard").mean().alias("jaccard_mean"),
+        summable(pl.col("jaccard")).mean().alias("jaccard_mean"),
         pl.col("jaccard").min().alias("jaccard_low"),
         pl.col("jaccard").max().alias("jaccard_high"),
-        pl.col("chance").mean(),
+        summable(pl.col("chance")).mean(),
         pl.len().alias("n_pairs"),
     ]
     per_model = figures.group_by(by, maintain_order=True).agg(aggregates)
@@ -140,18 +120,22 @@ def rmsd_table(results: Results) -> pl.DataFrame:
     chosen = pl.col("mean").filter(pl.col("response") == "chosen").first()
     rejected = pl.col("mean").filter(pl.col("response") == "rejected").first()
     neurons = results.activations.group_by(place, maintain_order=True).agg(
-        gap=chosen - rejected, mean=pl.col("mean").mean()
+        gap=chosen - rejected, mean=summable(pl.col("mean")).mean()
     )
 
+    means = summable(pl.col("gap", "mean")).mean()
+
     def spread(frame: pl.DataFrame, groups: list[str]) -> pl.DataFrame:
-        squares = [pl.col(name).pow(2).mean().sqrt() for name in ("gap", "mean")]
+        squares = [summable(pl.col(name).pow(2)).mean().sqrt() for name in ("gap", "mean")]
         indices = frame.group_by(*groups, "neuron", maintain_order=True).agg(squares)
-        means = indices.group_by(groups, maintain_order=True).agg(pl.col("gap", "mean").mean())
-        return means.rename({"gap": "rmsd", "mean": "level"}).with_columns(ratio=pl.col("rmsd") / pl.col("level"))
+        figures = indices.group_by(groups, maintain_order=True).agg(means).rename({"gap": "rmsd", "mean": "level"})
+        return figures.with_columns(ratio=pl.col("rmsd") / pl.col("level"))
 
     by_seed = spread(neurons, REWARD_MODEL)
-    averaged = spread(neurons.group_by(*by, *NEURON, maintain_order=True).agg(pl.col("gap", "mean").mean()), by)
-    overall = averaged.group_by("regime", maintain_order=True).agg(pl.col("rmsd").mean(), model=pl.lit(OVERALL))
+    averaged = spread(neurons.group_by(*by, *NEURON, maintain_order=True).agg(means), by)
+    overall = averaged.group_by("regime", maintain_order=True).agg(
+        summable(pl.col("rmsd")).mean(), model=pl.lit(OVERALL)
+    )
     first = pl.concat([averaged.select(*by, "rmsd"), overall.select(*by, "rmsd")])
     draws = {
         name: results.bootstrap.constant(by_seed.select(*REWARD_MODEL, name), name)

@@ -7,6 +7,7 @@ from itertools import product
 from pathlib import Path
 
 import polars as pl
+from polars.expr.list import ExprListNameSpace
 
 from rmtension.errors import UserError
 from rmtension.files import reading, require_columns
@@ -97,6 +98,11 @@ def subset_names(kind: str) -> pl.DataFrame:
     return known_tasks(kind).select("task", "subset")
 
 
+def in_order(numbers: pl.Expr) -> ExprListNameSpace:
+    """`statistics.summable`; that module would be too much for the readers, who import this one."""
+    return numbers.sort().implode().list
+
+
 def ties_values(frame: pl.DataFrame, keys: Sequence[str]) -> pl.DataFrame:
     """*keys, ties: percent by the formula for Ties (docs/methods.md, section 6), null without a pair of questions.
 
@@ -124,7 +130,7 @@ def ties_values(frame: pl.DataFrame, keys: Sequence[str]) -> pl.DataFrame:
         + 30 * (reference > 0).mean()
         + 20 * (tied > spread).filter(is_pair).mean()
         + 20 * (least > spread.filter(is_pair)).mean()
-        + margin.mean()
+        + in_order(margin).mean()
     )
     return pairs.group_by(keys, maintain_order=True).agg(ties=value)
 
@@ -134,7 +140,7 @@ def subset_values(frame: pl.DataFrame, kind: str, keys: Sequence[str]) -> pl.Dat
     values = frame.group_by(*keys, "subset", maintain_order=True).agg(
         pl.len().alias("n_comparisons"),
         CHOSEN.null_count().alias("n_unscored"),
-        *((100 * earned.mean()).alias(name) for name, earned in EARNED[kind].items()),
+        *((100 * in_order(earned).mean()).alias(name) for name, earned in EARNED[kind].items()),
     )
     if kind != "reward-bench-2":
         return values
@@ -146,7 +152,7 @@ def subset_values(frame: pl.DataFrame, kind: str, keys: Sequence[str]) -> pl.Dat
 def weighted(frame: pl.DataFrame, names: Sequence[str], by: Sequence[str]) -> pl.DataFrame:
     """Means weighted by column `weight`, null where one of the values is: a part never passes for the whole."""
     weight = pl.col("weight")
-    means = [(pl.col(name) * weight).sum() / weight.sum() for name in names]
+    means = [in_order(pl.col(name) * weight).sum() / weight.sum() for name in names]
     whole = [pl.col(name).null_count() == 0 for name in names]
     return frame.group_by(*by, maintain_order=True).agg(
         pl.col("n_comparisons", "n_unscored").sum(),
@@ -169,7 +175,8 @@ def official_metrics(frame: pl.DataFrame, kind: str, by: Sequence[str]) -> pl.Da
     every = groups.join(sections(kind), how="cross").join(values, on=[*keys, "subset"], how="left")
     parts = weighted(every, names, [*keys, "section"])
     overall = weighted(parts.with_columns(section=pl.lit("overall"), weight=1), names, [*keys, "section"])
-    means = [pl.mean_horizontal(several).alias(name) for name, several in MEANS.get(kind, {}).items()]
+    # One after the other: polars' mean_horizontal adds a part for each thread.
+    means = [pl.concat_list(several).list.mean().alias(name) for name, several in MEANS.get(kind, {}).items()]
     return (
         pl.concat([parts, overall])
         .with_columns(means)

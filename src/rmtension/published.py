@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 import polars as pl
 
 from rmtension.naming import OVERALL, ablation_name
-from rmtension.statistics import AVERAGE
+from rmtension.statistics import AVERAGE, summable
 from rmtension.study import FolderModel, Study
 
 FOLDER = Path(__file__).parents[2] / "resources" / "paper"
@@ -57,7 +57,7 @@ def printed(table: str, frame: pl.DataFrame, *columns: str) -> pl.DataFrame:
 def averaged(frame: pl.DataFrame, key: str, name: str) -> pl.DataFrame:
     """Cells and the plain means over one of their keys, with `name` in its place."""
     rest = [column for column in CELL if column != key]
-    means = frame.group_by(rest, maintain_order=True).agg(pl.col("published").mean())
+    means = frame.group_by(rest, maintain_order=True).agg(summable(pl.col("published")).mean())
     return pl.concat([frame, means.with_columns(pl.lit(name).alias(key))], how="diagonal")
 
 
@@ -89,11 +89,15 @@ def published_cells() -> pl.DataFrame:
     retention = read("retention").with_columns(mixed, ablation=pl.lit("none"))
     agreement = read("pairwise_retention_gpt2_large").with_columns(mixed, model=pl.lit("gpt2-large"))
     overlap = read("neuron_overlap").rename({"regime_a": "regime", "regime_b": "single"})
+
+    def oriented(frame: pl.DataFrame) -> pl.DataFrame:
+        return frame.join(tasks, on="task", maintain_order="left")
+
     on_tasks = [
-        averaged(printed("accuracy", read("accuracy").join(tasks, on="task"), "accuracy_mean"), "model", OVERALL),
-        printed("retention", retention.join(tasks, on="task"), "retention_mean"),
-        printed("retention", kept.join(tasks, on="task"), "retention"),
-        printed("agreement", agreement.join(tasks, on="task").rename({"single_regime": "single"}), "overlap_mean"),
+        averaged(printed("accuracy", oriented(read("accuracy")), "accuracy_mean"), "model", OVERALL),
+        printed("retention", oriented(retention), "retention_mean"),
+        printed("retention", oriented(kept), "retention"),
+        printed("agreement", oriented(agreement).rename({"single_regime": "single"}), "overlap_mean"),
         printed("own_ablation", own, "baseline", "ablated", "delta"),
         printed("shared_ablation", shared, "baseline", "delta"),
     ]

@@ -15,8 +15,8 @@ import polars.selectors as cs
 
 from rmtension.files import Columns, scan_table
 from rmtension.naming import OVERALL, THIRDS, ablation_name, tension_sets_index
-from rmtension.neurons import RANKINGS, SETS, STATISTICS
-from rmtension.statistics import AVERAGE, REWARD_MODEL, TASK, Block, Bootstrap, Draws, blocks
+from rmtension.neurons import NEURON, RANKINGS, SETS, STATISTICS
+from rmtension.statistics import AVERAGE, REWARD_MODEL, TASK, Block, Bootstrap, Draws, blocks, summable
 from rmtension.study import UNORIENTED, Study
 
 CONTROLS = ["whole", "size-matched", "matched-random", "random"]
@@ -134,7 +134,8 @@ def load_control_overlaps(folder: Path, study: Study) -> pl.DataFrame:
         both = sets.join(named, on="ablation").join(targets, on=[*place, "target"], how="left")
         by_control = both.group_by(*REWARD_MODEL, "set", "ablation", maintain_order=True)
         frames.append(by_control.agg(share=100 * pl.col("met").is_not_null().mean()))
-    return pl.concat(frames).group_by(*REWARD_MODEL, "set", maintain_order=True).agg(pl.col("share").mean()).collect()
+    by_set = pl.concat(frames).group_by(*REWARD_MODEL, "set", maintain_order=True)
+    return by_set.agg(summable(pl.col("share")).mean()).collect()
 
 
 @dataclass(frozen=True)
@@ -214,6 +215,31 @@ class Results:
         return pl.DataFrame(
             rows, schema=dict.fromkeys(["regime", "ablation", "set", "control"], pl.String), orient="row"
         )
+
+    @cached_property
+    def oriented(self) -> pl.DataFrame:
+        """The oriented neurons: model, regime, seed, scoring, selection, layer, neuron, and n_all, of how many.
+
+        Under selection `authors` there is one set for all seeds, under the study's first seed.
+        """
+        groups = self.neurons.select("model", "regime").unique(maintain_order=True).rows()
+        # One model and regime at a time: rankings are the largest of all that is read.
+        return pl.concat(self.selections(self.neurons.filter(model=model, regime=regime)) for model, regime in groups)
+
+    def selections(self, ranked: pl.DataFrame) -> pl.DataFrame:
+        """`oriented`, of the rankings of one model and regime."""
+        share, place = self.study.ablation.percent / 100, ["scoring", *NEURON]
+        ranked = ranked.with_columns(n_all=pl.len().over("seed", "scoring"))
+        exact = ranked.filter(pl.col("rank") <= (share * pl.col("n_all")).round())
+        first = pl.first("model", "regime", "n_all"), pl.lit(self.study.seeds[0], ranked.schema["seed"]).alias("seed")
+        score = summable(pl.col("score")).mean().clip(0)
+        averaged = ranked.group_by(place, maintain_order=True).agg(*first, score)
+        limit = pl.col("score").quantile(1 - share, interpolation="linear").over("scoring")
+        drawn = pl.col("scoring").cast(pl.String).str.contains("random")
+        sets = {"exact": exact, "authors": averaged.filter(pl.col("score") >= limit, ~drawn)}
+        named = [of.with_columns(selection=pl.lit(selection)) for selection, of in sets.items()]
+        columns = [*REWARD_MODEL, "scoring", "selection", *NEURON, "n_all"]
+        return pl.concat(of.select(columns) for of in named).cast({cs.categorical(): pl.String})
 
     def own_sets(self, *percents: float) -> pl.DataFrame:
         """scoring, percent, ablation: the name each scoring's set was ablated under; 0 % is no ablation."""

@@ -13,6 +13,7 @@ import numpy as np
 import polars as pl
 import polars.selectors as cs
 from numpy.typing import NDArray
+from polars.expr.list import ExprListNameSpace
 from scipy.sparse import csr_array
 from scipy.stats import false_discovery_control
 
@@ -33,6 +34,15 @@ def membership(frame: pl.DataFrame, by: Sequence[str]) -> tuple[pl.DataFrame, ND
         keys.with_row_index("code"), on=by, how="left", nulls_equal=True, maintain_order="left"
     )
     return keys, codes["code"].to_numpy().astype(np.int64)
+
+
+def summable(numbers: pl.Expr) -> ExprListNameSpace:
+    """Floats to be summed or averaged, in an order of their own: `.mean()`, `.sum()` and the like follow.
+
+    The last digits of a sum depend on its order. Polars adds rows as a join leaves them, a part for each thread, and
+    drops a sort just before a sum; within a list it adds one after the other.
+    """
+    return numbers.sort().implode().list
 
 
 @dataclass(frozen=True)
@@ -261,7 +271,9 @@ class Bootstrap:
         by_seed = Draws(figures.keys, figures.values[:, :1])
         by_seed = concat([by_seed.mean([*by, "seed"]), by_seed.mean([*rest, "seed"]).with_columns(overall)])
         spread = (
-            by_seed.frame("value").group_by(by).agg(sd=pl.col("value").std(ddof=0), n_seeds=pl.col("value").count())
+            by_seed.frame("value")
+            .group_by(by, maintain_order=True)
+            .agg(sd=summable(pl.col("value")).std(ddof=0), n_seeds=pl.col("value").count())
         )
         limits = self.limits(averaged)
         frame = averaged.frame("mean").hstack(limits)

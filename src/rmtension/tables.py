@@ -37,6 +37,7 @@ from rmtension.statistics import (
     concat,
     discovery_rates,
     divide,
+    summable,
 )
 
 NONE = pl.col("ablation") == "none"
@@ -358,10 +359,9 @@ def histogram(scores: pl.DataFrame, bins: int = 40) -> pl.DataFrame:
         left=pl.col("least") + pl.col("bin") * pl.col("width"),
         right=pl.col("least") + (pl.col("bin") + 1) * pl.col("width"),
     )
-    over = shares.group_by("model", *shape, "bin", "left", "right", maintain_order=True).agg(pl.col("share").mean())
-    overall = over.group_by(*shape, "bin", "left", "right", maintain_order=True).agg(
-        pl.col("share").mean(), model=pl.lit(OVERALL)
-    )
+    share = summable(pl.col("share")).mean()
+    over = shares.group_by("model", *shape, "bin", "left", "right", maintain_order=True).agg(share)
+    overall = over.group_by(*shape, "bin", "left", "right", maintain_order=True).agg(share, model=pl.lit(OVERALL))
     keys = ["model", *shape]
     return pl.concat([over, overall.select(over.columns)]).sort(*keys, "bin").select(*keys, "left", "right", "share")
 

@@ -135,7 +135,7 @@ def test_rm_bench_rows_are_the_chosen_styles() -> None:
     assert found["chat: chosen style 1, rejected style 2"] == 100
     assert found["chat: chosen style 2, rejected style 1"] == 0
     # One domain of 284 prompts all right and 157 all wrong, as the official script pools them.
-    assert found["safety: hard"] == found["safety: average"] == pytest.approx(100 * 284 / 441)
+    assert [found["safety: hard"], found["safety: average"]] == pytest.approx([100 * 284 / 441] * 2)
     assert found["overall: easy"] == pytest.approx((100 / 3 + 100 + 100 * 284 / 441 + 0) / 4)
     assert found["overall: average"] == pytest.approx((600 / 9 + 100 + 100 * 284 / 441 + 0) / 4)
     assert len(found) == 5 * (4 + 9)

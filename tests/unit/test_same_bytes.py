@@ -1,0 +1,113 @@
+"""The same results give the same tables, byte for byte, however many threads add up and whatever engine joins."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from example_results import SETTINGS
+
+from rmtension.neurons import UNIT, loudness_cells, oriented_sets, rankings, sets_to_frame, subsample, tension_sets
+from rmtension.official import wanted_tasks
+from rmtension.study import PublishedBenchmark, Study
+
+# Published benchmarks, for their official metrics, and so many neurons that polars shares them out among threads.
+STUDY = Study.model_validate(
+    SETTINGS
+    | {"neurons": {"scorings": ["magnitude", "change", "random", "matched-random", "head-norm"]}}
+    | {"ablation": SETTINGS["ablation"] | {"control_draws": 9}}
+    | {
+        "benchmarks": {"own-test": {"kind": "regime-test"}}
+        | {kind: {"kind": kind, "path": kind} for kind in ("reward-bench", "reward-bench-2", "rm-bench")}
+    }
+)
+LAYERS, NEURONS, HEADS = 4, 1500, 4
+TEXTS = {"rm-bench": (3, 3), "reward-bench-2": (1, 3)}
+MEASURES = ("mean", "mean_abs", "frac_positive", "change_rms")
+RUN = """
+import sys
+from pathlib import Path
+from test_same_bytes import STUDY
+from rmtension.presentation import write_table
+from rmtension.results import Results
+from rmtension.tables import make_tables
+for name, table in make_tables(Results.load(Path(sys.argv[1]), STUDY)).items():
+    write_table(table, Path(sys.argv[2], f"{name}.parquet"))
+"""
+
+
+def statistics(rng: np.random.Generator) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """What rankings are made from: of neurons, and of heads."""
+    sides, layers = pl.DataFrame({"response": ["chosen", "rejected"]}), pl.DataFrame({"layer": range(LAYERS)})
+    units = {"neuron": NEURONS, "head": HEADS}
+    neurons, heads = (layers.join(pl.DataFrame({u: range(n)}), how="cross").join(sides, how="cross").cast(
+        {"layer": pl.Int32, u: pl.Int32}) for u, n in units.items())  # fmt: skip
+    measured = {name: pl.Series(rng.lognormal(size=len(neurons))) for name in MEASURES}
+    return neurons.with_columns(**measured), heads.with_columns(mean_norm=pl.Series(rng.lognormal(size=len(heads))))
+
+
+def scores(regime: str, benchmark: str, rng: np.random.Generator) -> pl.DataFrame:
+    """A file of scores, eleven comparisons a task."""
+    settings, names = STUDY.benchmarks[benchmark], STUDY.regimes[regime].mixes or [regime]
+    tasks = pl.DataFrame({"task": names, "orientation": names})
+    if isinstance(settings, PublishedBenchmark):
+        tasks = wanted_tasks(benchmark, settings).select("task", "orientation").unique(maintain_order=True)
+    comparisons = tasks.join(pl.DataFrame({"i": range(11)}), how="cross", maintain_order="left_right")
+    comparisons = comparisons.select("task", "orientation", comparison_id=pl.format("{}/{}", "task", "i"))
+    ablations = pl.DataFrame({"ablation": STUDY.ablations(regime, benchmark)})
+    rows = ablations.join(comparisons, how="cross", maintain_order="left_right")
+    drawn = {
+        f"{side}_scores": rng.normal(centre, 1, (len(rows), n)).astype(np.float32).tolist()
+        for side, centre, n in zip(("chosen", "rejected"), (0.4, 0), TEXTS.get(benchmark, (1, 1)), strict=True)
+    }
+    return rows.with_columns(pl.Series(name, of, pl.List(pl.Float32)) for name, of in drawn.items())
+
+
+def write_results(folder: Path) -> None:
+    """What the tables read of every reward model, drawn at random."""
+    for model, regime, seed in product(STUDY.models, STUDY.regimes, STUDY.seeds):
+        rng, names = np.random.default_rng([seed, len(model), len(regime)]), [model, regime, str(seed)]
+        of_neurons, heads = statistics(rng)
+        ranked = rankings(of_neurons, heads, STUDY.neurons, "magnitude", names)
+        sets = oriented_sets(ranked, STUDY.neurons.scorings, [STUDY.ablation.percent])
+        if mixes := STUDY.regimes[regime].mixes:
+            cells = loudness_cells(of_neurons)
+            singles = {r: subsample(cells.select(UNIT), 2000 + i, [i, seed]) for i, r in enumerate(mixes)}
+            sets |= tension_sets(singles, cells, STUDY.ablation.control_draws, 0, names)
+        swept = sets | oriented_sets(ranked, STUDY.neurons.scorings, STUDY.ablation.sweep)
+        files = {
+            "activations": of_neurons,
+            "neurons": ranked,
+            "selected": sets_to_frame(swept).unique(maintain_order=True),
+        }
+        place = f"{model}/{regime}/seed-{seed}"
+        written = {f"{stage}/{place}.parquet": frame for stage, frame in files.items()}
+        written[f"selected/{place}/sets.parquet"] = sets_to_frame(sets)
+        written |= {f"scores/{place}/{b}.parquet": scores(regime, b, rng) for b in STUDY.benchmarks}
+        for name, frame in written.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            frame.write_parquet(folder / name)
+
+
+def made(folder: Path, out: Path, threads: int, engine: str) -> dict[str, bytes]:
+    """The files of all tables, made in a process of its own."""
+    fixed = {"PYTHONPATH": str(Path(__file__).parent), "PYTHONHASHSEED": str(threads), "POLARS_ENGINE_AFFINITY": engine}
+    counts = dict.fromkeys(["POLARS_MAX_THREADS", "OPENBLAS_NUM_THREADS"], str(threads))
+    command = [sys.executable, "-c", RUN, str(folder), str(out)]
+    subprocess.run(command, env=os.environ | fixed | counts, check=True)
+    return {path.name: path.read_bytes() for path in out.iterdir()}
+
+
+def test_threads_and_engine_leave_no_trace_in_the_tables(tmp_path: Path) -> None:
+    write_results(tmp_path / "in")
+    one, seven = (
+        made(tmp_path / "in", tmp_path / "one", 1, "in-memory"),
+        made(tmp_path / "in", tmp_path / "seven", 7, "streaming"),
+    )
+    assert len(one) > 80 and one.keys() == seven.keys()
+    assert [name for name in one if one[name] != seven[name]] == []
