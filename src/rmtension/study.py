@@ -363,7 +363,9 @@ class Ablation(Section):
         "magnitude", description="Scoring that a mixed RM's sets are made by and that `matched-random` is matched to."
     )
     control_draws: Count = Field(3, description="Random draws of each control of a mixed RM's sets.")
-    sweep: list[Percent] = Field([2, 5, 10, 20, 30, 100], description="Sizes of the ablation curve.")
+    sweep: list[Percent] = Field(
+        [2, 5, 10, 20, 30, 100], description="Sizes of the ablation curve; without any there is no curve."
+    )
     sweep_benchmarks: list[Name] = Field([], description="Benchmarks on which the curve is run.")
 
 
@@ -384,7 +386,7 @@ class PublishedBenchmark(Located):
 
     kind: Literal["reward-bench", "reward-bench-2", "rm-bench", "rmb-pairwise", "rmb-best-of-n"]
     tasks: list[str] | None = Field(
-        None, description="Upstream subset names, or `all`; default: those with an orientation."
+        None, min_length=1, description="Upstream subset names, or `all`; default: those with an orientation."
     )
     max_per_task: Count | None = Field(None, description="Keep this many comparisons a task, drawn by `seed`.")
     seed: Seed = Field(0, description="Draws what is kept.")

@@ -97,6 +97,7 @@ EDITS = {
         "train: [mine]}\nv",
         r"regimes\.both: 'mixes' names two differen",
     ),
+    "no task": ("[chat]", "[]", r"benchmarks\.published\.tasks: .* at least 1 item"),
     "task twice": ("[chat]", "[chat, chat]", r"benchmarks\.published\.tasks: chat is given more than once"),
     "task that is a number": ("[chat]", "[1]", r"benchmarks\.published\.tasks\.0: .* valid string; got 1"),
     "column that is a number": ("prompt: null", "prompt: 3", r"sources\.mine\.columns\.prompt: .* valid string; got 3"),

@@ -114,6 +114,7 @@ def test_set_algebra_against_python_sets(helpful: set[Place], harmless: set[Plac
     assert set.union(*three) == helpful | harmless and sum(map(len, three)) == len(helpful | harmless)
     long = sets_to_frame(sets)
     assert {name: set(places(long.filter(ablation=name))) for name in sets} == expected
+    assert sets_to_frame({}).schema == long.schema
 
 
 @given(helpful=subsets, harmless=subsets, seed=st.integers(0, 9))
