@@ -24,9 +24,9 @@ from rmtension.architectures import architecture
 from rmtension.attention import PACKED
 from rmtension.errors import UserError
 from rmtension.files import cause_of, refuse_pointer
+from rmtension.inputs import model_files
 from rmtension.naming import BUFFER
 from rmtension.packing import Batch, Packed, Tokens, pack
-from rmtension.study import MODEL_FILES
 
 NO_CODE: dict[str, Any] = {"trust_remote_code": False, "local_files_only": True}
 COMPLETE = "give it complete files, its own, from where it was made"
@@ -57,7 +57,7 @@ def load_config(folder: Path) -> Any:
 
     Whatever is read of a folder, this is first: a file that git-lfs has not fetched is named here, of all those read.
     """
-    for file in sorted(file for pattern in MODEL_FILES for file in folder.glob(pattern)):
+    for file in model_files(folder):
         refuse_pointer(file)
     with opening(folder, "config.json"):
         # First, as transformers may not know it.
