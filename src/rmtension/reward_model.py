@@ -77,9 +77,7 @@ def load_tokenizer(folder: Path) -> Any:
         known = tokenizer("a b", add_special_tokens=False)["input_ids"]
     if not known:
         raise UserError(f"{folder}: its tokenizer knows no words (tokenizer.json is missing or empty); {COMPLETE}")
-    if tokenizer.vocab_size > config.vocab_size:
-        sizes = f"{tokenizer.vocab_size} tokens, its model {config.vocab_size} embeddings"
-        raise UserError(f"{folder}: its tokenizer has {sizes}; {COMPLETE}")
+    check_ids(folder, tokenizer, config.vocab_size)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     if tokenizer.pad_token is None:
@@ -87,6 +85,16 @@ def load_tokenizer(folder: Path) -> Any:
             f"{folder}: its tokenizer has neither a padding nor an end-of-text token: name one in its files"
         )
     return tokenizer
+
+
+def check_ids(folder: Path, tokenizer: Any, embeddings: int) -> None:
+    """UserError where the tokenizer can give an id for which the model has no embedding."""
+    names = {number: name for name, number in tokenizer.get_vocab().items()}
+    names |= {number: "put around each text" for number in tokenizer("")["input_ids"] if number not in names}
+    last = max(names)
+    if last >= embeddings:
+        sizes = f"its tokenizer has {last + 1} tokens, its model {embeddings} embeddings"
+        raise UserError(f"{folder}: no embedding for token '{names[last]}': {sizes}; {COMPLETE}")
 
 
 def read_tokenizer(folder: Path) -> Any:

@@ -17,6 +17,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from tiny_models import save_backbone
+from tokenizers import AddedToken, Tokenizer
+from tokenizers.processors import TemplateProcessing
 from transformers import AutoTokenizer
 
 from bad import Trap, both, refused, save_models
@@ -208,6 +210,56 @@ FAULTS: dict[str, tuple[Callable[[Path], Any], str]] = {
         "its tokenizer has neither a padding nor an end-of-text token: name one",
     ),
 }
+
+
+def add_token(folder: Path, **token: bool) -> None:
+    """As is usual, but for the embeddings: nothing calls resize_token_embeddings."""
+    tokenizer = load_tokenizer(folder)
+    tokenizer.add_tokens([AddedToken("<|new|>", **token)])
+    tokenizer.save_pretrained(folder)
+
+
+def far_id(folder: Path) -> None:
+    """A hole in the vocabulary: fewer tokens than embeddings, and yet an id beyond them."""
+    content = json.loads((folder / "tokenizer.json").read_text())
+    content["model"]["vocab"]["<far>"] = 7000
+    put("tokenizer.json", json.dumps(content), folder)
+
+
+def around_each_text(folder: Path) -> None:
+    content = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    content.post_processor = TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 7000)])
+    content.save(str(folder / "tokenizer.json"))
+
+
+BEYOND: dict[str, tuple[Callable[[Path], Any], str]] = {
+    "an added token": (add_token, r"no embedding for token '<\|new\|>': its tokenizer has (\d+) tokens, its model"),
+    "an added special token": (partial(add_token, special=True), r"no embedding for token '<\|new\|>': "),
+    "a hole": (far_id, "no embedding for token '<far>': its tokenizer has 7001 tokens, its model"),
+    "a token around each text": (around_each_text, "no embedding for token 'put around each text': .* 7001 tokens"),
+}
+
+
+@pytest.mark.parametrize("fault", BEYOND)
+@pytest.mark.parametrize("kind", ["backbone", "reward_model"])
+def test_an_id_beyond_the_embeddings_is_one_line(kind: str, fault: str, models: Path) -> None:
+    spoil, expected = BEYOND[fault]
+    spoil(models / kind)
+    with refused(f"^{models / kind}: {expected}", models.parent):
+        if kind == "backbone":
+            prepare(models)
+        adopt_reward_model(models / "reward_model", models / "backbone", models.parent / "adopted", {})
+
+
+def test_embeddings_may_be_more_than_tokens(models: Path) -> None:
+    def longer(tensors: dict[str, torch.Tensor]) -> None:
+        for name in (EMBEDDINGS, "lm_head.weight"):
+            tensors[name] = torch.cat([tensors[name], torch.ones(5, 16)])
+
+    rewrite(models / "backbone", longer)
+    configure(models / "backbone", vocab_size=len(load_tokenizer(models / "backbone")) + 5)
+    add_token(models / "backbone")
+    prepare(models)
 
 
 @pytest.mark.parametrize("fault", FAULTS)

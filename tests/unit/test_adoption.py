@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from tiny_models import save_backbone
 from tokenizers.processors import TemplateProcessing
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedTokenizerFast
 
 from rmtension.adoption import adopt_reward_model
 from rmtension.backbones import train_tokenizer
@@ -88,7 +88,7 @@ def another_vocabulary(folder: Path) -> None:
 
 
 def end_texts_with(token: str, folder: Path) -> None:
-    tokenizer: Any = AutoTokenizer.from_pretrained(folder)
+    tokenizer: Any = PreTrainedTokenizerFast.from_pretrained(folder)
     ending = TemplateProcessing(single=f"$A {token}", special_tokens=[(token, tokenizer.convert_tokens_to_ids(token))])
     tokenizer.backend_tokenizer.post_processor = ending
     tokenizer.save_pretrained(folder)
