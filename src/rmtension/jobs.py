@@ -2,7 +2,11 @@
 last: leave a record of what it did.
 
 Importing torch and transformers takes longer than many a job here. A worker imports them once for a whole Snakemake
-run and forks a ready process for each script; without a worker (on a cluster, by hand) scripts simply run cold.
+run and forks a ready process for each script. Without a worker (on a cluster, by hand, or where it could not start or
+has died) scripts simply run cold.
+
+Worker and scripts meet at an abstract socket: the kernel takes its name back with the last process that holds it, so
+nothing is left on a disk that another run would have to judge and remove, and no temporary folder is too long for it.
 """
 
 from __future__ import annotations
@@ -11,14 +15,15 @@ import importlib
 import logging
 import os
 import runpy
-import shutil
 import signal
 import socket
+import struct
 import subprocess
 import sys
-import tempfile
 import threading
 import traceback
+import uuid
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,8 +32,9 @@ from typing import Any
 
 from rmtension.errors import UserError
 
-WORKER = "RMTENSION_WORKER"  # environment variable: the worker's environment and its socket
+WORKER = "RMTENSION_WORKER"  # environment variable: the worker's environment and the name of its socket
 INSIDE = "RMTENSION_INSIDE_WORKER"
+BEGUN = b"+"  # what the worker says when it begins with a script
 OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}  # read when huggingface_hub and datasets are imported
 PRELOADED = (
     "polars",
@@ -38,6 +44,7 @@ PRELOADED = (
     "transformers.models.gpt2.modeling_gpt2",
     "transformers.models.llama.modeling_llama",
 )
+workers: list[subprocess.Popen[bytes]] = []  # this process's, which ends when its standard input is closed
 
 
 # --- in a script ----------------------------------------------------------------------------------------------
@@ -67,7 +74,9 @@ def start(snakemake: Any, network: bool = False) -> Job:
     environment, _, address = os.environ.get(WORKER, "").partition(os.pathsep)
     # A script that runs in a conda environment of its own must not be run in the worker's.
     if environment == sys.prefix and INSIDE not in os.environ and not network:
-        sys.exit(run_in_worker(address, sys.argv[0]))
+        status = run_in_worker(address, sys.argv[0])
+        if status is not None:
+            sys.exit(status)
     terminal = os.dup(2)
     Path(log).parent.mkdir(parents=True, exist_ok=True)
     file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
@@ -101,15 +110,33 @@ def why_it_failed(snakemake: Any) -> str:
     return f"{report} {snakemake.log[0]}, as README.md says under 'When something goes wrong'"
 
 
-def run_in_worker(address: str, script: str) -> int:
-    """Have the worker run a script as if here; returns its exit status. When this process dies, so does the script."""
+def run_in_worker(address: str, script: str) -> int | None:
+    """Have the worker run a script as if here; returns its exit status. When this process dies, so does the script.
+
+    None where no worker has begun with the script.
+    """
     with socket.socket(socket.AF_UNIX) as connection:
-        connection.connect(address)
-        connection.sendall(f"{os.getcwd()}\0{script}\n".encode())
+        try:
+            connection.connect(f"\0{address}")
+            if not is_of_this_user(connection):
+                return None
+            connection.sendall(f"{os.getcwd()}\0{script}\n".encode())
+            if connection.recv(1) != BEGUN:
+                return None
+        except OSError:  # it is not there, or died before it came to this script
+            return None
         status = connection.recv(16)
     if not status:
         print(f"error: the process that ran {script} died (out of memory?)", file=sys.stderr)
     return int(status or 1)
+
+
+def is_of_this_user(connection: socket.socket) -> bool:
+    """Whether the process at the other end is: an abstract name has no permissions, anybody here can use or take it."""
+    _, user, _ = struct.unpack(
+        "3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    )
+    return bool(user == os.geteuid())
 
 
 # --- in the Snakefile ---------------------------------------------------------------------------------------
@@ -128,52 +155,63 @@ def forget_worker() -> None:
 
 def start_worker() -> None:
     """Start a worker that lives as long as this process, and tell child processes of it."""
-    for folder in Path(tempfile.gettempdir()).glob("rmtension-*-*"):
-        if not Path("/proc", folder.name.split("-")[1]).exists():  # its worker was killed before it could clean up
-            shutil.rmtree(folder, ignore_errors=True)
-    address = str(Path(tempfile.mkdtemp(prefix=f"rmtension-{os.getpid()}-")) / "worker")
-    command = [sys.executable, "-m", "rmtension.jobs", address]
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True)
-    assert process.stdout is not None
-    process.stdout.readline()  # it listens now
+    forget_worker()
+    address = f"rmtension-{uuid.uuid4().hex}"
+    try:
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(f"\0{address}")
+            listener.listen(64)
+            number = listener.fileno()
+            command = [sys.executable, "-m", "rmtension.jobs", str(number)]
+            worker = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True, pass_fds=[number]
+            )
+    except OSError as error:
+        print(f"warning: {without_worker(error)}", file=sys.stderr)
+        return
+    workers.append(worker)
     os.environ[WORKER] = f"{sys.prefix}{os.pathsep}{address}"
+
+
+def without_worker(error: Exception) -> str:
+    """Why there is none, and what it means, on one line."""
+    reason = " ".join(str(error).split())
+    return f"no worker ({reason}): every job imports its libraries itself, which takes some seconds"
 
 
 # --- the worker -----------------------------------------------------------------------------------------------
 
 
-def serve(address: str) -> None:
-    """Fork a ready process for each script that is sent to `address`, until standard input ends."""
+def serve(listener: socket.socket) -> None:
+    """Fork a ready process for each script that is sent to the listener, until standard input ends."""
+    threading.Thread(target=end_with_parent, daemon=True).start()
     os.environ |= OFFLINE
-    with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(address)
-        listener.listen(64)
-        print("ready", flush=True)
-        threading.Thread(target=end_with_parent, args=(address,), daemon=True).start()
-        for module in PRELOADED:
-            importlib.import_module(module)
-        signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # finished children need no wait
-        while True:
-            connection, _ = listener.accept()
-            if os.fork() == 0:
-                listener.close()
+    for module in PRELOADED:
+        importlib.import_module(module)
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # finished children need no wait
+    while True:
+        connection, _ = listener.accept()
+        if is_of_this_user(connection) and os.fork() == 0:
+            listener.close()
+            with suppress(OSError, ValueError):  # the client has died
                 run_script(connection)
-            connection.close()
+            os._exit(1)
+        connection.close()
 
 
-def end_with_parent(address: str) -> None:
+def end_with_parent() -> None:
     """Standard input is a pipe from the parent: it ends when the parent does, however that dies."""
-    sys.stdin.buffer.read()
-    shutil.rmtree(Path(address).parent, ignore_errors=True)  # the next run may just have removed it
+    os.read(0, 1)
     os.killpg(0, signal.SIGKILL)
 
 
 def run_script(connection: socket.socket) -> None:
-    """In the forked child: run the script and send its exit status; never returns."""
+    """In the forked child: run the script and send its exit status."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     folder, script = connection.makefile().readline().rstrip("\n").split("\0")
-    threading.Thread(target=end_with_client, args=(connection,), daemon=True).start()
     os.chdir(folder)
+    connection.sendall(BEGUN)
+    threading.Thread(target=end_with_client, args=(connection,), daemon=True).start()
     os.environ[INSIDE] = "1"
     sys.argv = [script]
     status = 0
@@ -187,7 +225,6 @@ def run_script(connection: socket.socket) -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     connection.sendall(str(status).encode())
-    os._exit(0)
 
 
 def end_with_client(connection: socket.socket) -> None:
@@ -196,4 +233,7 @@ def end_with_client(connection: socket.socket) -> None:
 
 
 if __name__ == "__main__":
-    serve(sys.argv[1])
+    try:
+        serve(socket.socket(fileno=int(sys.argv[1])))
+    except Exception as error:
+        sys.exit(f"warning: {without_worker(error)}")

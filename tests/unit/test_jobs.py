@@ -5,13 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 import signal
+import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from multiprocessing import get_context
+from multiprocessing.synchronize import Event
 from pathlib import Path
 
 import psutil
@@ -167,35 +169,156 @@ def test_a_killed_client_takes_its_script_along(tmp_path: Path, environment: dic
     wait_until(lambda: not alive(int(pid_file.read_text())))
 
 
-@pytest.mark.parametrize("is_swept", [False, True])
-def test_a_worker_ends_with_its_parent(is_swept: bool) -> None:
-    """Also where the next run was faster to remove its folder."""
-    body = (
-        "from rmtension import jobs; import os, time; jobs.start_worker(); print(os.environ[jobs.WORKER], flush=True)"
-    )
-    parent = subprocess.Popen([sys.executable, "-c", body + "; time.sleep(60)"], stdout=subprocess.PIPE, text=True)
-    assert parent.stdout is not None
-    address = Path(parent.stdout.readline().strip().split(os.pathsep)[1])
-    assert address.exists()
-    (worker,) = [one for one in psutil.process_iter(["cmdline"]) if str(address) in (one.info["cmdline"] or [])]
-    if is_swept:
-        shutil.rmtree(address.parent)
+def test_a_worker_ends_with_its_parent() -> None:
+    body = "from rmtension import jobs; import time; jobs.start_worker(); print('started', flush=True); time.sleep(60)"
+    parent = subprocess.Popen([sys.executable, "-c", body], stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None and parent.stdout.readline()
+    (worker,) = psutil.Process(parent.pid).children()
     parent.kill()
     parent.wait()
     wait_until(lambda: not worker.is_running())
-    assert not address.exists()
 
 
-def test_the_folder_of_a_worker_that_was_killed_goes_with_the_next_start(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    monkeypatch.setenv(jobs.WORKER, "")
+# --- a worker that is not as it should be ---------------------------------------------------------------------
+
+WHERE = "print('warm' if jobs.INSIDE in os.environ else 'cold'); pathlib.Path('results/study/made').touch()"
+
+
+def how_it_ran(folder: Path, environment: dict[str, str]) -> str:
+    """Whether a script ran warm or cold; it succeeds and says nothing."""
+    command = script(folder, WHERE)
+    done = subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
+    return (folder / LOG).read_text().strip()
+
+
+@contextmanager
+def worker_of(environment: dict[str, str]) -> Iterator[tuple[dict[str, str], list[psutil.Process], list[str]]]:
+    """A process that starts a worker: the environment of its jobs, the worker if any, and what both have said then."""
+    body = "import json, os; from rmtension import jobs; jobs.start_worker(); print(json.dumps(dict(os.environ)))"
+    parent = subprocess.Popen(
+        [sys.executable, "-c", f"{body}; print(flush=True); input()"], env=environment, text=True,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    assert parent.stdout is not None
+    given = json.loads(parent.stdout.readline())
+    said: list[str] = []
+    try:
+        yield given, psutil.Process(parent.pid).children(), said
+    finally:
+        said += parent.communicate("\n")[1].splitlines()
+
+
+@pytest.mark.parametrize("temporary", ["x" * 120, "missing"])
+def test_temporary_folders_are_neither_needed_nor_touched(tmp_path: Path, cold: dict[str, str], temporary: str) -> None:
+    """Not a folder named as a worker's once was, whatever process its number is of."""
     gone = subprocess.Popen(["true"])
     gone.wait()
-    dead, living = tmp_path / f"rmtension-{gone.pid}-x", tmp_path / f"rmtension-{os.getpid()}-x"
-    for folder in (dead, living):
+    theirs = [tmp_path / f"rmtension-{name}" for name in ("paper-draft", f"{gone.pid}-x", f"{os.getpid()}-x", "1-my")]
+    for folder in theirs:
         folder.mkdir()
-        (folder / "worker").touch()
+        (folder / "worker").write_text("mine")
+    (tmp_path / ("x" * 120)).mkdir()
+    before = sorted(tmp_path.rglob("*"))
+    with worker_of(cold | {"TMPDIR": str(tmp_path / temporary)}) as (environment, workers, said):
+        work = tmp_path / "work"
+        work.mkdir()
+        assert workers and how_it_ran(work, environment) == "warm"
+    assert said == []
+    assert [path for path in sorted(tmp_path.rglob("*")) if work not in [path, *path.parents]] == before
+    assert all((folder / "worker").read_text() == "mine" for folder in theirs)
+
+
+def test_where_the_worker_dies_its_scripts_go_on_and_others_run_cold(tmp_path: Path, cold: dict[str, str]) -> None:
+    body = "open('begun', 'w'); [time.sleep(0.01) for _ in iter(lambda: os.path.exists('end'), True)]\n" + WHERE
+    with worker_of(cold) as (environment, [worker], said):
+        client = subprocess.Popen(script(tmp_path, body), env=environment, cwd=tmp_path)
+        wait_until(lambda: (tmp_path / "begun").exists())
+        worker.kill()
+        wait_until(lambda: not alive(worker.pid))
+        (tmp_path / "end").touch()
+        assert client.wait(60) == 0 and (tmp_path / LOG).read_text() == "warm\n"
+        assert how_it_ran(tmp_path, environment) == "cold"
+    assert said == []
+
+
+def test_a_worker_that_cannot_import_says_so_and_scripts_run_cold(tmp_path: Path, cold: dict[str, str]) -> None:
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    (broken / "accelerate.py").write_text("raise ImportError('half an\\ninstallation')")
+    with worker_of(cold | {"PYTHONPATH": str(broken)}) as (environment, [worker], said):
+        assert how_it_ran(tmp_path, environment) == "cold"  # sent before the worker has died
+        wait_until(lambda: not alive(worker.pid))
+        assert how_it_ran(tmp_path, environment) == "cold"
+    [line] = said
+    assert line.startswith("warning: no worker (half an installation): ")
+
+
+@pytest.mark.parametrize("missing", ["python", "sockets"])
+def test_a_worker_that_cannot_start_is_one_line(
+    missing: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(jobs.WORKER, "another's")
+    if missing == "python":
+        monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    else:
+        monkeypatch.setattr(socket, "AF_UNIX", 99)  # no such family
     jobs.start_worker()
-    assert (living / "worker").exists() and not dead.exists()
+    assert jobs.WORKER not in os.environ
+    [line] = capfd.readouterr().err.splitlines()
+    assert line.startswith("warning: no worker (")
+
+
+def test_a_script_that_dies_is_one_line(tmp_path: Path, warm: dict[str, str]) -> None:
+    command = script(tmp_path, "os.kill(os.getpid(), 9)")
+    done = subprocess.run(command, env=warm, cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (1, f"error: the process that ran {command[1]} died (out of memory?)\n")
+
+
+# --- another user's processes ---------------------------------------------------------------------------------
+
+of_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs leave to be another user")
+ANOTHER = 65534
+
+
+def pretend(listener: socket.socket, listens: Event) -> None:
+    """As a worker that has run a script, and found nothing wrong."""
+    os.setuid(ANOTHER)
+    listener.listen()
+    listens.set()
+    listener.accept()[0].sendall(jobs.BEGUN + b"0")
+
+
+def ask(address: str, request: str) -> None:
+    """Of a worker, to run a script."""
+    os.setuid(ANOTHER)
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.connect(f"\0{address}")
+        with suppress(ConnectionError):
+            connection.sendall(request.encode())
+            assert connection.recv(9) == b""
+
+
+@of_root
+def test_another_users_socket_is_no_worker(tmp_path: Path, cold: dict[str, str]) -> None:
+    address, fork = f"theirs-{os.getpid()}", get_context("fork")
+    listens = fork.Event()
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(f"\0{address}")
+        theirs = fork.Process(target=pretend, args=(listener, listens))
+        theirs.start()
+        assert listens.wait(30)
+        assert how_it_ran(tmp_path, cold | {jobs.WORKER: f"{sys.prefix}{os.pathsep}{address}"}) == "cold"
+        theirs.kill()
+        theirs.join()
+
+
+@of_root
+def test_a_worker_runs_nothing_for_another_user(tmp_path: Path, warm: dict[str, str]) -> None:
+    (tmp_path / "theirs.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    address = warm[jobs.WORKER].split(os.pathsep)[1]
+    theirs = get_context("fork").Process(target=ask, args=(address, f"{tmp_path}\0{tmp_path / 'theirs.py'}\n"))
+    theirs.start()
+    theirs.join()
+    assert theirs.exitcode == 0
+    assert not (tmp_path / "ran").exists()
