@@ -17,6 +17,7 @@ import subprocess
 import sys
 import threading
 import time
+import uuid
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,30 +25,40 @@ from pathlib import Path
 import psutil
 
 from rmtension.errors import UserError
-from rmtension.files import write_text
+from rmtension.files import replacing
 
 PATIENCE = 300  # seconds for cancelled jobs to end; SLURM itself kills them after its KillWait, 30 by default
 
 
 @dataclass(frozen=True)
 class Run:
-    """A Snakemake process, as it is written down in `file` when it starts its first job."""
+    """A Snakemake process, as it is written down in a file of its own when it starts its first job."""
 
     host: str
     process: int
+    numbering: str  # where `process` is the number of this process
     started: float  # tells apart two processes that got the same number
-    log: str
+    log: str  # relative to the folder of the run, which a container may see elsewhere
 
     @classmethod
     def this(cls, log: str) -> Run:
         process = psutil.Process()
-        return cls(socket.gethostname(), process.pid, process.create_time(), log)
+        return cls(socket.gethostname(), process.pid, numbering(), process.create_time(), os.path.relpath(log))
 
-    def is_here(self) -> bool:
-        return self.host == socket.gethostname()
+    @classmethod
+    def read(cls, file: Path) -> Run:
+        try:
+            return cls(**json.loads(file.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError) as error:
+            raise UserError(
+                f"{file}: cannot be read, so SLURM jobs of an earlier run may still write: end them if `squeue --me` "
+                "shows any, delete the file and start again"
+            ) from error
 
-    def is_alive(self) -> bool:
-        """Only for one on this host."""
+    def is_alive(self) -> bool | None:
+        """None where its number says nothing: on another machine, in another container, before a new start."""
+        if self.numbering != numbering():
+            return None
         try:
             process = psutil.Process(self.process)
             # Reckoned from the time of the last start of the machine, which moves when its clock is set right.
@@ -56,26 +67,41 @@ class Run:
         except psutil.NoSuchProcess:
             return False
 
+    def whereabouts(self) -> str:
+        return f"process {self.process} on {self.host}, which cannot be seen from here,"
+
     def slurm_name(self) -> str | None:
         """The name that all of its SLURM jobs have; None where it ran without SLURM."""
         log = Path(self.log)
-        found = re.search(r"SLURM run ID: (\S+)", log.read_text(encoding="utf-8")) if log.exists() else None
+        text = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
+        found = re.search(r"SLURM run ID: (\S+)", text)
         return found[1] if found else None
+
+
+def numbering() -> str:
+    """What process numbers are unique in: one start of one machine, and a namespace there, such as a container's."""
+    return f"{Path('/proc/sys/kernel/random/boot_id').read_text().strip()} {os.readlink('/proc/self/ns/pid')}"
 
 
 def registered(folder: Path) -> dict[Path, Run]:
     """All runs of a study that are written down in a folder, dead ones until another one has cleared up after them."""
-    return {file: Run(**json.loads(file.read_text(encoding="utf-8"))) for file in sorted(folder.glob("*.json"))}
+    return {file: Run.read(file) for file in sorted(folder.glob("*.json"))}
 
 
 def register(folder: Path, log: str) -> None:
     """Write this process down, after ending what dead ones have left behind. Call it with Snakemake's lock held."""
     for file, run in registered(folder).items():
-        if not run.is_here() or not run.is_alive():
-            end_jobs(run)
+        alive = run.is_alive()
+        if not alive:
+            end_jobs(run, is_known_dead=alive is not None)
             file.unlink()
-    run = Run.this(log)
-    write_text(json.dumps(asdict(run)) + "\n", folder / f"{run.host}-{run.process}.json")
+    with (
+        replacing(folder / f"{uuid.uuid4().hex}.json") as temporary,
+        temporary.open("w", encoding="utf-8") as written,
+    ):
+        json.dump(asdict(Run.this(log)), written)
+        written.flush()
+        os.fsync(written.fileno())  # half of it would stop the next run
 
 
 def jobs_of(name: str) -> list[str]:
@@ -84,20 +110,22 @@ def jobs_of(name: str) -> list[str]:
     try:
         return subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
     except (OSError, subprocess.CalledProcessError) as error:
-        problem = f"an earlier run may have left SLURM jobs that still write, and squeue does not answer: {error}"
-        raise UserError(problem) from error
+        raise UserError(
+            f"an earlier run may have left SLURM jobs that still write, and squeue does not answer: {error}; if these "
+            "results have left that cluster, delete .snakemake/runs and start again"
+        ) from error
 
 
-def end_jobs(run: Run) -> None:
+def end_jobs(run: Run, is_known_dead: bool) -> None:
     """Cancel the SLURM jobs that a dead run has left behind, and wait until they have ended."""
     name = run.slurm_name()
     left = jobs_of(name) if name else []
     if not left:
         return
-    if not run.is_here():
+    if not is_known_dead:
         raise UserError(
-            f"process {run.process} on {run.host} has {len(left)} SLURM jobs of this study: if it runs no more, end "
-            f"them with `scancel --name={name}` and start again"
+            f"{run.whereabouts()} has {len(left)} SLURM jobs of this study: if it runs no more, end them with "
+            f"`scancel --name={name}` and start again"
         )
     print(f"cancelling {len(left)} SLURM jobs that process {run.process} left behind", file=sys.stderr)
     subprocess.run(["scancel", f"--name={name}"], check=True)
@@ -110,11 +138,17 @@ def end_jobs(run: Run) -> None:
 
 def why_locked(folder: Path) -> str:
     """One line on a lock that is held, with the command that helps."""
-    for run in registered(folder).values():
-        if not run.is_here():
-            return f"process {run.process} on {run.host} runs this study, or was killed there: {unlock()}"
-        if run.is_alive():
-            return f"process {run.process} is running this study: wait for it, or end it with `kill -INT {run.process}`"
+    try:
+        runs = registered(folder).values()
+    except UserError as error:
+        return str(error)
+    for run in runs:
+        match run.is_alive():
+            case True:
+                number = run.process
+                return f"process {number} is running this study: wait for it, or end it with `kill -INT {number}`"
+            case None:
+                return f"{run.whereabouts()} runs this study, or was killed there: {unlock()}"
     return f"the process that ran this study was killed, and left its lock: {unlock()}"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -66,9 +67,12 @@ def test_a_live_run_and_a_run_without_slurm_are_left_alone(queue: Path, tmp_path
     assert len(queue.read_text().splitlines()) == 3
 
 
-def test_jobs_of_a_run_on_another_machine_are_the_users_to_end(queue: Path, tmp_path: Path) -> None:
-    folder = written(tmp_path, replace(run_of(7, tmp_path), host="login-2"))
-    with pytest.raises(UserError, match=r"process 7 on login-2 has 2 SLURM jobs.*`scancel --name=a-run`"):
+def test_jobs_of_a_run_that_cannot_be_seen_are_the_users_to_end(queue: Path, tmp_path: Path) -> None:
+    """On another machine, or under the same host's name in another container: its number is another process's here."""
+    folder = written(tmp_path, replace(run_of(os.getpid(), tmp_path), host="login-2", numbering="other"))
+    with pytest.raises(
+        UserError, match=rf"process {os.getpid()} on login-2, .*has 2 SLURM jobs.*`scancel --name=a-run`"
+    ):
         runs.register(folder, "new.log")
     assert [run.host for run in runs.registered(folder).values()] == ["login-2"]
     queue.write_text("another-run 19\n")
@@ -100,5 +104,25 @@ def test_a_lock_is_explained_in_one_line(tmp_path: Path, monkeypatch: pytest.Mon
     assert said("WorkflowError") == "many\nlines"
     (folder / "earlier.json").write_text(json.dumps(vars(Run.this("log"))))
     assert f"`kill -INT {os.getpid()}`" in said() and "--unlock" not in said()
-    (folder / "earlier.json").write_text(json.dumps(vars(replace(Run.this("log"), host="login-2"))))
-    assert "on login-2 runs this study, or was killed there" in said()
+    (folder / "earlier.json").write_text(json.dumps(vars(replace(Run.this("log"), numbering="other"))))
+    assert "cannot be seen from here, runs this study, or was killed there" in said()
+    (folder / "earlier.json").write_text("")
+    assert "earlier.json: cannot be read" in said()
+
+
+@pytest.mark.parametrize("content", ["", "[1]", '{"host": "h"}', "\xff"])
+def test_without_knowing_what_ran_nothing_is_started(queue: Path, tmp_path: Path, content: str) -> None:
+    folder = written(tmp_path, run_of(7, tmp_path))
+    (folder / "earlier.json").write_bytes(content.encode("latin-1"))
+    with pytest.raises(UserError, match=r"^\S*earlier\.json: cannot be read, .*`squeue --me`"):
+        runs.register(folder, "new.log")
+    assert [file.name for file in folder.iterdir()] == ["earlier.json"]
+
+
+def test_process_numbers_are_others_in_a_container() -> None:
+    command = ["unshare", "--pid", "--fork", "--mount-proc", sys.executable, "-c"]
+    command += ["from rmtension import runs; print(runs.numbering())"]
+    inside = subprocess.run(command, capture_output=True, text=True)
+    if "unshare" in inside.stderr:
+        pytest.skip("needs leave to make a namespace")
+    assert inside.stdout.strip() != runs.numbering() == runs.numbering()
