@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -141,9 +142,12 @@ def gguf_tokenizer(file: Path) -> Any:
 def convert_gguf(file: Path, folder: Path) -> None:
     """Dequantise a GGUF file to float32."""
     refuse_pointer(file)
-    with opening(file, "content"):
-        tokenizer = gguf_tokenizer(file)
-        loaded = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32, **NO_CODE)
+    # Alone in a folder, as transformers would read settings of a tokenizer that lie beside it.
+    with opening(file, "content"), TemporaryDirectory() as place:
+        alone = Path(place, file.name)
+        alone.symlink_to(file.resolve())
+        tokenizer = gguf_tokenizer(alone)
+        loaded = AutoModelForCausalLM.from_pretrained(place, gguf_file=file.name, dtype=torch.float32, **NO_CODE)
     # transformers refuses to save a model that it read from GGUF: a fresh one, of a configuration that no longer
     # calls itself quantised, takes over its weights.
     config = loaded.config

@@ -7,17 +7,19 @@ import json
 from pathlib import Path
 from typing import Any
 
+import gguf
 import pytest
 import torch
 from pydantic import TypeAdapter
 from tiny_models import save_backbone
 
 from rmtension.backbones import prepare_backbone
+from rmtension.errors import UserError
 from rmtension.hub import wanted
 from rmtension.inputs import found, model_files
 from rmtension.readers import read_benchmark, read_hh_pairs
 from rmtension.reward_model import load_backbone, load_tokenizer
-from rmtension.study import BackboneSource, Benchmark, FolderModel, HHPairs, PairSource, PublishedBenchmark
+from rmtension.study import BackboneSource, Benchmark, FolderModel, GgufModel, HHPairs, PairSource, PublishedBenchmark
 
 PLACE = "repository"
 INDEX = json.dumps({"metadata": {}, "weight_map": {"a": "model-1-of-2.safetensors", "b": "model-2-of-2.safetensors"}})
@@ -107,9 +109,9 @@ def test_what_is_no_index_names_nothing(index: str, tmp_path: Path) -> None:
     assert [file.name for file in model_files(folder)] == ["config.json", "model.safetensors.index.json"]
 
 
-def test_transformers_opens_nothing_but_inputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    save_backbone("llama", tmp_path)
-    lay(tmp_path, *(name for name in BESIDE if not (tmp_path / name).exists()))
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    """Names of the files that Python opens while the test runs."""
     opened = set()
     plain = builtins.open
 
@@ -118,11 +120,31 @@ def test_transformers_opens_nothing_but_inputs(tmp_path: Path, monkeypatch: pyte
         return plain(file, *arguments, **settings)
 
     monkeypatch.setattr(builtins, "open", noting)
+    return opened
+
+
+def test_transformers_opens_nothing_but_inputs(tmp_path: Path, opened: set[str]) -> None:
+    save_backbone("llama", tmp_path)
+    lay(tmp_path, *(name for name in BESIDE if not (tmp_path / name).exists()))
+    opened.clear()
     load_tokenizer(tmp_path)
     load_backbone(tmp_path, torch.device("cpu"))
     within = {name for name in opened if name.startswith(str(tmp_path))}
     assert {f"{tmp_path}/config.json", f"{tmp_path}/tokenizer_config.json"} <= within
     assert within <= set(map(str, model_files(tmp_path)))
+
+
+def test_of_a_gguf_file_nothing_beside_it_is_opened(tmp_path: Path, opened: set[str]) -> None:
+    lay(tmp_path, *TOKENIZER, "config.json")
+    writer = gguf.GGUFWriter(tmp_path / "model.gguf", "llama")
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.close()
+    opened.clear()
+    with pytest.raises(UserError, match=r"model\.gguf: its content cannot be used"):  # it holds no model
+        prepare_backbone(GgufModel(kind="gguf", path="model.gguf"), str(tmp_path), tmp_path / "new")
+    assert {Path(name).name for name in opened} >= {"model.gguf"}
+    assert {name for name in opened if name.startswith(f"{tmp_path}/")} <= {f"{tmp_path}/model.gguf"}
 
 
 def test_a_backbone_in_shards_is_linked_whole_and_alone(tmp_path: Path) -> None:
