@@ -333,8 +333,11 @@ def read_tasks(name: str, benchmark: PublishedBenchmark | OwnBenchmark, data_roo
     is_named = (pl.col("subset") == TIES) & (pl.col("id") != "")
     parts = [pl.lit(name), "row", pl.when(is_named).then("id")]
     frame = frame.with_columns(comparison_id=pl.concat_str(parts, separator="/", ignore_nulls=True))
-    drawn = [draw(frame.filter(task=task), benchmark.max_per_task, benchmark.seed) for task in wanted["task"]]
-    return pl.concat(drawn).select(*COMPARISONS)
+    drawn = pl.concat(draw(frame.filter(task=task), benchmark.max_per_task, benchmark.seed) for task in wanted["task"])
+    if drawn.is_empty():
+        place = benchmark.local(data_root)
+        raise UserError(f"benchmarks.{name}.tasks: {place} has no row of them; name others or leave the benchmark out")
+    return drawn.select(*COMPARISONS)
 
 
 Readable = SyntheticBenchmark | PublishedBenchmark | OwnBenchmark

@@ -136,6 +136,13 @@ def test_a_malformed_benchmark_is_one_line(case: str, tmp_path: Path) -> None:
     assert message.startswith(f"{tmp_path / path}: {expected}") and "\n" not in message
 
 
+def test_a_benchmark_without_a_row_of_the_tasks_asked_for_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "f.json").write_bytes(array(STYLES))
+    chat: dict[str, Any] = {"kind": "rm-bench", "path": "f.json", "tasks": ["math", "code"]}
+    with refused(rf"^benchmarks\.b\.tasks: {tmp_path}/f\.json has no row of them; name others or", tmp_path):
+        read_benchmark("b", TypeAdapter(Readable).validate_python(chat), str(tmp_path))
+
+
 # what is wrong -> (content of an HH-RLHF file, what is said of it)
 PAIRS: dict[str, tuple[bytes, str]] = {
     "field missing": (lines(without(HH, "rejected")), "row 0: field 'rejected' is missing; found chosen"),
