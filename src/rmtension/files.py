@@ -48,7 +48,14 @@ def cause_of(error: BaseException) -> str:
             return words
         case yaml.MarkedYAMLError(problem_mark=yaml.Mark(line=line)):
             return f"line {line + 1}: {error.problem}"
-    return " ".join(str(error).split("\n")[0].split()) or type(error).__name__
+        case KeyError(args=(name,)) if " " not in str(name):
+            return f"'{name}' is missing or not known"
+    said: list[str] = []
+    for words in str(error).splitlines():
+        said += words.split()
+        if said and not said[-1].endswith(":"):  # what is announced comes on the next line
+            break
+    return " ".join(said) or type(error).__name__
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from rmtension.errors import UserError
-from rmtension.files import read_yaml, replacing, sha256, write_text
+from rmtension.files import cause_of, read_yaml, replacing, sha256, write_text
 from rmtension.inputs import INDEX, READS, WEIGHTS, matches, shards
 from rmtension.study import COMMIT, Located, Study, load_study, lock_key
 
@@ -101,8 +101,9 @@ def asking_the_hub(about: str) -> Iterator[None]:
     except RepositoryNotFoundError:
         raise UserError(f"{about}: the hub has no such repository, or not for you (HF_TOKEN names you)") from None
     except (httpx2.HTTPError, OSError, XetDownloadError) as error:
-        cause = (str(error) or type(error).__name__).splitlines()[0]
-        raise UserError(f"{about}: cannot be had from the hub ({cause}); run `{FETCH}` where it can") from None
+        raise UserError(
+            f"{about}: cannot be had from the hub ({cause_of(error)}); run `{FETCH}` where it can"
+        ) from None
 
 
 # --- locking --------------------------------------------------------------------------------------------------

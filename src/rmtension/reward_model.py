@@ -23,8 +23,9 @@ from transformers import (
 from rmtension.architectures import architecture
 from rmtension.attention import PACKED
 from rmtension.errors import UserError
+from rmtension.faults import key_at_fault
 from rmtension.files import cause_of, refuse_pointer
-from rmtension.inputs import model_files
+from rmtension.inputs import INDEX, WEIGHTS, model_files, shards
 from rmtension.naming import BUFFER
 from rmtension.packing import Batch, Packed, Tokens, pack
 
@@ -49,7 +50,11 @@ def opening(folder: Path, part: str) -> Iterator[None]:
     except (MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:
-        raise UserError(f"{folder}: its {part} cannot be used ({cause_of(error)}); {COMPLETE}") from error
+        cause, advice = cause_of(error), COMPLETE
+        settings = "tokenizer_config.json" if part == "tokenizer" else "config.json"
+        if key := key_at_fault(folder / settings):
+            cause, advice = f"'{key}' in {settings}: {cause}", "correct it"
+        raise UserError(f"{folder}: its {part} cannot be used ({cause}); {advice}") from error
 
 
 def load_config(folder: Path) -> Any:
@@ -135,6 +140,9 @@ def load_whole(kind: Any, folder: Path, is_backbone: bool, **settings: Any) -> A
     load_config(folder)
     if not list(folder.glob("*.safetensors")):
         raise UserError(f"{folder}: no *.safetensors; pickled weights are not read: save them anew as safetensors")
+    both = sorted(name for name in {WEIGHTS, *shards(folder / INDEX)} if (folder / name).exists())
+    if WEIGHTS in both and len(both) > 1:  # transformers would take the former, be they older or not
+        raise UserError(f"{folder}: {WEIGHTS} and, of {INDEX}, {both[0]}: remove the weights that are not meant")
     with opening(folder, "weights"):
         model, report = kind.from_pretrained(
             folder, dtype=torch.float32, use_safetensors=True, ignore_mismatched_sizes=True, output_loading_info=True,

@@ -103,10 +103,22 @@ def without_shard(folder: Path) -> None:
     put("model.safetensors.index.json", json.dumps(index), folder)
 
 
+def newer_shards(folder: Path) -> None:
+    whole = (folder / "model.safetensors").read_bytes()
+    without_shard(folder)
+    put("model-00002-of-00002.safetensors", whole, folder)
+    put("model.safetensors", whole, folder)
+
+
 def larger_tokenizer(folder: Path) -> None:
     train_tokenizer(["quite another language, with a good many more words to it"] * 9, 280).save_pretrained(folder)
     configure(folder, vocab_size=270)
     rewrite(folder, lambda t: t.update({n: t[n][:270].clone() for n in (EMBEDDINGS, "lm_head.weight")}))
+
+
+def put_settings(folder: Path, **values: Any) -> None:
+    file = folder / "tokenizer_config.json"
+    put(file.name, json.dumps(json.loads(file.read_text()) | values), folder)
 
 
 def nameless_end(folder: Path) -> None:
@@ -143,7 +155,26 @@ FAULTS: dict[str, tuple[Callable[[Path], Any], str]] = {
         r"its config\.json cannot be used \(unhashable",
     ),
     "code of its own": (lambda f: code_of_its_own(f, model_type="mine"), "no adapter for model family 'mine'"),
-    "width that is a word": (lambda f: configure(f, hidden_size="wide"), "its config.json cannot be used "),
+    "width that is a word": (
+        lambda f: configure(f, hidden_size="16"),
+        r"its config\.json cannot be used \('hidden_size' in config\.json: .*expected int, got str \(.*'16'\)",
+    ),
+    "request for what no model here gives": (
+        lambda f: configure(f, output_attentions=True),
+        r"'output_attentions' in config\.json: .* attribute is not supported .*; correct it$",
+    ),
+    "activation that nobody knows": (
+        lambda f: configure(f, hidden_act="mine"),
+        r"\('hidden_act' in config\.json: 'mine' is missing or not known\); correct it$",
+    ),
+    "labels that are a word": (
+        lambda f: configure(f, num_labels="two"),
+        r"'num_labels' in config\.json: 'str' object .*; correct it$",
+    ),
+    "rotary positions without their factor": (
+        lambda f: configure(f, rope_scaling={"rope_type": "yarn"}),
+        r"'rope_scaling' in config\.json: .*Missing required keys .*'factor'",
+    ),
     "heads that do not divide": (
         lambda f: configure(f, num_attention_heads=5),
         r"its (config\.json|weights) cannot be us",
@@ -190,6 +221,14 @@ FAULTS: dict[str, tuple[Callable[[Path], Any], str]] = {
     "pickle": (pickle_only, "no .*safetensors; pickled weights are not read: save them anew as safetensors"),
     "pickle in disguise": (disguised_pickle, r"its weights cannot be used \("),
     "shard that is missing": (without_shard, r"its weights cannot be used \("),
+    "older weights beside newer shards": (
+        newer_shards,
+        "model.safetensors and, of model.safetensors.index.json, model-00001-of-00002.safetensors: remove the weights",
+    ),
+    "index without its map": (
+        both(without_shard, partial(put, "model.safetensors.index.json", '{"metadata": {}}')),
+        r"its weights cannot be used \('weight_map' is missing or not known\)",
+    ),
     "broken index": (
         both(without_shard, partial(put, "model.safetensors.index.json", "{")),
         r"its weights cannot be used \(",
@@ -201,6 +240,14 @@ FAULTS: dict[str, tuple[Callable[[Path], Any], str]] = {
     "broken tokenizer": (partial(put, "tokenizer.json", "{"), r"its tokenizer cannot be used \("),
     "foreign tokenizer": (partial(put, "tokenizer.json", "{}"), r"its tokenizer cannot be used \("),
     "broken settings of a tokenizer": (partial(put, "tokenizer_config.json", "["), r"its tokenizer cannot be used \("),
+    "length that is a word": (
+        lambda f: put_settings(f, model_max_length="1024"),
+        r"its tokenizer cannot be used \('model_max_length' in tokenizer_config\.json: .*; correct it$",
+    ),
+    "end that is no token": (
+        lambda f: put_settings(f, eos_token=3),
+        r"\('eos_token' in tokenizer_config\.json: Special token eos_token has to be .*; correct it$",
+    ),
     "tokenizer of another model": (
         larger_tokenizer,
         r"its tokenizer has 280 tokens, its model 270 embeddings; give it",
@@ -288,8 +335,11 @@ def test_a_file_that_git_lfs_has_not_fetched_is_called_so(name: str, models: Pat
         prepare_backbone(GgufModel(kind="gguf", path="model.gguf"), str(models), models / "new")
 
 
-def test_what_is_not_read_may_be_a_pointer(models: Path) -> None:
+def test_what_is_not_read_may_be_as_it_likes(models: Path) -> None:
     put("pytorch_model.bin", POINTER, models / "backbone")
+    put(
+        "model.safetensors.index.json", '{"weight_map": {"a": "model-00001-of-00002.safetensors"}}', models / "backbone"
+    )
     prepare(models)
 
 
@@ -378,6 +428,8 @@ REWARD_MODELS: dict[str, tuple[Callable[[Path], Any], str]] = {
         r"not finite in tensor score\.weight",
     ),
     "pickle": (pickle_only, "pickled weights are not read"),
+    "activation that nobody knows": (lambda f: configure(f, hidden_act="mine"), r"'hidden_act' in config\.json"),
+    "older weights beside newer shards": (newer_shards, "remove the weights that are not meant"),
     "cut off": (
         lambda f: put("model.safetensors", (f / "model.safetensors").read_bytes()[:99], f),
         "its weights cannot",

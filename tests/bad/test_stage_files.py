@@ -296,7 +296,7 @@ CARDS: dict[str, tuple[str, Callable[[Path], Any], str]] = {
     "provenance without a setting": (
         f"{ONE}/provenance.json",
         edit_json(lambda p: p["settings"]["training"].pop("keep")),
-        OTHER + r"\('keep'\): delete",
+        OTHER + r"\('keep' is missing or not known\): delete",
     ),
     "provenance without a section": (
         f"{ONE}/provenance.json",
