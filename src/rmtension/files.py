@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import glob
 import hashlib
 import json
+import logging
 import os
 import shutil
+import uuid
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import polars as pl
 import yaml
 
 from rmtension.errors import UserError
+
+logger = logging.getLogger(__name__)
 
 CHECKSUMS = "checksums.json"
 UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
@@ -157,28 +162,81 @@ def read_yaml(path: Path) -> dict[str, Any]:
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; what was written there takes its place when the block succeeds.
 
-    Raises UserError where the disk is full or may not be written.
+    Another process that replaces the same path waits. Raises UserError where the disk is full or may not be written.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        remove_leftovers(path)
-        yield temporary
-        if path.is_dir():
-            shutil.rmtree(path)
-        temporary.replace(path)
-    except Exception as error:
-        if reason := why_unwritable(path, error):
-            raise UserError(f"{path}: cannot be written: {reason}; mend that and start again") from error
-        raise
-    finally:
-        remove(temporary)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
+    with sole_writer(path):
+        try:
+            yield temporary
+            if path.is_dir():
+                shutil.rmtree(path)
+            temporary.replace(path)
+        finally:
+            remove(temporary)
 
 
 def remove_leftovers(path: Path) -> None:
     """Remove what writers of `path` left beside it when they were killed."""
-    for leftover in path.parent.glob(f".{glob.escape(path.name)}.*.partial"):
-        remove(leftover)
+    if path.parent.exists():
+        with sole_writer(path):
+            pass
+
+
+@contextmanager
+def sole_writer(path: Path) -> Iterator[None]:
+    """Within the context no other process replaces `path`, and what killed ones left beside it is gone.
+
+    UserError where the disk is full or may not be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with locked(path.with_name(f".{path.name}.partial.lock")) as is_locked:
+            if is_locked:
+                for leftover in path.parent.glob(f".{glob.escape(path.name)}.{'[0-9a-f]' * 32}.partial"):
+                    remove(leftover)
+            yield
+    except Exception as error:
+        if reason := why_unwritable(path, error):
+            raise UserError(f"{path}: cannot be written: {reason}; mend that and start again") from error
+        raise
+
+
+@contextmanager
+def locked(file: Path) -> Iterator[bool]:
+    """Within the context no other process has the file locked; False where the file system has no locks.
+
+    The kernel knows who lives, in whatever container, and where the file system passes it on, on whatever machine.
+    """
+    while True:
+        with file.open("a") as content:
+            is_locked = lock(content)
+            if is_locked and not is_at(content, file):
+                continue  # the one waited for has removed it
+            try:
+                yield is_locked
+            finally:
+                file.unlink(missing_ok=True)
+            return
+
+
+def lock(content: IO[str]) -> bool:
+    """Lock an open file, waiting for its holder if need be; whether the file system has locks."""
+    try:
+        fcntl.flock(content, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        logger.warning("waiting for another process that holds %s", content.name)
+        fcntl.flock(content, fcntl.LOCK_EX)
+    except OSError:
+        return False
+    return True
+
+
+def is_at(content: IO[str], file: Path) -> bool:
+    """Whether an open file is what now stands at a path."""
+    try:
+        return os.path.samestat(os.fstat(content.fileno()), file.stat())
+    except FileNotFoundError:
+        return False
 
 
 def remove(path: Path) -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import io
 import json
 import os
 from collections.abc import Callable
+from multiprocessing import get_context
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import polars as pl
@@ -20,16 +23,58 @@ from transformers import AutoConfig
 from rmtension.errors import UserError
 from rmtension.files import cause_of, replacing, write_text
 
+ONE, OTHER = "1" * 32, "a7" * 16  # as temporary names have them
+
 
 def test_leftovers_of_a_killed_process_go_with_the_next_attempt(tmp_path: Path) -> None:
-    for name in (".[x].md.1.partial", ".[x].md.77.partial", ".other.md.1.partial", ".x.md.1.partial"):
+    others = {f".other.md.{ONE}.partial", f".x.md.{ONE}.partial", ".[x].md.mine.partial", f".[x].md.{ONE}.partial.md"}
+    for name in (f".[x].md.{ONE}.partial", f".[x].md.{OTHER}.partial", ".[x].md.partial.lock", *others):
         (tmp_path / name).write_text("half")
-    (tmp_path / ".folder.1.partial").mkdir()
-    (tmp_path / ".folder.1.partial" / "file").write_text("half")
+    (tmp_path / f".folder.{ONE}.partial").mkdir()
+    (tmp_path / f".folder.{ONE}.partial" / "file").write_text("half")
     write_text("whole", tmp_path / "[x].md")
     with replacing(tmp_path / "folder") as folder:
         folder.mkdir()
-    assert {path.name for path in tmp_path.iterdir()} == {"[x].md", "folder", ".other.md.1.partial", ".x.md.1.partial"}
+    assert {path.name for path in tmp_path.iterdir()} == {"[x].md", "folder", *others}
+
+
+def count(path: Path) -> None:
+    for _ in range(100):
+        with replacing(path) as temporary:
+            temporary.write_text(str(int(path.read_text()) + 1))
+
+
+def test_processes_replace_a_file_one_after_another(tmp_path: Path) -> None:
+    write_text("0", tmp_path / "x")
+    processes = [get_context("fork").Process(target=count, args=(tmp_path / "x",)) for _ in range(4)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert (tmp_path / "x").read_text() == "400"
+    assert [path.name for path in tmp_path.iterdir()] == ["x"]
+
+
+def test_what_is_being_written_is_no_leftover(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with replacing(tmp_path / "x") as temporary:
+        temporary.write_text("first")
+        other = Thread(target=write_text, args=("second", tmp_path / "x"))
+        other.start()
+        while "waiting for another process" not in caplog.text:
+            assert other.is_alive()
+        assert temporary.read_text() == "first"
+    other.join()
+    assert (tmp_path / "x").read_text() == "second"
+
+
+def test_without_locks_leftovers_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def flock(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    (tmp_path / f".x.{ONE}.partial").touch()
+    write_text("whole", tmp_path / "x")
+    assert {path.name for path in tmp_path.iterdir()} == {"x", f".x.{ONE}.partial"}
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EACCES])
