@@ -13,7 +13,7 @@ import shutil
 import uuid
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -34,6 +34,15 @@ def existing(path: Path) -> Path:
     if not path.exists():
         raise UserError(f"{path}: no such file; run the stage that makes it first")
     return path
+
+
+def from_here(place: Path) -> Path:
+    """A path from the root, by the links that it is named by: the shell may have come to its folder through some."""
+    shell = os.environ.get("PWD", "")
+    with suppress(OSError):
+        if os.path.isabs(shell) and os.path.samefile(shell, os.curdir):
+            return Path(os.path.normpath(Path(shell, place)))
+    return Path(os.path.abspath(place))
 
 
 # --- reading --------------------------------------------------------------------------------------------------

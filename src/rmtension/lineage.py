@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
 from rmtension.errors import UserError
+from rmtension.files import from_here
 from rmtension.provenance import content, made_files, read_records
 from rmtension.study import nearest
 
@@ -23,11 +25,12 @@ NAMED_BY = {
 SHOWN = 12  # digits of a hash that tell it from others
 
 
-def study_folder(place: Path) -> Path:
-    """The folder of results that a file or folder belongs to."""
-    for folder in place.absolute().parents:
-        if (folder / "provenance").is_dir():
-            return folder
+def in_study(place: Path) -> tuple[Path, Path]:
+    """The folder of results that a file or folder belongs to, and its path in there."""
+    for named in (from_here(place), place.resolve()):
+        for folder in named.parents:
+            if (folder / "provenance").is_dir():
+                return folder, named.relative_to(folder)
     raise UserError(f"{place}: no result of a study: no folder above it holds provenance/, where jobs leave records")
 
 
@@ -80,15 +83,14 @@ class Lineage:
 
     def __init__(self, place: Path) -> None:
         """UserError where no record says what made `place`."""
-        self.place, self.folder = place, study_folder(place)
+        self.place, (self.folder, asked) = place, in_study(place)
         self.all = read_records(self.folder / "provenance")
         self.makers = {path: name for name, record in self.all.items() for path in record["outputs"]}
         self.made = made_files(self.all)
         self.known = wildcards_of(self.all.values())
         self.results = next((Path("results", record["study"]["name"]) for record in self.all.values()), Path())
-        asked = self.results / place.absolute().relative_to(self.folder)
-        recorded = [path for path in self.makers if Path(path).is_relative_to(asked)]
-        makers = {self.makers[path] for path in recorded if self.on_disk(path).exists()}
+        recorded = [path for path in self.makers if Path(path).is_relative_to(self.results / asked)]
+        makers = {self.makers[path] for path in recorded if self.in_results(path).exists()}
         if len(makers) != 1:
             several = f"{len(makers)} jobs have made what is in it: name a file, or one reward model's folder"
             raise UserError(f"{place}: {several if makers else 'it is not here, or no job has left a record of it'}")
@@ -199,25 +201,55 @@ class Lineage:
         """A line for whatever makes the records doubtful: other files than they tell of, or unlike circumstances."""
         return [*self.changed(), *self.unlike()]
 
-    def on_disk(self, path: str) -> Path:
-        """Where a file is now; results may have been moved."""
-        inside = Path(path).is_relative_to(self.results)
-        return self.folder / Path(path).relative_to(self.results) if inside else self.folder.parents[1] / path
+    def is_inside(self, path: str) -> bool:
+        return Path(path).is_relative_to(self.results)
+
+    def in_results(self, path: str) -> Path:
+        """Where a file of the results is now; they may have been moved."""
+        return self.folder / Path(path).relative_to(self.results)
+
+    def root(self, outside: Iterable[str]) -> Path | None:
+        """The folder that paths `outside` of the results start from, the one that jobs ran in; None if it is not known.
+
+        Results that are linked from another disk have two places, and one of them says nothing of that folder.
+        """
+        for record in reversed(self.all.values()):
+            folder = Path(record["study"].get("folder", ""))
+            with suppress(OSError):
+                if (folder / self.results).samefile(self.folder):
+                    return folder
+        moved = self.folder.parent.parent
+        return moved if any((moved / path).exists() for path in outside) else None
 
     def changed(self) -> Iterator[str]:
         """Files that are not what a job has left or read."""
-        for path in dict.fromkeys([*self.files, *self.readers]):
-            file, readers = self.on_disk(path), self.readers.get(path, [])
-            read = {job: self.all[job]["inputs"][path] for job in readers}
-            entry = self.made.get(path) or read[readers[0]]
-            if path not in self.made and Path(path).is_relative_to(self.results):
-                yield f"{path}: no job has left a record of it"
-            if not file.exists():
-                yield f"{path}: it is no longer there"
-            elif content(file, entry)["sha256"] != entry["sha256"]:
-                yield f"{path}: it was changed after {self.makers.get(path) or readers[0]}"
-            for job in [job for job in readers if read[job]["sha256"] != entry["sha256"]]:
-                yield f"{path}: {job} read it with another content"
+        paths = dict.fromkeys([*self.files, *self.readers])
+        outside = [path for path in paths if not self.is_inside(path) and not Path(path).is_absolute()]
+        root = self.root(outside)
+        if root is None and outside:
+            yield (
+                f"{len(outside)} files outside of the results, {outside[0]} the first, cannot be looked for: these "
+                "results are not in the folder that their jobs ran in"
+            )
+        for path in paths:
+            if self.is_inside(path):
+                yield from self.changes(path, self.in_results(path))
+            elif root is not None or path not in outside:
+                yield from self.changes(path, (root or Path()) / path)
+
+    def changes(self, path: str, file: Path) -> Iterator[str]:
+        """Of one file, which is there now."""
+        readers = self.readers.get(path, [])
+        read = {job: self.all[job]["inputs"][path] for job in readers}
+        entry = self.made.get(path) or read[readers[0]]
+        if path not in self.made and self.is_inside(path):
+            yield f"{path}: no job has left a record of it"
+        if not file.exists():
+            yield f"{path}: it is no longer there"
+        elif content(file, entry)["sha256"] != entry["sha256"]:
+            yield f"{path}: it was changed after {self.makers.get(path) or readers[0]}"
+        for job in [job for job in readers if read[job]["sha256"] != entry["sha256"]]:
+            yield f"{path}: {job} read it with another content"
 
     def unlike(self) -> Iterator[str]:
         """Differences between the runs behind the file that can show in its numbers."""

@@ -10,7 +10,7 @@ from typing import NamedTuple, Self
 import polars as pl
 
 from rmtension.errors import UserError
-from rmtension.files import read_table, reading
+from rmtension.files import from_here, read_table, reading
 from rmtension.naming import THIRDS
 from rmtension.neurons import NEURON, UNIT, of_both_responses, oriented_set
 from rmtension.study import nearest
@@ -95,6 +95,8 @@ class NeuronSet(NamedTuple):
 
 def beside(file: Path, stage: str) -> Path:
     """The same reward model's file of another stage: results/STUDY/STAGE/MODEL/REGIME/seed-SEED.parquet."""
+    if len(file.parents) < 4:  # asked from inside the results
+        file = from_here(file)
     up = len(file.parents) - 1  # a file that lies elsewhere has nothing beside it
     return file.parents[min(3, up)] / stage / file.relative_to(file.parents[min(2, up)])
 

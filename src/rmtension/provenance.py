@@ -91,7 +91,7 @@ def settings_hash(settings: Mapping[str, Any]) -> str:
 def announce(name: str, study_files: list[str], settings: Mapping[str, Any]) -> None:
     """Tell the jobs of this run, wherever they are started, what their records say of the study and the code."""
     if RUN not in os.environ:
-        study = {"name": name, "files": study_files, "sha256": settings_hash(settings)}
+        study = {"name": name, "files": study_files, "sha256": settings_hash(settings), "folder": os.getcwd()}
         os.environ[RUN] = json.dumps({"study": study, "code": code_version()})
 
 

@@ -264,6 +264,15 @@ def test_what_a_named_set_contains(study: Path) -> None:
     assert "| neuron |     1 |      1 | 1.500 |" in told
 
 
+@pytest.mark.parametrize("inside", ["selected/m/helpful", "selected/m", "selected", "."])
+def test_a_set_is_found_from_inside_the_results(study: Path, monkeypatch: pytest.MonkeyPatch, inside: str) -> None:
+    """The rankings and statistics that belong to it lie beside it."""
+    monkeypatch.chdir(study / inside)
+    file = (study / "selected/m/helpful/seed-0.parquet").relative_to(study / inside)
+    told = run("neurons", "show", f"{file}:shared")
+    assert "shared: 2 of 12 units" in told and "| neuron |     1 |      1 | 1.500 |" in told
+
+
 def test_heads_are_a_set_too(study: Path) -> None:
     ranking = study / "neurons/m/helpful/seed-0.parquet"
     told = json.loads(run("neurons", "show", ranking, "--scoring", "head-norm", "--percent", 34, "--json"))

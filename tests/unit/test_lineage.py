@@ -194,6 +194,68 @@ def test_a_study_that_was_moved_is_the_same(study: Path) -> None:
     assert jobs(lineage) == EVERY and lineage.warnings() == []
 
 
+def names_its_folder(folder: Path) -> None:
+    """As records do: the folder that the jobs ran in."""
+    edit(*EVERY, study={"name": "s", "files": ["s.yaml"], "sha256": "f" * 64, "folder": str(folder)})
+
+
+def link_elsewhere(part: Path, disk: Path) -> None:
+    shutil.move(part, disk)
+    part.symlink_to(disk)
+
+
+@pytest.mark.parametrize("linked", ["results", "results/s", "results/s/tables"])
+@pytest.mark.parametrize("place", ["accuracy.csv", "../tables/accuracy.csv"])
+def test_linked_results_can_be_asked_from_inside_as_the_shell_names_it(
+    study: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch, linked: str, place: str
+) -> None:
+    link_elsewhere(study / linked, tmp_path_factory.mktemp("disk") / Path(linked).name)
+    monkeypatch.chdir(study / "results/s/tables")
+    monkeypatch.setenv("PWD", str(study / "results/s/tables"))
+    lineage = Lineage(Path(place))
+    assert jobs(lineage) == EVERY and lineage.warnings() == []
+
+
+@pytest.mark.parametrize("linked", ["results", "results/s"])
+def test_linked_results_can_be_asked_at_their_real_place(
+    study: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch, linked: str
+) -> None:
+    """From there nothing leads back to the user's files but the records."""
+    names_its_folder(study)
+    disk = tmp_path_factory.mktemp("disk") / "any"
+    link_elsewhere(study / linked, disk)
+    monkeypatch.chdir(disk)
+    place = Path(f"{TABLE}.csv").relative_to(linked)
+    assert jobs(Lineage(place)) == EVERY and Lineage(place).warnings() == []
+    (study / "mine.jsonl").unlink()
+    (study / SCORES).unlink()
+    missing = [f"{path}: it is no longer there" for path in (SCORES, "mine.jsonl")]
+    assert sorted(Lineage(place).warnings()) == sorted(missing)
+
+
+LOST = (
+    "1 files outside of the results, mine.jsonl the first, cannot be looked for: these results are not in the folder "
+    "that their jobs ran in"
+)
+
+
+def test_a_copied_project_is_asked_for_its_own_files(
+    study: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names_its_folder(study)
+    copy = tmp_path_factory.mktemp("copy") / "copy"
+    shutil.copytree(study, copy)
+    (copy / "mine.jsonl").write_text("")
+    monkeypatch.chdir(copy / "results")
+    assert Lineage(Path("s/tables/accuracy.csv")).warnings() == ["mine.jsonl: it was changed after benchmark/tasks"]
+
+
+def test_results_that_were_moved_alone_say_nothing_of_the_files_they_left(study: Path) -> None:
+    names_its_folder(study)
+    shutil.move(study / "results", study / "archive/results")
+    assert Lineage(study / "archive/results/s/tables/accuracy.csv").warnings() == [LOST]
+
+
 def test_what_was_made_by_two_rules_in_turn_is_the_later_ones() -> None:
     """A reward model that is no longer trained here, but adopted, and has no log of its training."""
     folder, rm = "results/s/reward_models/tiny/helpful/seed-0", {"model": "tiny", "regime": "helpful", "seed": "0"}
