@@ -10,6 +10,7 @@ import os
 import pickle
 import subprocess
 import sys
+import time
 from typing import Any
 
 import pytest
@@ -81,6 +82,21 @@ def ended_at_start(done: subprocess.CompletedProcess[str]) -> str:
     assert done.returncode != 0 and "Traceback" not in done.stdout + done.stderr
     [said] = ours(done)
     return said
+
+
+def test_a_file_dated_in_the_future_ends_the_run_before_its_first_job(project: Project) -> None:
+    file = "Daten ü [2]/good ones.jsonl"
+    made, log = (project.results / name for name in ("data/helpful/train.parquet", "logs/data/helpful.log"))
+    for earlier in (made, log):
+        earlier.unlink(missing_ok=True)
+    day = time.time() + 86_400
+    os.utime(project.folder / file, (day, day))
+    arguments = ["--cores", "1", str(made.relative_to(project.folder))]
+    said = ended_at_start(project.snakemake(*arguments))
+    assert said.startswith(f"error: {file}: dated 2") and not log.exists()
+    subprocess.run(said.split("`")[1], cwd=project.folder, shell=True, check=True)
+    assert project.snakemake(*arguments).returncode == 0
+    assert made.exists()
 
 
 def test_a_mistake_on_the_command_line_is_said_to_be_there(project: Project) -> None:

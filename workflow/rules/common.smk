@@ -37,6 +37,13 @@ def read_files(*sections):
     return [*sorted(own), *map(str, files)]
 
 
+def read_by_jobs():
+    """What the jobs of this run read and do not make."""
+    jobs = list(workflow.dag.needrun_jobs())
+    made = {file for job in jobs for file in job.output}
+    return {Path(file) for job in jobs for file in job.input if file not in made}
+
+
 def settings(**parts):
     """All that a job takes from the study, as one mapping of plain values; a part may be a function of the wildcards.
 
