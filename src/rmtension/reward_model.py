@@ -27,6 +27,7 @@ from rmtension.faults import key_at_fault
 from rmtension.files import cause_of, refuse_pointer
 from rmtension.inputs import INDEX, WEIGHTS, model_files, shards
 from rmtension.naming import BUFFER
+from rmtension.older_names import add_to_config, add_to_tokenizer
 from rmtension.packing import Batch, Packed, Tokens, pack
 
 NO_CODE: dict[str, Any] = {"trust_remote_code": False, "local_files_only": True}
@@ -123,12 +124,9 @@ def read_tokenizer(folder: Path) -> Any:
 
 
 def save_tokenizer(tokenizer: Any, folder: Path) -> None:
-    """Save it under the one class that reads tokenizer.json as it is, in transformers 5 and 4."""
+    """Save it so that transformers 5 and 4 both read tokenizer.json as it is."""
     tokenizer.save_pretrained(folder)
-    file = folder / "tokenizer_config.json"
-    settings = json.loads(file.read_text(encoding="utf-8"))
-    settings |= {"tokenizer_class": "PreTrainedTokenizerFast", "model_input_names": tokenizer.model_input_names}
-    file.write_text(json.dumps(settings, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    add_to_tokenizer(folder / "tokenizer_config.json", tokenizer)
 
 
 def load_whole(kind: Any, folder: Path, is_backbone: bool, **settings: Any) -> Any:
@@ -189,13 +187,10 @@ def save_reward_model(model: Any, tokenizer: Any, folder: Path, weights: dict[st
     """A folder that loads with AutoModelForSequenceClassification.from_pretrained, in transformers 5 and 4.
 
     It holds the model's own weights unless others are given.
-    Version 4 knows some settings by other names: without these it would refuse the tokenizer or feed GPT-2 token
-    types that it adds to its embeddings (save_tokenizer), and take every model's rotary base to be 10,000.
     """
-    if getattr(model.config, "rope_parameters", None):
-        model.config.rope_theta = model.config.rope_parameters["rope_theta"]
     tokenizer.chat_template = CHAT_TEMPLATE
     model.save_pretrained(folder, state_dict=weights)
+    add_to_config(folder / "config.json")
     save_tokenizer(tokenizer, folder)
 
 

@@ -20,11 +20,12 @@ import pytest
 import torch
 from project import ROOT, Project
 from tiny_models import save_backbone
+from tokenizers import Tokenizer, pre_tokenizers
 
 from rmtension import synthetic
 from rmtension.evaluation import evaluate
 from rmtension.official import official_metrics, sections, subset_names
-from rmtension.packing import collate
+from rmtension.packing import collate, pack
 from rmtension.readers import ASSISTANT, HUMAN, read_benchmark
 from rmtension.reward_model import (
     CHAT_TEMPLATE,
@@ -42,12 +43,13 @@ from rmtension.training import bradley_terry, margins
 CPU = torch.device("cpu")
 PUBLISHED = ROOT / "data" / "reward-bench" / "filtered.parquet"
 FAMILIES = ["gpt2", "llama"]  # plain and gated MLPs, learnt and rotary positions
+ENVIRONMENTS = {"transformers_4": "rewardbench"}
 MADE = synthetic.preference_pairs("helpful", 60, seed=5).select("chosen", "rejected")
 
 
 def run_with(tool: str, jobs: list[dict[str, Any]], folder: Path) -> list[dict[str, Any]]:
     """What tests/interchange/with_{tool}.py makes of the jobs."""
-    environment = ROOT / ".venv-interchange" / tool
+    environment = ROOT / ".venv-interchange" / ENVIRONMENTS.get(tool, tool)
     if not (environment / "installed").exists():
         pytest.skip(f"no environment of {tool}: `make test-interchange` builds it where packages can be had")
     (folder / "jobs.json").write_text(json.dumps(jobs))
@@ -167,6 +169,135 @@ def test_padding_on_the_left_moves_only_absolute_positions(
 
     assert shift("gpt2") > 1e-2
     assert max(shift(family) for family in FAMILIES if family != "gpt2") < 2e-5
+
+
+# --- transformers 4 -------------------------------------------------------------------------------------------
+
+# Settings other than the defaults, as files of version 4 name them.
+UNSCALED: dict[str, dict[str, Any]] = {
+    "gpt_neox": {"rotary_emb_base": 30_000, "rotary_pct": 0.5},
+    "llama": {"rope_theta": 30_000.0},
+    "qwen2": {"rope_theta": 30_000.0},
+    "qwen3": {"rope_theta": 30_000.0},
+}
+SCALED: dict[str, dict[str, Any]] = {  # of 2,048 positions
+    "unscaled": {},
+    "linear": {"type": "linear", "factor": 4},
+    "dynamic": {"type": "dynamic", "factor": 4.0},
+    "llama3": {
+        "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 64,
+    },
+    "yarn": {"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 512, "attention_factor": 1.5},
+    "yarn of all positions": {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 2048},
+    "yarn of no length": {"rope_type": "yarn", "factor": 4.0, "beta_fast": 16.0, "beta_slow": 2.0},
+}  # fmt: skip
+READ: dict[str, tuple[str, dict[str, Any]]] = {
+    "gpt2": ("gpt2", {"activation_function": "relu", "layer_norm_epsilon": 0.1, "reorder_and_upcast_attn": True}),
+    "gpt_neox in whole": ("gpt_neox", {"rotary_emb_base": 500, "rotary_pct": 1.0, "use_parallel_residual": False}),
+    "llama": ("llama", {"rms_norm_eps": 0.1, "hidden_act": "gelu", "bos_token_id": 5, "torch_dtype": "bfloat16"}),
+    "qwen2 in a window": ("qwen2", {"use_sliding_window": True, "sliding_window": 900, "max_window_layers": 1}),
+    **{
+        f"{family} {kind}": (family, base | ({"rope_scaling": rope} if rope else {}))
+        for family, base in UNSCALED.items()
+        for kind, rope in SCALED.items()
+    },
+}
+NO_WORDS = "Missing required keys in `rope_scaling`"
+REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
+    "a factor of its own": ("qwen3", {"rope_scaling": SCALED["yarn"] | {"factor": 2.0}}, NO_WORDS),
+    "no whole dimensions": ("qwen2", {"rope_scaling": SCALED["yarn"] | {"truncate": False}}, NO_WORDS),
+    "olmo2": ("olmo2", {}, "Unrecognized configuration class"),
+}
+# The files of tokenizers, as published beside models of these families.
+FILES: dict[str, tuple[str, pre_tokenizers.PreTokenizer, dict[str, Any]]] = {
+    "SmolLM2": (
+        "llama", pre_tokenizers.Sequence([pre_tokenizers.Digits(True), pre_tokenizers.ByteLevel(False)]),
+        {"tokenizer_class": "GPT2Tokenizer", "additional_special_tokens": ["<|end|>", "<|pad|>"], "vocab_size": 400},
+    ),
+    "Qwen2.5": (
+        "qwen2", pre_tokenizers.ByteLevel(False),
+        {"tokenizer_class": "Qwen2Tokenizer", "additional_special_tokens": ["<|pad|>"], "add_bos_token": False,
+         "errors": "replace", "bos_token": None, "split_special_tokens": False},
+    ),
+    "of version 5": (
+        "qwen3", pre_tokenizers.ByteLevel(False),
+        {"tokenizer_class": "TokenizersBackend", "extra_special_tokens": ["<|end|>"]},
+    ),
+    "a letter said to be special": (
+        "llama", pre_tokenizers.ByteLevel(False),
+        {"tokenizer_class": "PreTrainedTokenizerFast", "additional_special_tokens": ["e", "<|pad|>"]},
+    ),
+    "a space before": ("llama", pre_tokenizers.ByteLevel(True), {"tokenizer_class": "PreTrainedTokenizerFast"}),
+    "no space before": (
+        "gpt_neox", pre_tokenizers.ByteLevel(False),
+        {"tokenizer_class": "PreTrainedTokenizerFast", "add_prefix_space": True},
+    ),
+}  # fmt: skip
+TEXTS = [*MADE["chosen"][:2], "Steps:\n\n1. Wash\n  2. Dry 123<|end|> don't", "caf\u00e9 " * 50]
+
+
+def save_from(family: str, settings: dict[str, Any], files: str | None, folder: Path) -> Path:
+    """A reward model of ours, from a backbone with these settings and tokenizer files."""
+    backbone = folder.with_name(f"{folder.name} backbone")
+    save_backbone(family, backbone)
+    changed = {"config.json": settings, "tokenizer_config.json": {}}
+    if files:
+        _, words, changed["tokenizer_config.json"] = FILES[files]
+        own = Tokenizer.from_file(str(backbone / "tokenizer.json"))
+        own.pre_tokenizer = words
+        own.save(str(backbone / "tokenizer.json"))
+    for name, changes in changed.items():
+        before = json.loads((backbone / name).read_text())
+        before.pop("rope_parameters", None)
+        (backbone / name).write_text(json.dumps(before | changes))
+    save_reward_model(new_reward_model(backbone, seed=0, head_deviation=0.1), load_tokenizer(backbone), folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def version_4(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, dict[str, Any]]]:
+    """Reward models of ours, and what version 4 makes of each, all in one process."""
+    folder = tmp_path_factory.mktemp("version-4")
+    made = {name: save_from(family, settings, None, folder / name) for name, (family, settings) in READ.items()}
+    made |= {name: save_from(family, {}, name, folder / name) for name, (family, *_) in FILES.items()}
+    made |= {name: save_from(family, settings, None, folder / name) for name, (family, settings, _) in REFUSED.items()}
+    by_layer = save_from("gpt2", {"scale_attn_by_inverse_layer_idx": True}, None, folder / "by layer")
+    made |= {"by layer": by_layer, "by layer, eager": by_layer}
+    jobs = [{"model": str(model), "texts": TEXTS, "settings": {}} for model in made.values()]
+    jobs[-1]["settings"] = {"attn_implementation": "eager"}
+    results = run_with("transformers_4", jobs, folder)
+    return {name: (made[name], result) for name, result in zip(made, results, strict=True)}
+
+
+def ids_and_scores(folder: Path) -> tuple[list[list[int]], list[float]]:
+    tokens = tokenise(load_tokenizer(folder), TEXTS)
+    batch = collate([pack([text], []) for text in tokens], range(len(tokens)))
+    with torch.no_grad():
+        return [text.tolist() for text in tokens], score(load_reward_model(folder, CPU), batch).tolist()
+
+
+@pytest.mark.parametrize("name", [*READ, *FILES])
+def test_transformers_4_scores_as_we_do(name: str, version_4: dict[str, tuple[Path, dict[str, Any]]]) -> None:
+    folder, theirs = version_4[name]
+    ids, scores = ids_and_scores(folder)
+    assert theirs["ids"] == ids
+    np.testing.assert_allclose(theirs["scores"], scores, atol=2e-5)
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_transformers_4_refuses_what_it_would_score_otherwise(
+    name: str, version_4: dict[str, tuple[Path, dict[str, Any]]]
+) -> None:
+    assert REFUSED[name][-1] in version_4[name][1]["refused"]
+
+
+def test_transformers_4_needs_to_be_told_of_scaling_by_layer(version_4: dict[str, tuple[Path, dict[str, Any]]]) -> None:
+    """docs/interchange.md: GPT-2's by its place among the layers is left out of version 4's default attention."""
+    _, ours = ids_and_scores(version_4["by layer"][0])
+    by_default, eager = (np.array(version_4[name][1]["scores"]) for name in ("by layer", "by layer, eager"))
+    np.testing.assert_allclose(eager, ours, atol=2e-5)
+    assert np.abs(by_default - ours).max() > 1e-2
 
 
 # --- TRL ------------------------------------------------------------------------------------------------------

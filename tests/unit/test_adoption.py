@@ -183,13 +183,3 @@ def test_the_documented_chat_template_is_the_saved_one() -> None:
     page = (Path(__file__).parents[2] / "docs" / "interchange.md").read_text(encoding="utf-8")
     [literal] = re.findall(r"^CHAT_TEMPLATE = (\(.*?^\))", page, flags=re.MULTILINE | re.DOTALL)
     assert ast.literal_eval(literal) == CHAT_TEMPLATE
-
-
-def test_saved_settings_are_there_under_the_names_of_transformers_4(backbone: Path, trained: Path) -> None:
-    """What version 4 makes of them is tested in tests/interchange."""
-    tokenizer = json.loads((trained / "tokenizer_config.json").read_text())
-    assert tokenizer["tokenizer_class"] == "PreTrainedTokenizerFast"
-    assert tokenizer["model_input_names"] == ["input_ids", "attention_mask"]
-    config = json.loads((trained / "config.json").read_text())
-    if config["model_type"] == "llama":
-        assert config["rope_theta"] == config["rope_parameters"]["rope_theta"]
