@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -127,7 +128,13 @@ def link_backbone(model: FolderModel, data_root: str, folder: Path) -> None:
 def gguf_tokenizer(file: Path) -> Any:
     """The tokenizer of a GGUF file; UserError where nobody here knows the rules that it splits texts by."""
     tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name, **NO_CODE)
-    said = [GGUFReader(file).get_field(key) for key in ("tokenizer.ggml.model", "tokenizer.ggml.pre")]
+    reader = GGUFReader(file)
+    content = json.loads(tokenizer.backend_tokenizer.to_str())
+    # GPT-2's end of text, which transformers adds to any byte-level vocabulary, has no embedding in other models.
+    own: Any = reader.get_field("tokenizer.ggml.tokens")
+    content["added_tokens"] = [token for token in content["added_tokens"] if token["id"] < len(own.data)]
+    tokenizer._tokenizer = Tokenizer.from_str(json.dumps(content))
+    said = [reader.get_field(key) for key in ("tokenizer.ggml.model", "tokenizer.ggml.pre")]
     kind, rules = (field.contents() if field else "unnamed" for field in said)
     if kind != "gpt2" or rules in GGUF_PRE_TOKENIZER_SPLITS:
         return tokenizer

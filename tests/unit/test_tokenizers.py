@@ -182,6 +182,7 @@ def test_a_gguf_file_is_read_by_the_rules_that_it_names(named: str, rules: str, 
     configure(tmp_path / "config.json", vocab_size=own.get_vocab_size())
     plain = TEXTS[:2]  # a GGUF file does not say that <|slot|> takes in spaces
     assert ours(tmp_path)[:2] == [own.encode(text, add_special_tokens=False).ids for text in plain]
+    assert load_tokenizer(tmp_path).get_vocab() == own.get_vocab()
 
 
 @pytest.mark.parametrize("named", ["viking", None])
