@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import sys
-from io import BytesIO
+from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -42,18 +43,20 @@ def main() -> None:
         sys.exit(f"error: {error}")
 
 
-def open_input(file: str, prompt: str | None, response: list[str] | None) -> tuple[BinaryIO, str]:
-    """JSON lines, and their name in messages."""
+def read_input(file: str, prompt: str | None, response: list[str] | None) -> Iterator[tuple[str, Any]]:
+    """The rows to be scored, each with its place in messages."""
     if prompt is not None:
-        return BytesIO(json.dumps({"prompt": prompt, "responses": response}).encode()), "--prompt"
+        return iter([("--prompt", {"prompt": prompt, "responses": response})])
+    if file == "-" and sys.stdin.isatty():
+        raise UserError("nothing to score: give --prompt and --response, a file, or JSON lines on standard input")
+    from rmtension.readers import files_of, json_rows, numbered_rows
+
+    def line(number: int) -> str:
+        return f"line {number + 1}"
+
     if file == "-":
-        if sys.stdin.isatty():
-            raise UserError("nothing to score: give --prompt and --response, a file, or JSON lines on standard input")
-        return sys.stdin.buffer, "standard input"
-    try:
-        return open(file, "rb"), file
-    except OSError as error:
-        raise UserError(f"{file}: cannot be read: {error.strerror}") from None
+        return json_rows(sys.stdin.buffer, "standard input", line)
+    return chain.from_iterable(numbered_rows(part, line) for part in files_of(Path(file)))
 
 
 def show_table(frame: pl.DataFrame, title: str) -> None:
@@ -70,7 +73,7 @@ def show_table(frame: pl.DataFrame, title: str) -> None:
 @app.command()
 def score(
     folder: Annotated[Path, typer.Argument(help="A reward model: results/*/reward_models/MODEL/REGIME/seed-SEED.")],
-    file: Annotated[str, typer.Argument(help="JSON lines; - is standard input.")] = "-",
+    file: Annotated[str, typer.Argument(help="JSON or parquet; - is JSON on standard input.")] = "-",
     prompt: Annotated[str | None, typer.Option(help="A prompt, instead of a file.")] = None,
     response: Annotated[list[str] | None, typer.Option(help="A response to the prompt; can be repeated.")] = None,
     template: Annotated[
@@ -80,11 +83,12 @@ def score(
         str | None, typer.Option(metavar="FILE:NAME", help="Set to zero a set of results/*/selected, by its name.")
     ] = None,
 ) -> None:
-    """Score texts with a reward model: JSON lines in, JSON lines out, in the same order.
+    """Score texts with a reward model: rows in, JSON lines out, in the same order.
 
-    A line is {"prompt": ..., "responses": [...]}, or {"prompt": ..., "chosen": ..., "rejected": ...}, or
+    A row is {"prompt": ..., "responses": [...]}, or {"prompt": ..., "chosen": ..., "rejected": ...}, or
     {"chosen": ..., "rejected": ...} with whole dialogues. A prompt is a text or a list of turns
-    {"role": "user" or "assistant", "content": ...}. A text that is longer than the model can take gets null.
+    {"role": "user" or "assistant", "content": ...}, and so may be a response or a dialogue. A file has JSON lines or
+    an array, perhaps gzipped, or is parquet. A text that is longer than the model can take gets null.
     Where there are GPUs, scores are computed on one that no job of yours has.
 
     Examples:
@@ -96,15 +100,16 @@ def score(
     """
     if (prompt is None) != (not response) or (prompt is not None and file != "-"):
         raise UserError("--prompt and --response go together, without a file")
-    given, source = open_input(file, prompt, response)
+    rows = read_input(file, prompt, response)
     import polars as pl
     import torch
     from transformers.utils import logging
 
     from rmtension.device import start_torch
+    from rmtension.dialogues import FORMS
     from rmtension.neuron_sets import named_set
     from rmtension.neurons import UNIT
-    from rmtension.scoring import FORMS, Scorer
+    from rmtension.scoring import Scorer
     from rmtension.study import nearest
 
     logging.disable_progress_bar()
@@ -113,11 +118,13 @@ def score(
         raise UserError(f"--template: no template '{template}'; {nearest(template, FORMS)}")
     ablation = named_set(ablate) if ablate else pl.DataFrame(schema=UNIT)
     scorer = Scorer(folder, ablation, start_torch(torch.get_num_threads(), gpus=1))
-    for answer in scorer.answers(given, source, template):
+    for answer in scorer.answers(rows, template):
         print(answer, flush=True)
     if scorer.unscored:
         left_out = f"{scorer.unscored} of {scorer.texts} texts are empty or longer than {scorer.longest} tokens"
         print(f"{left_out}: their scores are null", file=sys.stderr)
+    if scorer.odd:
+        print(f"{scorer.odd} of {scorer.texts} texts hold the mark of a turn inside a turn", file=sys.stderr)
 
 
 @neurons.command()

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import json
 import logging
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import polars as pl
-from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from rmtension import synthetic
 from rmtension.comparisons import COMPARISONS, PAIRS, draw
+from rmtension.dialogues import Dialogue, Prompted, Words, fault_of
 from rmtension.errors import UserError
-from rmtension.files import reading
+from rmtension.files import reading, refuse_pointer
 from rmtension.hygiene import shared, sift
 from rmtension.inputs import READS, SPLITS, found
 from rmtension.official import TIES, tasks_of, unexpected_counts, wanted_tasks
@@ -36,74 +38,23 @@ from rmtension.study import (
 
 logger = logging.getLogger(__name__)
 
-HUMAN, ASSISTANT = "\n\nHuman: ", "\n\nAssistant: "
-NAMES = {"user": "Human", "assistant": "Assistant"}
-# What stands before the first turn, and before the words of each.
-TEMPLATES = {
-    "hh": ("\n\n", " "),  # the form of the training texts
-    "paper": ("", ""),  # the authors' evaluation (docs/methods.md, section 6)
-}
-
 
 # --- reading --------------------------------------------------------------------------------------------------
 
 
-def encodable(text: str) -> str:
-    """JSON can hold halves of characters, which no file or tokenizer takes."""
-    text.encode()
-    return text
-
-
-Text = Annotated[str, AfterValidator(encodable)]
-
-
-class Turn(BaseModel):
-    role: Literal["user", "assistant"]
-    content: Text
-
-
-def as_turns(prompt: Any) -> Any:
-    return prompt if isinstance(prompt, list) else [{"role": "user", "content": prompt}]
-
-
-def as_texts(responses: Any) -> Any:
-    """One response or several, each a text or, in RMB, a text with the name of the model that gave it."""
-    several = responses if isinstance(responses, list) else [responses]
-    return [one.get("answer") if isinstance(one, dict) else one for one in several]
-
-
-Prompt = Annotated[list[Turn], BeforeValidator(as_turns), Field(min_length=1)]
-
-
-def rendered(prompt: Sequence[Turn], template: str) -> str:
-    """A dialogue up to where a response begins."""
-    start, gap = TEMPLATES[template]
-    turns = "\n\n".join(f"{NAMES[turn.role]}:{gap}{turn.content}" for turn in prompt)
-    return f"{start}{turns}\n\nAssistant:{gap}"
-
-
-Texts = Annotated[list[Text], BeforeValidator(as_texts), Field(min_length=1)]
-
-
-class Row(BaseModel):
+class Row(Prompted):
     """A comparison as it lies in a file, under our names."""
 
-    chosen: Texts
-    rejected: Texts
-    prompt: Prompt = []
-    subset: Text = ""
-    id: Text = ""
-
-    def texts(self, template: str) -> dict[str, list[str]]:
-        """chosen and rejected as whole dialogues; they are that already where there is no prompt."""
-        head = rendered(self.prompt, template) if self.prompt else ""
-        return {side: [head + text for text in getattr(self, side)] for side in ("chosen", "rejected")}
+    chosen: list[Dialogue]
+    rejected: list[Dialogue]
+    subset: Words = ""
+    id: Words = ""
 
 
 ROWS = TypeAdapter(list[Row])
 
 
-def files_of(path: Path, patterns: Sequence[str]) -> list[Path]:
+def files_of(path: Path, patterns: Sequence[str] = ()) -> list[Path]:
     """The file itself, or the files in a folder of the upstream layout."""
     if not path.exists():
         raise UserError(f"{path}: no such file")
@@ -114,24 +65,50 @@ def files_of(path: Path, patterns: Sequence[str]) -> list[Path]:
     return files
 
 
+PARQUET = (".parquet", ".pq")
+Naming = Callable[[int], str]  # number of a row or line, counted from 0 -> what it is called
+ROW: Naming = "row {}".format
+
+
 def load_rows(file: Path) -> list[Any]:
-    """The rows of a parquet or JSON file, the latter an array or one row a line, plain or gzipped."""
+    """The rows of a parquet or JSON file."""
+    return [row for _, row in numbered_rows(file, ROW)]
+
+
+def numbered_rows(file: Path, line: Naming) -> Iterator[tuple[str, Any]]:
+    """Place and content of each row of a parquet or JSON file, the latter plain or gzipped."""
+    name = file.name.lower()
     with reading(file):
-        if file.suffix == ".parquet":
-            return pl.read_parquet(file, glob=False).to_dicts()
-        content = file.read_bytes()
-        text = (gzip.decompress(content) if file.suffix == ".gz" else content).decode("utf-8-sig")
-    is_array = text.lstrip().startswith("[")
-    rows: list[Any] = []
-    for number, line in enumerate([text] if is_array else text.split("\n")):
-        try:
-            rows += [json.loads(line)] if line.strip() else []
-        except (ValueError, RecursionError) as error:
-            raise UserError(f"{file}: {'' if is_array else f'row {number}: '}no JSON ({error})") from None
-    return list(rows[0]) if is_array else rows
+        refuse_pointer(file)
+        if name.endswith(PARQUET):
+            rows = pl.read_parquet(file, glob=False).iter_rows(named=True)
+            yield from ((f"{file}: {ROW(number)}", row) for number, row in enumerate(rows))
+        else:
+            with gzip.open(file) if name.endswith(".gz") else file.open("rb") as content:
+                yield from json_rows(content, str(file), line)
 
 
-def checked(place: str, rows: Sequence[Any], columns: Mapping[str, str]) -> list[Row]:
+def json_rows(lines: Iterable[bytes], source: str, line: Naming) -> Iterator[tuple[str, Any]]:
+    """Place and content of each row of JSON lines, read as they are asked for, or of a JSON array."""
+    texts = (text.removeprefix(codecs.BOM_UTF8) for text in lines)
+    numbered = ((f"{source}: {line(number)}", text) for number, text in enumerate(texts) if text.strip())
+    for place, first in numbered:
+        if first.lstrip().startswith(b"["):
+            rows = parsed(b"".join([first, *(text for _, text in numbered)]), source)
+            yield from ((f"{source}: {ROW(number)}", row) for number, row in enumerate(rows))
+        else:
+            yield place, parsed(first, place)
+            yield from ((place, parsed(text, place)) for place, text in numbered)
+
+
+def parsed(text: bytes, place: str) -> Any:
+    try:
+        return json.loads(text.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{place}: no JSON ({error})") from None
+
+
+def checked(place: str, rows: Sequence[Any], columns: Mapping[str, str], template: str) -> list[Row]:
     """The rows with our names for `columns`; UserError naming place, row and field where one is not as it should be."""
     for number, row in enumerate(rows):
         if not isinstance(row, dict):
@@ -140,24 +117,20 @@ def checked(place: str, rows: Sequence[Any], columns: Mapping[str, str]) -> list
             if name not in row:
                 raise UserError(f"{place}: row {number}: field '{name}' is missing; found {', '.join(row)}")
     try:
-        return ROWS.validate_python([{ours: row[name] for ours, name in columns.items()} for row in rows])
-    except ValidationError as several:
-        error = several.errors()[0]
-        place, field = f"{place}: row {error['loc'][0]}", columns[str(error["loc"][1])]
-        known = {"string_type": f"{type(error['input']).__name__} instead of text", "too_short": "an empty list"}
-        fault = (
-            "empty" if error["input"] is None else known.get(error["type"], error["msg"].removeprefix("Value error, "))
-        )
-        raise UserError(f"{place}: field '{field}': {fault}") from None
+        named = [{ours: row[name] for ours, name in columns.items()} for row in rows]
+        return ROWS.validate_python(named, context=template)
+    except ValidationError as error:
+        raise UserError(f"{place}: row {error.errors()[0]['loc'][0]}: {fault_of(error, columns)}") from None
 
 
 def read_rows(tables: Mapping[str, Sequence[Any]], columns: Mapping[str, str], template: str) -> pl.DataFrame:
     """place (file and row), row (counted over all files), subset, id; chosen and rejected: lists of whole dialogues."""
     frames = []
     for place, rows in tables.items():
-        for number, row in enumerate(checked(place, rows, columns)):
+        for number, row in enumerate(checked(place, rows, columns, template)):
             words = {"place": f"{place}: row {number}", "subset": row.subset, "id": row.id}
-            frames.append(words | row.texts(template))
+            sides = {"chosen": row.chosen, "rejected": row.rejected}
+            frames.append(words | {side: [one.text for one in several] for side, several in sides.items()})
     if not frames:
         raise UserError(f"{', '.join(tables)}: no rows")
     return pl.DataFrame(frames).with_row_index("row")
@@ -190,13 +163,13 @@ def read_hh_pairs(source: HHPairs, split: Literal["train", "test"], data_root: s
     file, *others = files_of(source.local(data_root) / source.folder, SPLITS[split])
     if others:
         raise UserError(f"{file.parent}: {split} twice: {file.name} and {others[0].name}; keep one of them")
-    return pairs_of(str(file), load_published(file), Columns(prompt=None))
+    return pairs_of({str(file): load_published(file)}, Columns(prompt=None))
 
 
-def pairs_of(place: str, rows: Sequence[Any], columns: Columns) -> pl.DataFrame:
-    """row, chosen and rejected (whole dialogues)."""
+def pairs_of(tables: Mapping[str, Sequence[Any]], columns: Columns) -> pl.DataFrame:
+    """row, chosen and rejected (whole dialogues) of the rows of each file."""
     named = columns.model_dump(exclude_none=True)
-    frame = read_rows({place: rows}, named, "hh")
+    frame = read_rows(tables, named, "hh")
     for side in ("chosen", "rejected"):
         refuse_rows(frame, pl.col(side).list.len() > 1, f"field '{named[side]}': several texts in a pair")
     return frame.select("row", pl.col("chosen", "rejected").list.first())
@@ -218,8 +191,8 @@ def read_pairs(data: RegimeData, name: str, split: Literal["train", "test"]) -> 
         case HHPairs():
             frame = read_hh_pairs(source, split, data.data_root)
         case OwnPairs():
-            [file] = files_of(Path(data.data_root) / getattr(source, split), READS[source.kind])
-            frame = pairs_of(str(file), load_rows(file), source.columns)
+            files = files_of(Path(data.data_root) / getattr(source, split))
+            frame = pairs_of({str(file): load_rows(file) for file in files}, source.columns)
     kept, odd = sift(frame, name, split)
     found = odd.filter(pl.col("n") > 0).select(pl.format("{} {} ({})", "n", "reason", "treatment"))
     logger.info("%s, %s: %d pairs, %s", name, split, len(frame), ", ".join(found.to_series()) or "nothing odd")
@@ -237,7 +210,7 @@ def hold_out(pairs: pl.DataFrame, fraction: float, seed: int) -> tuple[pl.DataFr
 
     Pairs of one question are never split; `fraction` is of the questions, at least one.
     """
-    opening = pairs.select(pl.col("chosen").str.split(ASSISTANT).list.first()).to_series()
+    opening = pairs.select(pl.col("chosen").str.split("\n\nAssistant: ").list.first()).to_series()
     questions = opening.unique().sort()
     order = np.random.default_rng(seed).permutation(len(questions))
     held = questions[order[: max(1, round(fraction * len(questions)))]]

@@ -1,4 +1,4 @@
-"""Rewards of a user's own texts: JSON lines in, JSON lines out, in batches of the packed form."""
+"""Rewards of a user's own texts: rows in, JSON lines out, in batches of the packed form."""
 
 from __future__ import annotations
 
@@ -6,24 +6,22 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import ValidationError
 
 from rmtension.ablation import Mask
 from rmtension.architectures import longest_text
+from rmtension.dialogues import Dialogue, Prompted, Turn, fault_of
 from rmtension.errors import UserError
 from rmtension.evaluation import candidate_scores, refuse_what_is_no_number
 from rmtension.packing import pack
-from rmtension.readers import TEMPLATES, Prompt, Text, Turn, rendered
 from rmtension.reward_model import load_config, load_reward_model, load_tokenizer, tokenise
 
-AS_IT_IS = "none"
-FORMS = (*TEMPLATES, AS_IT_IS)
 REQUESTS = 256  # scored together, so that similar lengths meet in a batch
 TOKENS = 4096  # of a batch
 
@@ -31,23 +29,22 @@ TOKENS = 4096  # of a batch
 # --- requests -------------------------------------------------------------------------------------------------
 
 
-class Responses(BaseModel):
+class Responses(Prompted):
     """Responses to one prompt."""
 
-    prompt: Prompt
-    responses: list[Text] = Field(min_length=1)
+    prompt: list[Turn]
+    responses: list[Dialogue]
 
 
-class Pair(BaseModel):
+class Pair(Prompted):
     """Two responses to one prompt; without a prompt, two whole dialogues."""
 
-    prompt: Prompt | None = None
-    chosen: Text
-    rejected: Text
+    chosen: list[Dialogue]
+    rejected: list[Dialogue]
 
 
 class Request(NamedTuple):
-    texts: list[str]  # as the reward model reads them
+    dialogues: list[Dialogue]
     is_pair: bool
 
     def answer(self, scores: Sequence[float | None]) -> str:
@@ -56,36 +53,20 @@ class Request(NamedTuple):
         return json.dumps(pair if self.is_pair else {"scores": scores})
 
 
-def read_request(line: bytes, place: str, template: str) -> Request:
-    """One line of input; UserError naming `place` and the field where it is wrong."""
+def read_request(row: Any, place: str, template: str) -> Request:
+    """One row of input; UserError naming `place` and the field where it is wrong."""
+    if not isinstance(row, dict):
+        raise UserError(f"{place}: no mapping of fields to values")
     try:
-        content = json.loads(line)
-    except ValueError as error:
-        raise UserError(f"{place}: no JSON: {error}") from None
-    kind = Responses if isinstance(content, dict) and "responses" in content else Pair
-    try:
-        request = kind.model_validate(content)
+        if "responses" in row:
+            return Request(Responses.model_validate(row, context=template).responses, is_pair=False)
+        pair = Pair.model_validate(row, context=template)
     except ValidationError as error:
-        first = error.errors()[0]
-        field = "".join(f"field '{name}': " for name in [".".join(map(str, first["loc"]))] if name)
-        raise UserError(f"{place}: {field}{first['msg']}") from None
-    if isinstance(request, Responses):
-        return Request(fill(template, request.prompt, request.responses, place), is_pair=False)
-    sides = [request.chosen, request.rejected]
-    return Request(fill(template, request.prompt, sides, place) if request.prompt else sides, is_pair=True)
-
-
-def fill(template: str, prompt: Sequence[Turn], responses: Sequence[str], place: str) -> list[str]:
-    """Each response behind the prompt, in a template of FORMS."""
-    if prompt[-1].role != "user":
-        raise UserError(f"{place}: field 'prompt': the last turn is not the user's")
-    if template != AS_IT_IS:
-        head = rendered(prompt, template)
-    elif len(prompt) == 1:
-        head = prompt[0].content
-    else:
-        raise UserError(f"{place}: field 'prompt': turns cannot be joined without a template")
-    return [head + response for response in responses]
+        raise UserError(f"{place}: {fault_of(error)}") from None
+    for side in ("chosen", "rejected"):
+        if len(getattr(pair, side)) > 1:
+            raise UserError(f"{place}: field '{side}': several texts in a pair; give them as 'responses'")
+    return Request([*pair.chosen, *pair.rejected], is_pair=True)
 
 
 # --- scores ---------------------------------------------------------------------------------------------------
@@ -102,14 +83,14 @@ def check_reward_model(folder: Path) -> None:
 
 
 class Scorer:
-    """A reward model, whole or ablated, that counts the texts which it cannot score."""
+    """A reward model, whole or ablated, that counts its texts: those that it cannot score, those with odd turns."""
 
     def __init__(self, folder: Path, ablation: pl.DataFrame, device: torch.device) -> None:
         """ablation: unit, layer, neuron; without rows nothing is ablated."""
         check_reward_model(folder)
         self.tokenizer, self.model = load_tokenizer(folder), load_reward_model(folder, device)
         self.folder, self.device, self.longest = folder, device, longest_text(self.model.config)
-        self.texts = self.unscored = 0
+        self.texts = self.unscored = self.odd = 0
         try:
             self.mask = Mask.of(ablation, self.model.config)
         except IndexError:
@@ -137,15 +118,12 @@ class Scorer:
         self.unscored += sum(map(len, rewards)) - len(places)
         return rewards
 
-    def answers(self, lines: Iterable[bytes], source: str, template: str) -> Iterator[str]:
-        """A line of output for every line of input that is not blank, in order; `source` names the input in errors."""
-        requests = (
-            read_request(line, f"{source}: line {number}", template)
-            for number, line in enumerate(lines, start=1)
-            if line.strip()
-        )
+    def answers(self, rows: Iterable[tuple[str, Any]], template: str) -> Iterator[str]:
+        """A line of output for every row of input, each with its place in errors, in order."""
+        requests = (read_request(row, place, template) for place, row in rows)
         while several := list(islice(requests, REQUESTS)):
-            rewards = self.rewards([request.texts for request in several])
+            self.odd += sum(dialogue.is_odd for request in several for dialogue in request.dialogues)
+            rewards = self.rewards([[dialogue.text for dialogue in request.dialogues] for request in several])
             yield from (request.answer(scores) for request, scores in zip(several, rewards, strict=True))
 
 

@@ -24,6 +24,9 @@ TIES = {"prompt": "p", "chosen": ["c"], "rejected": ["r"], "subset": "Ties", "id
 BEST = {"conversation_input": [{"role": "user", "content": "q"}], "bon_best": {"answer": "b"},
         "loser_list": [{"answer": "x"}], "category_path": "BoN_set/Harmlessness/S1"}  # fmt: skip
 OWN = {"prompt": "p", "chosen": "c", "rejected": "r", "task": "mine"}
+ASKED, REPLY = [{"role": "user", "content": "q"}], {"role": "assistant", "content": "a"}
+MARKED = "Human:q\n\nAssistant:a\n\nHuman:r\n\nAssistant: "
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
 HH = {"chosen": "\n\nHuman: q\n\nAssistant: a", "rejected": "\n\nHuman: q\n\nAssistant: b"}
 
 
@@ -89,36 +92,63 @@ BENCHMARKS: dict[str, tuple[str, str, bytes | None, str]] = {
                            "row 0: field 'id': neither ref:N nor tied:N"),
     "same id": ("reward-bench-2", "f.parquet", parquet(TIES, TIES), "row 0: field 'id': that of another row"),
     "no answer": ("rmb-best-of-n", "f.json", array(BEST | {"loser_list": [{"llm_name": "m"}]}),
-                  "row 0: field 'loser_list': empty"),
+                  "row 0: field 'loser_list': turn 0: key 'role' is missing; found llm_name"),
     "no turn": ("rmb-best-of-n", "f.json", array(BEST | {"conversation_input": []}),
                 "row 0: field 'conversation_input': an empty list"),
     "third role": ("rmb-best-of-n", "f.json", array(BEST | {"conversation_input": [{"role": "tool", "content": "q"}]}),
-                   "row 0: field 'conversation_input': Input should be 'user' or 'assistant'"),
+                   "row 0: field 'conversation_input': turn 0: key 'role': 'tool' is neither 'user' nor"),
     "broken line": ("own", "f.jsonl", lines(OWN) + b'{"prompt": "p", \n' + lines(OWN), "row 1: no JSON ("),
     "broken array": ("rm-bench", "f.json", array(STYLES)[:-1], "no JSON ("),
     "row that is no mapping": ("own", "f.jsonl", lines(OWN, "text"), "row 1: no mapping of fields to values"),
     "cut-off gzip": ("own", "f.jsonl.gz", gzip.compress(lines(OWN) * 99)[:-9], "cannot be read ("),
     "no gzip": ("own", "f.jsonl.gz", lines(OWN), "cannot be read ("),
-    "no UTF-8": ("own", "f.jsonl", "é".encode("latin-1"), "cannot be read ("),
-    "UTF-16": ("own", "f.jsonl", '{"prompt": "p"}'.encode("utf-16"), "cannot be read ("),
+    "no UTF-8": ("own", "f.jsonl", "é".encode("latin-1"), "row 0: no JSON ('utf-8' codec"),
+    "UTF-16": ("own", "f.jsonl", '{"prompt": "p"}'.encode("utf-16"), "row 0: no JSON ('utf-8' codec"),
     "half a character": ("own", "f.jsonl", lines(OWN, OWN | {"chosen": "\ud800"}),
                          "row 1: field 'chosen': 'utf-8' codec can't encode character '\\ud800'"),
     "half a character in a turn": ("own", "f.jsonl", lines(OWN | {"prompt": [{"role": "user", "content": "\udfff"}]}),
-                                   "row 0: field 'prompt': 'utf-8' codec can't encode"),
+                                   "row 0: field 'prompt': turn 0: key 'content': 'utf-8' codec"),
     "number without an end": ("own", "f.jsonl", b'{"prompt": ' + b"1" * 5000 + b"}", "row 0: no JSON (Exceeds"),
     "nesting without an end": ("own", "f.jsonl", b'{"a":' * 99999, "row 0: no JSON (maximum recursion depth"),
     "zero bytes": ("own", "f.jsonl", bytes(99), "row 0: no JSON ("),
     "table of commas": ("own", "f.csv", b"prompt,chosen\np,c\n", "row 0: no JSON ("),
-    "parquet called JSON": ("own", "f.jsonl", parquet(OWN), "cannot be read ("),
+    "parquet called JSON": ("own", "f.jsonl", parquet(OWN), "row 0: no JSON ("),
     "JSON called parquet": ("own", "f.parquet", lines(OWN), "cannot be read ("),
-    "pickle": ("own", "f.jsonl", pickle.dumps([OWN]), "cannot be read ("),
+    "pickle": ("own", "f.jsonl", pickle.dumps([OWN]), "row 0: no JSON ("),
     "parquet without a row": ("reward-bench", "f.parquet", no_row(PLAIN), "no rows"),
     "number for a task": ("own", "f.jsonl", lines(OWN | {"task": 3}), "row 0: field 'task': int instead of text"),
     "list for a task": ("own", "f.jsonl", lines(OWN | {"task": ["mine"]}), "row 0: field 'task': list instead of text"),
-    "mapping for a text": ("own", "f.jsonl", lines(OWN | {"chosen": {"text": "c"}}), "row 0: field 'chosen': empty"),
+    "mapping for a text": ("own", "f.jsonl", lines(OWN | {"chosen": {"text": "c"}}),
+                           "row 0: field 'chosen': turn 0: key 'role' is missing; found text"),
     "boolean for a text": ("own", "f.jsonl", lines(OWN | {"chosen": True}), "row 0: field 'chosen': bool instead"),
     "turn without words": ("own", "f.jsonl", lines(OWN | {"prompt": [{"role": "user"}]}),
-                           "row 0: field 'prompt': Field required"),
+                           "row 0: field 'prompt': turn 0: key 'content' is missing; found role"),
+    "turn of null": ("own", "f.jsonl", lines(OWN | {"prompt": [*ASKED, {"role": "assistant", "content": None}]}),
+                     "row 0: field 'prompt': turn 1: key 'content': empty"),
+    "turns under other keys": ("own", "f.jsonl", lines(OWN, OWN | {"prompt": [*ASKED, {"from": "gpt", "value": "a"}]}),
+                               "row 1: field 'prompt': turn 1: key 'role' is missing; found from, value"),
+    "replies under other keys": ("own", "f.parquet", parquet(OWN | {"chosen": [{"from": "gpt", "value": "a"}]}),
+                                 "row 0: field 'chosen': turn 0: key 'role' is missing; found from, value"),
+    "turn that is no mapping": ("own", "f.jsonl", lines(OWN | {"prompt": ["q", "a", "q"]}),
+                                "row 0: field 'prompt': turn 0: str instead of a mapping with 'role' and 'content'"),
+    "assistant's turn at the end": ("own", "f.jsonl", lines(OWN | {"prompt": [*ASKED, REPLY]}),
+                                    "row 0: field 'prompt': the last turn is not the user's"),
+    "assistant's turn at the end, upstream": ("rmb-best-of-n", "f.json", array(BEST | {"conversation_input": [REPLY]}),
+                                              "row 0: field 'conversation_input': the last turn is not the user's"),
+    "twice the user's turn": ("own", "f.jsonl", lines(OWN | {"prompt": [*ASKED, *ASKED]}),
+                              "row 0: field 'prompt': turn 1: the user's, as the one before"),
+    "user's turn for a reply": ("own", "f.jsonl", lines(OWN | {"rejected": [*ASKED]}),
+                                "row 0: field 'rejected': it begins with other turns than the prompt"),
+    "no reply": ("own", "f.jsonl", lines(OWN | {"prompt": ASKED, "rejected": ASKED}),
+                 "row 0: field 'rejected': the last turn is not the assistant's"),
+    "prompt with marks": ("own", "f.jsonl", lines(OWN | {"prompt": "\n\nHuman: q\n\nAssistant:"}),
+                          "row 0: field 'prompt': it has the marks Human: and Assistant: already"),
+    "prompt with the paper's marks": ("own", "f.jsonl", lines(OWN | {"prompt": [ASKED[0] | {"content": MARKED}]}),
+                                      "row 0: field 'prompt': it has the marks Human: and Assistant: already"),
+    "pointer for parquet": ("own", "f.parquet", POINTER, "a git-lfs pointer, not the file itself"),
+    "pointer for JSON": ("rm-bench", "f.json", POINTER, "a git-lfs pointer, not the file itself"),
+    "pointer for JSON lines": ("own", "f.jsonl", POINTER, "a git-lfs pointer, not the file itself"),
+    "pointer for gzip": ("own", "f.jsonl.gz", POINTER, "a git-lfs pointer, not the file itself"),
 }  # fmt: skip
 
 
@@ -156,7 +186,14 @@ PAIRS: dict[str, tuple[bytes, str]] = {
     "no gzip": (b"text", "cannot be read ("),
     "half a character": (lines(HH | {"chosen": "\ud800"}), "row 0: field 'chosen': 'utf-8' codec"),
     "array": (array(HH, 3), "row 1: no mapping of fields to values"),
-}
+    "pointer": (POINTER, "a git-lfs pointer, not the file itself"),
+    "reply without its question": (lines(HH | {"rejected": [REPLY]}),
+                                   "row 0: field 'rejected': a response without the user's turn before it"),
+    "turns under other keys": (lines(HH | {"chosen": [{"from": "human", "value": "q"}]}),
+                               "row 0: field 'chosen': turn 0: key 'role' is missing; found from, value"),
+    "dialogue that ends with the user": (lines(HH | {"chosen": [*ASKED, REPLY, *ASKED]}),
+                                         "row 0: field 'chosen': the last turn is not the assistant's"),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("case", PAIRS)
@@ -166,7 +203,9 @@ def test_a_malformed_file_of_pairs_is_one_line(kind: str, case: str, tmp_path: P
     folder = tmp_path / "helpful-base"
     folder.mkdir()
     for split in ("train", "test"):
-        (folder / f"{split}.jsonl.gz").write_bytes(content if case == "no gzip" else gzip.compress(content))
+        (folder / f"{split}.jsonl.gz").write_bytes(
+            content if case in ("no gzip", "pointer") else gzip.compress(content)
+        )
     files = {split: f"helpful-base/{split}.jsonl.gz" for split in ("train", "test")}
     upstream = {"path": ".", "folder": "helpful-base"}
     settings: dict[str, Any] = upstream if kind == "hh-rlhf" else files | {"columns": {"prompt": None}}

@@ -26,7 +26,7 @@ from rmtension import synthetic
 from rmtension.evaluation import evaluate
 from rmtension.official import official_metrics, sections, subset_names
 from rmtension.packing import collate, pack
-from rmtension.readers import ASSISTANT, HUMAN, read_benchmark
+from rmtension.readers import read_benchmark
 from rmtension.reward_model import (
     CHAT_TEMPLATE,
     load_reward_model,
@@ -41,6 +41,7 @@ from rmtension.study import PublishedBenchmark
 from rmtension.training import bradley_terry, margins
 
 CPU = torch.device("cpu")
+HUMAN, ASSISTANT = "\n\nHuman: ", "\n\nAssistant: "
 PUBLISHED = ROOT / "data" / "reward-bench" / "filtered.parquet"
 FAMILIES = ["gpt2", "llama"]  # plain and gated MLPs, learnt and rotary positions
 ENVIRONMENTS = {"transformers_4": "rewardbench"}

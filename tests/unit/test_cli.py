@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import string
 import subprocess
@@ -140,18 +141,49 @@ def test_a_set_that_is_ablated(folder: Path, family: str, tmp_path: Path) -> Non
     assert ablated["scores"] != pytest.approx(whole["scores"], abs=1e-3)
 
 
+@pytest.mark.parametrize("family", ["gpt2"])
+def test_every_form_of_input_gives_the_same_lines(folder: Path, tmp_path: Path) -> None:
+    rows = [{"prompt": prompt, "responses": ["yes", "no"]} for prompt in ("a", "b c", "d")]
+    (tmp_path / "f.json").write_text(json.dumps(rows, indent=1))
+    (tmp_path / "f.jsonl.gz").write_bytes(gzip.compress("\n".join(map(json.dumps, rows)).encode()))
+    pl.DataFrame(rows).write_parquet(tmp_path / "f.pq")
+    expected = run("score", folder, given="\n".join(map(json.dumps, rows)))
+    assert len(lines(expected)) == 3
+    assert run("score", folder, given=json.dumps(rows)) == expected
+    for name in ("f.json", "f.jsonl.gz", "f.pq"):
+        assert run("score", folder, tmp_path / name) == expected
+    (tmp_path / "f.json").write_text(json.dumps([*rows, {}]))
+    with pytest.raises(UserError, match=r"f\.json: row 3: field 'chosen' is missing"):
+        run("score", folder, tmp_path / "f.json")
+
+
+@pytest.mark.parametrize("family", ["gpt2"])
+def test_texts_with_marks_inside_turns_are_counted(folder: Path) -> None:
+    responses = ["yes", "Human: a", "a\n\nHuman: b\n\nAssistant: c", "a Human: b"]
+    command = [*PROGRAM, "score", str(folder)]
+    for template, said in (("hh", "2 of 4 texts hold the mark of a turn inside a turn\n"), ("none", "")):
+        given = json.dumps({"prompt": "q", "responses": responses})
+        done = subprocess.run([*command, "--template", template], input=given, capture_output=True, text=True,
+                              timeout=120, check=True)  # fmt: skip
+        assert done.stderr == said
+
+
 MISTAKES = {
-    "{": "line 2: no JSON: ",
-    "[]": "line 2: Input should be a valid dictionary",
-    '{"prompt": "a", "responses": []}': "line 2: field 'responses': List should have at least 1 item",
-    '{"prompt": "a", "responses": ["b", 1]}': "line 2: field 'responses.1': Input should be a valid string",
-    '{"prompt": 1, "responses": ["b"]}': "line 2: field 'prompt.0.content': Input should be a valid string",
-    '{"responses": ["b"]}': "line 2: field 'prompt': Field required",
-    '{"chosen": "b"}': "line 2: field 'rejected': Field required",
+    "{": "line 2: no JSON (",
+    "[]": "line 2: no mapping of fields to values",
+    '{"prompt": "a", "responses": []}': "line 2: field 'responses': an empty list",
+    '{"prompt": "a", "responses": ["b", 1]}': "line 2: field 'responses': int instead of text",
+    '{"prompt": "a", "responses": null}': "line 2: field 'responses': empty",
+    '{"prompt": "a", "chosen": ["b", "c"], "rejected": "d"}': "line 2: field 'chosen': several texts in a pair",
+    '{"prompt": 1, "responses": ["b"]}': "line 2: field 'prompt': int instead of text",
+    '{"prompt": null, "chosen": "b", "rejected": "c"}': "line 2: field 'prompt': empty",
+    '{"responses": ["b"]}': "line 2: field 'prompt' is missing",
+    '{"chosen": "b"}': "line 2: field 'rejected' is missing",
     '{"prompt": [{"role": "system", "content": "a"}], "responses": ["b"]}':
-        "line 2: field 'prompt.0.role': Input should be 'user' or 'assistant'",
+        "line 2: field 'prompt': turn 0: key 'role': 'system' is neither 'user' nor 'assistant'",
     '{"prompt": [{"role": "assistant", "content": "a"}], "responses": ["b"]}':
         "line 2: field 'prompt': the last turn is not the user's",
+    '{"prompt": "Human: a\\n\\nAssistant:", "responses": ["b"]}': "line 2: field 'prompt': it has the marks",
 }  # fmt: skip
 
 
@@ -163,7 +195,7 @@ def test_a_mistake_in_a_line_names_file_line_and_field(folder: Path, tmp_path: P
     file.write_bytes(b'{"chosen": "a", "rejected": "b"}\n' + wrong + b"\n")
     with pytest.raises(UserError) as raised:
         run("score", folder, file)
-    message = MISTAKES[mistake] if isinstance(mistake, str) else "line 2: no JSON: "
+    message = MISTAKES[mistake] if isinstance(mistake, str) else "line 2: no JSON ("
     assert str(raised.value).startswith(f"{file}: {message}")
     assert "\n" not in str(raised.value)
 
@@ -188,7 +220,7 @@ def test_mistakes_of_score(folder: Path, tmp_path: Path) -> None:
         (folder, "--ablate", f"{sets}:min", *text): "no set 'min' that holds anything; did you mean 'mine'?",
         (folder, "--ablate", f"{sets}:mine", *text): "not of this model",
         (folder, "--ablate", "gone.parquet:mine", *text): "gone.parquet: cannot be read",
-        (folder, "gone.jsonl"): "gone.jsonl: cannot be read: No such file",
+        (folder, "gone.jsonl"): "gone.jsonl: no such file",
     }.items():
         with pytest.raises(UserError) as raised:
             run("score", *arguments, given=turns)

@@ -15,6 +15,7 @@ from rmtension.comparisons import COMPARISONS, PAIRS, as_comparisons
 from rmtension.errors import UserError
 from rmtension.official import TASKS_FILE
 from rmtension.readers import hold_out, read_benchmark, regime_pairs
+from rmtension.scoring import read_request
 from rmtension.study import (
     Columns,
     HHPairs,
@@ -134,6 +135,74 @@ def test_own_pairs_of_whole_dialogues(tmp_path: Path) -> None:
     pl.DataFrame({"chosen": ["yes"], "rejected": ["no"]}).write_parquet(tmp_path / "both.parquet")
     with pytest.raises(UserError, match=r"sources\.s, train: no pair is of use: 1 a side without an assistant turn"):
         regime_pairs(regime(source, tmp_path))
+
+
+ASKED = [{"role": role, "content": text} for role, text in TURNS]
+REPLY = {"role": "assistant", "content": "a"}
+HEAD = "\n\nHuman: q1\n\nAssistant: a1\n\nHuman: q2\n\nAssistant: "
+# A prompt and a reply to it, "a", as they may lie in a file.
+SAME: dict[str, tuple[Any, Any]] = {
+    "text behind turns": (ASKED, "a"),
+    "message behind turns": (ASKED, [REPLY]),
+    "bare message": (ASKED, REPLY),
+    "prompt inside, and beside": (ASKED, [*ASKED, REPLY]),
+    "prompt inside": (None, [*ASKED, REPLY | {"name": "more"}]),
+    "text": (None, HEAD + "a"),
+}
+
+
+@pytest.mark.parametrize("form", ["parquet", "jsonl"])
+@pytest.mark.parametrize("case", SAME)
+def test_every_form_of_a_dialogue_is_the_same_text(case: str, form: str, tmp_path: Path) -> None:
+    prompt, reply = SAME[case]
+    row = {"prompt": prompt, "chosen": reply, "rejected": json.loads(json.dumps(reply).replace('"a"', '"b"'))}
+    row["rejected"] = HEAD + "b" if case == "text" else row["rejected"]
+    frame = pl.DataFrame([row])
+    frame.write_parquet(tmp_path / "f.parquet") if form == "parquet" else frame.write_ndjson(tmp_path / "f.jsonl")
+    columns: dict[str, Any] = {} if prompt else {"prompt": None}
+    source = OwnPairs.model_validate({"kind": "own", "train": f"f.{form}", "test": f"f.{form}", "columns": columns})
+    pairs, _ = readers.read_pairs(regime(source, tmp_path), "s", "test")
+    assert pairs.select("chosen", "rejected").rows() == [(HEAD + "a", HEAD + "b")]
+    settings = {"kind": "own", "path": f"f.{form}", "columns": columns | {"task": None}, "tasks": {"t": "helpful"}}
+    frame = read_benchmark("b", OwnBenchmark.model_validate(settings), str(tmp_path))
+    assert frame.select("chosen", "rejected").rows() == [([HEAD + "a"], [HEAD + "b"])]
+    given = {key: value for key, value in row.items() if value is not None}
+    assert [one.text for one in read_request(given, "", "hh").dialogues] == [HEAD + "a", HEAD + "b"]
+
+
+def test_requests_of_turns_and_of_text_as_it_is() -> None:
+    """The prompt may be the first of the turns, as in UltraFeedback."""
+    turns = [[{"role": "user", "content": "q"}, REPLY], [{"role": "user", "content": "q"}, REPLY | {"content": "b"}]]
+    request = read_request({"prompt": "q", "chosen": turns[0], "rejected": turns[1]}, "", "hh")
+    assert [one.text for one in request.dialogues] == [dialogue("q", "a"), dialogue("q", "b")]
+    as_it_is = read_request({"prompt": "Human: q\n\nAssistant:", "responses": [" a"]}, "", "none")
+    assert as_it_is.dialogues == [("Human: q\n\nAssistant: a", False)], "marks are the user's own matter there"
+    several = read_request({"prompt": "q", "responses": ["a", REPLY, [REPLY], turns[0]]}, "", "paper")
+    assert [one.text for one in several.dialogues] == ["Human:q\n\nAssistant:a"] * 4
+
+
+def test_several_responses_of_turns(tmp_path: Path) -> None:
+    row = {"prompt": "q", "chosen": [[REPLY], "b"], "rejected": [REPLY]}
+    (tmp_path / "f.json").write_text(json.dumps([row]))
+    settings = {"kind": "own", "path": "f.json", "columns": {"task": None}, "tasks": {"t": "helpful"}}
+    frame = read_benchmark("b", OwnBenchmark.model_validate(settings), str(tmp_path))
+    assert frame.select("chosen", "rejected").rows() == [
+        ([dialogue("q", "a"), dialogue("q", "b")], [dialogue("q", "a")])
+    ]
+
+
+def test_every_form_of_a_file_holds_the_same_rows(tmp_path: Path) -> None:
+    rows = [{"prompt": "q", "chosen": "\u2028a", "n": i} for i in range(3)]
+    array, lines = (json.dumps(rows, indent=1).encode(), "\r\n\n".join(map(json.dumps, rows)).encode())
+    for name, content in {
+        "f.json": array, "f.json.gz": gzip.compress(array), "f.JSONL.GZ": gzip.compress(lines), "f.jsonl": lines,
+        "bom.jsonl": b"\xef\xbb\xbf" + lines, "bom.json": b"\xef\xbb\xbf\n" + array,
+    }.items():  # fmt: skip
+        (tmp_path / name).write_bytes(content)
+    for name in ("f.parquet", "f.pq", "f.PARQUET"):
+        pl.DataFrame(rows).write_parquet(tmp_path / name)
+    for file in tmp_path.iterdir():
+        assert readers.load_rows(file) == rows, file.name
 
 
 def test_reward_bench_layout(tmp_path: Path) -> None:

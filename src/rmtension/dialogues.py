@@ -1,0 +1,155 @@
+"""Dialogues: whatever a row may hold for a prompt and its responses, as one text in a template."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Annotated, Any, NamedTuple, Self
+
+from pydantic import BaseModel, PlainValidator, ValidationError, ValidationInfo, field_validator
+
+NAMES = {"user": "Human", "assistant": "Assistant"}
+# What stands before the first turn, and before the words of each.
+TEMPLATES = {
+    "hh": ("\n\n", " "),  # the form of the training texts
+    "paper": ("", ""),  # the authors' evaluation (docs/methods.md, section 6)
+}
+AS_IT_IS = "none"  # no template: one text behind the other
+FORMS = (*TEMPLATES, AS_IT_IS)
+MARK = r"(?:^\s*|\n\n)(?:Human|Assistant):"  # of a turn, whatever the template
+MARKED = re.compile(r"\s*Human:.*\n\nAssistant:\s*", re.DOTALL)  # a prompt that is in a template already
+
+
+class Turn(NamedTuple):
+    role: str  # of NAMES
+    content: str
+
+    @classmethod
+    def read(cls, turn: Any) -> Self:
+        """A mapping of role and content, perhaps with more."""
+        if not isinstance(turn, Mapping):
+            raise ValueError(f"{type(turn).__name__} instead of a mapping with 'role' and 'content'")
+        for key in cls._fields:
+            if key not in turn:
+                raise ValueError(f"key '{key}' is missing; found {', '.join(turn)}")
+        if turn["role"] not in NAMES:
+            raise ValueError(f"key 'role': {turn['role']!r} is neither 'user' nor 'assistant'")
+        try:
+            return cls(turn["role"], words(turn["content"]))
+        except ValueError as error:
+            raise ValueError(f"key 'content': {error}") from None
+
+
+def words(text: Any) -> str:
+    """The text itself; ValueError where it is none."""
+    if text is None:
+        raise ValueError("empty")
+    if not isinstance(text, str):
+        raise ValueError(f"{type(text).__name__} instead of text")
+    text.encode()  # JSON can hold halves of characters, which no file or tokenizer takes
+    return text
+
+
+def read_turns(turns: Any) -> list[Turn]:
+    """The turns of a list, user and assistant in turn; a text is one turn of the user."""
+    if not isinstance(turns, list):
+        return [Turn("user", words(turns))]
+    if not turns:
+        raise ValueError("an empty list")
+    read: list[Turn] = []
+    for number, turn in enumerate(turns):
+        try:
+            read.append(Turn.read(turn))
+        except ValueError as error:
+            raise ValueError(f"turn {number}: {error}") from None
+    for number, (before, turn) in enumerate(pairwise(read), start=1):
+        if before.role == turn.role:
+            raise ValueError(f"turn {number}: the {turn.role}'s, as the one before; they speak in turn")
+    return read
+
+
+def read_prompt(prompt: Any, template: str) -> list[Turn]:
+    """The turns up to a response."""
+    turns = read_turns(prompt)
+    if turns[-1].role != "user":
+        raise ValueError("the last turn is not the user's")
+    if template == AS_IT_IS and len(turns) > 1:
+        raise ValueError("turns cannot be joined without a template")
+    if template != AS_IT_IS and any(MARKED.fullmatch(turn.content) for turn in turns):
+        raise ValueError("it has the marks Human: and Assistant: already; give the words alone, or whole dialogues")
+    return turns
+
+
+class Dialogue(NamedTuple):
+    text: str  # prompt and response
+    is_odd: bool  # a turn holds the mark of another
+
+
+def read_dialogue(prompt: Sequence[Turn], response: Any, template: str) -> Dialogue:
+    """A response behind its prompt: a text, in RMB under the key `answer`, or turns that may begin with the prompt's.
+
+    Without a prompt the response is a whole dialogue: a text, which is taken as it is, or turns.
+    """
+    if isinstance(response, Mapping):
+        response = response.get("answer", [response])
+    if isinstance(response, list):
+        turns = read_turns(response)
+        if turns[: len(prompt)] != list(prompt):
+            if turns[0].role == "user":
+                raise ValueError("it begins with other turns than the prompt")
+            turns = [*prompt, *turns]
+    elif prompt:
+        turns = [*prompt, Turn("assistant", words(response))]
+    else:
+        return Dialogue(words(response), is_odd=False)
+    if turns[-1].role != "assistant":
+        raise ValueError("the last turn is not the assistant's")
+    if len(turns) == 1:
+        raise ValueError("a response without the user's turn before it; is that in another field?")
+    is_odd = template != AS_IT_IS and any(re.search(MARK, turn.content) for turn in turns)
+    return Dialogue(rendered(turns, template), is_odd)
+
+
+def rendered(turns: Sequence[Turn], template: str) -> str:
+    if template == AS_IT_IS:
+        if len(turns) > 2:
+            raise ValueError("turns cannot be joined without a template")
+        return "".join(turn.content for turn in turns)
+    start, gap = TEMPLATES[template]
+    return start + "\n\n".join(f"{NAMES[turn.role]}:{gap}{turn.content}" for turn in turns)
+
+
+Words = Annotated[str, PlainValidator(words)]
+
+
+class Prompted(BaseModel):
+    """A prompt with responses, or whole dialogues without one; validated with the template's name as the context."""
+
+    prompt: list[Turn] = []
+
+    @field_validator("prompt", mode="plain")
+    @classmethod
+    def as_prompt(cls, prompt: Any, info: ValidationInfo) -> list[Turn]:
+        return read_prompt(prompt, str(info.context))
+
+    @field_validator("chosen", "rejected", "responses", mode="plain", check_fields=False)
+    @classmethod
+    def as_dialogues(cls, responses: Any, info: ValidationInfo) -> list[Dialogue]:
+        """Of one response or several; turns are one, but for a list that is called several."""
+        is_list = isinstance(responses, list)
+        is_one = is_list and any(isinstance(one, Mapping) and "answer" not in one for one in responses)
+        several = responses if is_list and (not is_one or info.field_name == "responses") else [responses]
+        if not several:
+            raise ValueError("an empty list")
+        if "prompt" not in info.data:  # it is what the error will be about
+            return []
+        return [read_dialogue(info.data["prompt"], one, str(info.context)) for one in several]
+
+
+def fault_of(error: ValidationError, names: Mapping[str, str] = {}) -> str:
+    """The first field that is not as it should be, by its name in the file, and why."""
+    first = error.errors()[0]
+    field = next(key for key in first["loc"] if isinstance(key, str))
+    reason = " is missing" if first["type"] == "missing" else f": {first['msg'].removeprefix('Value error, ')}"
+    return f"field '{names.get(field, field)}'{reason}"
