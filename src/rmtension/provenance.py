@@ -8,6 +8,7 @@ import json
 import os
 import re
 import subprocess
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -24,6 +25,8 @@ WITHOUT_PART = {"errors", "jobs", "progress"}  # start, log and report jobs: no 
 IMPORTS = re.compile(r"^\s*(from rmtension[\w.]* import (?:\([^)]*\)|.+)|import rmtension.*)$", re.MULTILINE)
 RUN = "RMTENSION_RUN"  # environment variable: what is the same for every job of a run, as JSON
 CIRCUMSTANCES = ("study", "code", "environment", "device", "slurm_job", "started", "ended")
+OF_A_HOOK = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX")  # they name the repository of the hook
+NO_REPOSITORY = "the project is in no git repository of its own"
 KEYS = {"rule", "wildcards", "params", *CIRCUMSTANCES, "inputs", "outputs", "earlier"}  # of a record
 LARGE = 64 * 2**20  # bytes; a file as large is not read again to be hashed while its size and time stay
 
@@ -64,20 +67,32 @@ def registered(module: str, registry: str) -> list[str]:
 
 
 def code_version() -> dict[str, Any]:
-    """The package's version and, in a checkout, the commit and the files of the workflow that differ from it."""
+    """The package's version and, in a checkout, the commit and the files of the workflow that differ from it.
+
+    no_commit: why there is none.
+    """
     root = PACKAGE.parents[1]
+    code = {"version": __version__}
+    if not (root / ".git").exists():  # below the root of a repository it is another project's
+        return code | {"no_commit": NO_REPOSITORY}
+    environment = {name: value for name, value in os.environ.items() if name not in OF_A_HOOK}
 
     def git(*arguments: str) -> str:
-        command = ["git", "--no-optional-locks", "-C", str(root), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        command = ["git", "--no-optional-locks", "-c", "status.renames=false", "-C", str(root), *arguments]
+        done = subprocess.run(command, capture_output=True, check=True, env=environment, text=True, errors="replace")
+        return done.stdout
 
     try:
         inside, commit = git("rev-parse", "--show-prefix", "HEAD").splitlines()
-        changed = git("status", "--porcelain", "--", "src", "workflow", "resources").splitlines()
-    except (OSError, subprocess.CalledProcessError):
-        return {"version": __version__}
-    # Below the root of a repository it is another project's.
-    return {"version": __version__} | ({} if inside else {"commit": commit, "changed": [line[3:] for line in changed]})
+        entries = git("status", "--porcelain", "-z", "--untracked-files=all", "--", "src", "workflow", "resources")
+    except OSError as error:
+        return code | {"no_commit": f"git cannot be run ({error.strerror})"}
+    except subprocess.CalledProcessError as error:
+        said = re.search(r"^fatal: (.*)", error.stderr, re.MULTILINE)
+        return code | {"no_commit": f"git refused: {said[1] if said else error}"}
+    if inside:
+        return code | {"no_commit": NO_REPOSITORY}
+    return code | {"commit": commit, "changed": [entry[3:] for entry in entries.split("\0") if entry]}
 
 
 # --- records ----------------------------------------------------------------------------------------------------
@@ -92,7 +107,10 @@ def announce(name: str, study_files: list[str], settings: Mapping[str, Any]) -> 
     """Tell the jobs of this run, wherever they are started, what their records say of the study and the code."""
     if RUN not in os.environ:
         study = {"name": name, "files": study_files, "sha256": settings_hash(settings), "folder": os.getcwd()}
-        os.environ[RUN] = json.dumps({"study": study, "code": code_version()})
+        code = code_version()
+        if code.get("no_commit", NO_REPOSITORY) != NO_REPOSITORY:
+            print(f"warning: records of this run will have no commit: {code['no_commit']}", file=sys.stderr)
+        os.environ[RUN] = json.dumps({"study": study, "code": code})
 
 
 def files_of(path: Path) -> list[Path]:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import subprocess
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -18,6 +19,7 @@ import pytest
 import yaml
 
 from rmtension import provenance
+from rmtension.lineage import code_of
 from rmtension.provenance import code_version, module_files, read_records, registered, settings_hash, write_record
 
 ROOT = Path(__file__).parents[2]
@@ -86,14 +88,76 @@ def test_a_checkout_has_a_commit_and_what_differs_from_it(checkout: Path) -> Non
     assert code_version()["changed"] == ["src/rmtension/module.py", "src/rmtension/new.py"]
 
 
-def test_without_a_repository_of_its_own_there_is_no_commit(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", ["new.py", "folder/new.py", "née 'new'.py"])
+def test_what_differs_is_named_whatever_the_user_has_told_git(checkout: Path, name: str) -> None:
+    git(checkout, "config", "status.showUntrackedFiles", "no")
+    git(checkout, "mv", "src/rmtension/module.py", "src/rmtension/moved.py")
+    (checkout / "src" / name).parent.mkdir(exist_ok=True)
+    (checkout / "src" / name).touch()
+    assert sorted(code_version()["changed"]) == sorted(
+        ["src/rmtension/module.py", "src/rmtension/moved.py", f"src/{name}"]
+    )
+
+
+def test_the_commit_is_the_projects_where_a_hook_of_another_repository_starts_it(
+    checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit = git(checkout, "rev-parse", "HEAD")
+    other = tmp_path / "other"
+    git(tmp_path, "init", "-q", str(other))
+    git(other, "commit", "-q", "--allow-empty", "-m", "other")
+    for name, place in {"GIT_DIR": ".git", "GIT_WORK_TREE": "", "GIT_INDEX_FILE": ".git/index"}.items():
+        monkeypatch.setenv(name, str(other / place))
+    assert (code_version()["commit"], code_version()["changed"]) == (commit, [])
+
+
+def test_a_sparse_checkout_is_clean(checkout: Path) -> None:
+    (checkout / "resources").mkdir()
+    (checkout / "resources/tasks.csv").touch()
+    git(checkout, "add", ".")
+    git(checkout, "commit", "-q", "-m", "two")
+    git(checkout, "sparse-checkout", "set", "src")
+    assert not (checkout / "resources").exists()
+    assert code_version()["changed"] == []
+
+
+WITHOUT: dict[str, tuple[Any, str]] = {
+    "owner": (lambda checkout, patch: patch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1"),
+              "git refused: detected dubious ownership in repository at '"),
+    "git": (lambda checkout, patch: patch.setenv("PATH", ""), "git cannot be run (No such file or directory)"),
+    "commit": (lambda checkout, patch: git(checkout, "update-ref", "-d", "HEAD"), "git refused: ambiguous argument"),
+    "whole": (lambda checkout, patch: (checkout / ".git/HEAD").write_text("none"), "git refused: not a git repository"),
+    "repository": (lambda checkout, patch: shutil.rmtree(checkout / ".git"), provenance.NO_REPOSITORY),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", WITHOUT)
+def test_why_there_is_no_commit_is_said(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], what: str
+) -> None:
+    do, reason = WITHOUT[what]
+    for name in ("GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM"):  # they may call every folder safe
+        monkeypatch.setenv(name, os.devnull)
+    do(checkout, monkeypatch)
+    found = code_version()
+    assert found.keys() == {"version", "no_commit"} and found["no_commit"].startswith(reason)
+    assert code_of({"code": found}).endswith(f"no commit: {found['no_commit']}")
+    monkeypatch.delenv(provenance.RUN, raising=False)
+    provenance.announce("s", [], {})
+    warning = f"warning: records of this run will have no commit: {found['no_commit']}\n"
+    assert capsys.readouterr().err == (warning if what != "repository" else "")
+    assert json.loads(os.environ.pop(provenance.RUN))["code"] == found
+
+
+def test_below_the_root_of_another_repository_there_is_no_commit(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     inner = checkout / "unpacked/src/rmtension"
     inner.mkdir(parents=True)
-    with monkeypatch.context() as patch:
-        patch.setattr(provenance, "PACKAGE", inner)
-        assert code_version().keys() == {"version"}
-    monkeypatch.setenv("PATH", "")
-    assert code_version().keys() == {"version"}
+    monkeypatch.setattr(provenance, "PACKAGE", inner)
+    assert code_version()["no_commit"] == provenance.NO_REPOSITORY
+    (checkout / "unpacked/.git").mkdir()  # is none
+    assert code_version()["no_commit"] == provenance.NO_REPOSITORY
 
 
 # --- records ----------------------------------------------------------------------------------------------------
