@@ -36,14 +36,14 @@ class Run:
 
     host: str
     process: int
-    numbering: str  # where `process` is the number of this process
     started: float  # tells apart two processes that got the same number
     log: str  # relative to the folder of the run, which a container may see elsewhere
+    numbering: str = ""  # where `process` is the number of this process; earlier versions did not write it down
 
     @classmethod
     def this(cls, log: str) -> Run:
         process = psutil.Process()
-        return cls(socket.gethostname(), process.pid, numbering(), process.create_time(), os.path.relpath(log))
+        return cls(socket.gethostname(), process.pid, process.create_time(), os.path.relpath(log), numbering())
 
     @classmethod
     def read(cls, file: Path) -> Run:
