@@ -146,6 +146,21 @@ def test_only_what_a_tokenizer_file_cuts_and_pads_is_left_whole(tmp_path: Path) 
     assert ours(tmp_path) == whole
 
 
+def test_a_folder_without_tokenizer_json_keeps_the_tokens_that_transformers_makes_of_it(tmp_path: Path) -> None:
+    """Vocabulary and merges alone, as GPT-2's first files: saved, the tokenizer is a tokenizer.json of the same ids."""
+    origin, saved = tmp_path / "origin", tmp_path / "saved"
+    content = json.loads(trained("GPT-2").to_str())["model"]
+    vocabulary = content["vocab"] | {"<|endoftext|>": len(content["vocab"])}
+    save_backbone("gpt2", origin, vocabulary=len(vocabulary))
+    for file in origin.glob("tokenizer*"):
+        file.unlink()
+    (origin / "vocab.json").write_text(json.dumps(vocabulary))
+    (origin / "merges.txt").write_text("\n".join(" ".join(pair) for pair in content["merges"]))
+    save_reward_model(new_reward_model(origin, 0, 0.5), load_tokenizer(origin), saved)
+    assert ours(saved) == ours(origin) == expected(saved)
+    assert ours(origin)[0] == trained("GPT-2").encode(TEXTS[0]).ids
+
+
 def test_gpt2s_own_files_name_no_end_and_have_one_all_the_same(tmp_path: Path) -> None:
     CONFIGS["gpt2"].save_pretrained(tmp_path)
     tokenizer = Tokenizer(models.BPE(vocab={"<|endoftext|>": 0, "a": 1, "b": 2}, merges=[]))
