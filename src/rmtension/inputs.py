@@ -12,6 +12,8 @@ from typing import Annotated
 
 from pydantic import BaseModel, Field
 
+from rmtension.errors import UserError
+
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 # Of a model: no code, no pickles, no weights in a second precision, no adapter. Shards go by the names that INDEX has.
 MODEL = (
@@ -46,6 +48,55 @@ def found(place: Path, patterns: Iterable[str]) -> list[Path]:
         return [place]
     files = {file for pattern in patterns for file in place.glob(pattern) if file.is_file()}
     return sorted(file for file in files if not HIDDEN.search(str(file.relative_to(place))))
+
+
+# --- data in shards -------------------------------------------------------------------------------------------
+
+SHARD = re.compile(r"([^.].*)-(\d{5})-of-(\d{5})(\.(?:parquet|pq|jsonl?(?:\.gz)?))", re.IGNORECASE)
+OTHER_SPLIT = {"train": "test", "test": "train"}
+
+
+def data_files(path: Path, split: str = "") -> list[Path]:
+    """The file itself; of a folder, the shards of its one data set, or of that whose name begins with the split's.
+
+    Raises UserError where it is not clear which those are, or one is missing.
+    """
+    if not path.is_dir():
+        return [path]
+    sets = by_set(path.iterdir())
+    names = [name for name in sets if name.name.startswith(split)] if len(sets) > 1 else list(sets)
+    if len(names) != 1 or names[0].name.startswith(OTHER_SPLIT.get(split, "/")):
+        wanted = f"{split or 'NAME'}-00000-of-00002.parquet"
+        there = ", ".join(sorted(name.name for name in sets)) or "none"
+        raise UserError(f"{path}: a folder without the shards of just one data set, such as {wanted}; found {there}")
+    return whole_sets(sets[names[0]])
+
+
+def by_set(files: Iterable[Path]) -> dict[Path, list[Path]]:
+    """Those files that are shards NAME-00000-of-00002.FORM, in order, by their NAME."""
+    sets: dict[Path, list[Path]] = {}
+    for file in sorted(files):
+        if shard := SHARD.fullmatch(file.name):
+            sets.setdefault(file.parent / shard[1], []).append(file)
+    return sets
+
+
+def whole_sets(files: Iterable[Path]) -> list[Path]:
+    """The files in order; UserError where some are shards, and not just all those of one division."""
+    in_order = sorted(files)
+    for name, given in by_set(in_order).items():
+        first = SHARD.fullmatch(given[0].name)
+        assert first is not None
+        whole = [Path(f"{name}-{number:05d}-of-{first[3]}{first[4]}") for number in range(int(first[3]))]
+        for file in [*given, *whole]:
+            if file not in whole:
+                raise UserError(f"{file}: not of the same division as {given[0].name}; keep the shards of one")
+            if file not in given:
+                raise UserError(f"{file}: this shard is missing; the others of its folder are there")
+    return in_order
+
+
+# --- models ---------------------------------------------------------------------------------------------------
 
 
 class Index(BaseModel):

@@ -22,7 +22,7 @@ from rmtension.dialogues import Dialogue, Prompted, Words, fault_of
 from rmtension.errors import UserError
 from rmtension.files import reading, refuse_pointer
 from rmtension.hygiene import shared, sift
-from rmtension.inputs import READS, SPLITS, found
+from rmtension.inputs import READS, SPLITS, data_files, found, whole_sets
 from rmtension.official import TIES, tasks_of, unexpected_counts, wanted_tasks
 from rmtension.study import (
     Columns,
@@ -54,14 +54,13 @@ class Row(Prompted):
 ROWS = TypeAdapter(list[Row])
 
 
-def files_of(path: Path, patterns: Sequence[str] = ()) -> list[Path]:
-    """The file itself, or the files in a folder of the upstream layout."""
+def files_of(path: Path, patterns: Sequence[str] = (), split: str = "") -> list[Path]:
+    """The file itself; of a folder, what fits the patterns of the upstream layout, or without any the shards."""
     if not path.exists():
         raise UserError(f"{path}: no such file")
-    files = found(path, patterns)
+    files = whole_sets(found(path, patterns)) if patterns else data_files(path, split)
     if not files:
-        wanted = " or ".join(patterns)
-        raise UserError(f"{path}: a folder without {wanted}" if patterns else f"{path}: a folder, not a file")
+        raise UserError(f"{path}: a folder without {' or '.join(patterns)}")
     return files
 
 
@@ -191,7 +190,7 @@ def read_pairs(data: RegimeData, name: str, split: Literal["train", "test"]) -> 
         case HHPairs():
             frame = read_hh_pairs(source, split, data.data_root)
         case OwnPairs():
-            files = files_of(Path(data.data_root) / getattr(source, split))
+            files = files_of(Path(data.data_root) / getattr(source, split), split=split)
             frame = pairs_of({str(file): load_rows(file) for file in files}, source.columns)
     kept, odd = sift(frame, name, split)
     found = odd.filter(pl.col("n") > 0).select(pl.format("{} {} ({})", "n", "reason", "treatment"))

@@ -22,7 +22,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from rmtension.errors import UserError
-from rmtension.inputs import READS, SPLITS, found, model_files
+from rmtension.inputs import READS, SPLITS, data_files, found, model_files
 from rmtension.naming import ablation_name, tension_sets_index
 
 
@@ -266,15 +266,18 @@ class OwnPairs(Section):
     """A user's own files, parquet or JSON."""
 
     kind: Literal["own"]
-    train: Place = Field(description="File of the train split, relative to data_root.")
-    test: Place = Field(description="File of the test split, relative to data_root.")
+    train: Place = Field(description="File or folder of shards of the train split, relative to data_root.")
+    test: Place = Field(description="File or folder of shards of the test split, relative to data_root.")
     columns: Columns = Columns()
     max_train: Count | None = Field(None, description="Keep this many train pairs, drawn by `seed`.")
     max_test: Count | None = Field(None, description="Keep this many test pairs, drawn by `seed`.")
     seed: Seed = Field(0, description="Draws what is kept.")
 
     def files(self, data_root: str) -> list[Path]:
-        return [Path(data_root) / self.train, Path(data_root) / self.test]
+        return [
+            *data_files(Path(data_root) / self.train, "train"),
+            *data_files(Path(data_root) / self.test, "test"),
+        ]
 
 
 PairSource = Annotated[SyntheticPairs | HHPairs | OwnPairs, Field(discriminator="kind")]
@@ -418,7 +421,7 @@ class OwnBenchmark(Section):
     """A user's own file, parquet or JSON."""
 
     kind: Literal["own"]
-    path: Place = Field(description="File, relative to data_root.")
+    path: Place = Field(description="File or folder of shards, relative to data_root.")
     columns: TaskColumns = TaskColumns()
     tasks: dict[str, str] = Field(
         min_length=1, description="Task -> orientation: a single-objective regime, or `unoriented`."
@@ -431,7 +434,7 @@ class OwnBenchmark(Section):
         return Path(data_root) / self.path
 
     def files(self, data_root: str) -> list[Path]:
-        return [self.local(data_root)]
+        return data_files(self.local(data_root))
 
     @model_validator(mode="after")
     def one_task_without_a_column(self) -> Self:
@@ -602,16 +605,25 @@ class Study(Section):
         }
         root = Path(self.data_root)
         for key, section in self.origins().items():
-            if isinstance(section, OwnPairs):
-                paths |= {f"{key}.{split}": (root / getattr(section, split), "file") for split in ("train", "test")}
-            elif isinstance(section, Located | GgufModel | OwnBenchmark) and section.path is not None:
+            if isinstance(section, Located | GgufModel) and section.path is not None:
                 paths[f"{key}.path"] = root / section.path, NAMES_A.get(section.kind, "file or folder")
                 if isinstance(section, HHPairs):
                     paths[f"{key}.folder"] = root / section.path / section.folder, "folder"
-        return paths
+        return paths | {key: (path, "file or folder") for key, (path, _) in self.own_data().items()}
+
+    def own_data(self) -> dict[str, tuple[Path, str]]:
+        """Key of the study file -> file or folder of shards of a user's own, and the split that it is, if it is one."""
+        root = Path(self.data_root)
+        own: dict[str, tuple[Path, str]] = {}
+        for key, section in self.origins().items():
+            if isinstance(section, OwnPairs):
+                own |= {f"{key}.train": (root / section.train, "train"), f"{key}.test": (root / section.test, "test")}
+            elif isinstance(section, OwnBenchmark):
+                own[f"{key}.path"] = root / section.path, ""
+        return own
 
 
-NAMES_A = {"pretrained": "folder", "hh-rlhf": "folder", "gguf": "file", "own": "file"}  # kind -> what `path` is to be
+NAMES_A = {"pretrained": "folder", "hh-rlhf": "folder", "gguf": "file"}  # kind -> what `path` is to be
 
 
 def with_defaults(section: Any, values: Mapping[str, str]) -> Any:
@@ -650,6 +662,11 @@ def load_study(settings: Mapping[str, Any], file: str, locked: Mapping[str, str]
             raise UserError(f"{file}: {key}: {path} does not exist; see docs/data.md for where to get it")
         if kind not in ("file" if os.path.isfile(path) else "folder" if os.path.isdir(path) else "", "file or folder"):
             raise UserError(f"{file}: {key}: {path} is no {kind}; name a {kind}")
+    for key, (path, split) in study.own_data().items():
+        try:
+            data_files(path, split)
+        except UserError as error:
+            raise UserError(f"{file}: {key}: {error}") from None
     return study
 
 

@@ -15,6 +15,7 @@ from pydantic import TypeAdapter
 
 from bad import refused
 from rmtension.errors import UserError
+from rmtension.inputs import data_files
 from rmtension.readers import Readable, read_benchmark, regime_pairs
 from rmtension.study import PairSource, RegimeData, Validation
 
@@ -56,7 +57,7 @@ def without(row: dict[str, Any], field: str) -> dict[str, Any]:
 BENCHMARKS: dict[str, tuple[str, str, bytes | None, str]] = {
     "no file": ("reward-bench", "f.parquet", None, "no such file"),
     "folder without the files": ("reward-bench", "f/README.md", b"", "a folder without data/filtered-*.parquet"),
-    "folder for a file": ("own", "f/f.jsonl", lines(OWN), "a folder, not a file"),
+    "folder for a file": ("own", "f/f.jsonl", lines(OWN), "a folder without the shards of just one"),
     "no parquet": ("reward-bench", "f.parquet", b"no parquet", "cannot be read ("),
     "empty parquet": ("reward-bench", "f.parquet", b"", "cannot be read ("),
     "cut-off parquet": ("reward-bench", "f.parquet", parquet(PLAIN)[:-40], "cannot be read ("),
@@ -271,3 +272,34 @@ def test_two_files_of_one_split_are_one_line(tmp_path: Path) -> None:
     data = own_pairs(tmp_path).model_copy(update={"sources": {"s": source}})
     with refused(f"^{tmp_path}: train twice: train.jsonl and train.jsonl.gz; keep one of them", tmp_path):
         regime_pairs(data)
+
+
+# what is wrong -> (files of a folder, what is said of it)
+SHARDS: dict[str, tuple[list[str], str]] = {
+    "one missing": (["train-00000-of-00003", "train-00002-of-00003"], "/train-00001-of-00003.parquet: this shard is"),
+    "the first missing": (["train-00001-of-00002"], "/train-00000-of-00002.parquet: this shard is missing"),
+    "two divisions": (["train-00000-of-00001", "train-00000-of-00002", "train-00001-of-00002"],
+                      "/train-00000-of-00002.parquet: not of the same division as train-00000-of-00001.parquet"),
+    "two data sets": (["train_sft-00000-of-00001", "train_prefs-00000-of-00001"],
+                      ": a folder without the shards of just one data set, such as train-00000-of-00002.parquet; found "
+                      "train_prefs, train_sft"),
+    "the other split": (["test-00000-of-00001"], ": a folder without the shards of just one data set, .*; found test"),
+    "no shards": (["train"], ": a folder without the shards of just one data set, .*; found none"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", SHARDS)
+def test_a_folder_without_all_shards_of_one_data_set_is_one_line(case: str, tmp_path: Path) -> None:
+    names, expected = SHARDS[case]
+    for name in names:
+        (tmp_path / f"{name}.parquet").write_bytes(parquet(HH))
+    with refused(f"^{tmp_path}{expected}", tmp_path):
+        data_files(tmp_path, "train")
+
+
+def test_a_published_benchmark_with_a_shard_missing_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "filtered-00001-of-00002.parquet").write_bytes(parquet(PLAIN))
+    benchmark = TypeAdapter(Readable).validate_python({"kind": "reward-bench", "path": "."})
+    with refused("/data/filtered-00000-of-00002.parquet: this shard is missing", tmp_path):
+        read_benchmark("b", benchmark, str(tmp_path))

@@ -120,7 +120,11 @@ EDITS = {
         r"models\.other\.trained\.helpful\.0: .*file is no folder; name",
     ),
     "file that is missing": ("train: file", "train: fiel", r"sources\.mine\.train: .*/fiel does not exist; see docs"),
-    "folder for a file": ("train: file", "train: folder", r"sources\.mine\.train: .*/folder is no file; name a file"),
+    "folder for a file": (
+        "train: file",
+        "train: folder",
+        r"sources\.mine\.train: .*/folder: a folder without the shards",
+    ),
     "file for a folder": (
         "pretrained, path: folder",
         "pretrained, path: file",

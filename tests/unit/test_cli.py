@@ -147,10 +147,13 @@ def test_every_form_of_input_gives_the_same_lines(folder: Path, tmp_path: Path) 
     (tmp_path / "f.json").write_text(json.dumps(rows, indent=1))
     (tmp_path / "f.jsonl.gz").write_bytes(gzip.compress("\n".join(map(json.dumps, rows)).encode()))
     pl.DataFrame(rows).write_parquet(tmp_path / "f.pq")
+    (tmp_path / "shards").mkdir()
+    for i in range(3):
+        pl.DataFrame(rows[i : i + 1]).write_parquet(tmp_path / "shards" / f"test-0000{i}-of-00003.parquet")
     expected = run("score", folder, given="\n".join(map(json.dumps, rows)))
     assert len(lines(expected)) == 3
     assert run("score", folder, given=json.dumps(rows)) == expected
-    for name in ("f.json", "f.jsonl.gz", "f.pq"):
+    for name in ("f.json", "f.jsonl.gz", "f.pq", "shards"):
         assert run("score", folder, tmp_path / name) == expected
     (tmp_path / "f.json").write_text(json.dumps([*rows, {}]))
     with pytest.raises(UserError, match=r"f\.json: row 3: field 'chosen' is missing"):

@@ -191,6 +191,27 @@ def test_several_responses_of_turns(tmp_path: Path) -> None:
     ]
 
 
+def test_shards_of_a_folder_in_their_order(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    for split, n in (("train", 3), ("test", 1)):
+        for shard in reversed(range(n)):
+            row = {"prompt": f"q{shard}", "chosen": "a", "rejected": "b", "task": "t"}
+            pl.DataFrame([row]).write_parquet(tmp_path / "data" / f"{split}-{shard:05d}-of-{n:05d}.parquet")
+    (tmp_path / "data" / "README.md").write_text("# Data")
+    source = OwnPairs(kind="own", train="data", test="data")
+    names = [f"train-{shard:05d}-of-00003.parquet" for shard in range(3)] + ["test-00000-of-00001.parquet"]
+    assert source.files(str(tmp_path)) == [tmp_path / "data" / name for name in names]
+    pairs, _ = readers.read_pairs(regime(source, tmp_path), "s", "train")
+    assert pairs.select("comparison_id", "chosen").rows() == [
+        (f"s/train/{i}", dialogue(f"q{i}", "a")) for i in range(3)
+    ]
+    for file in (tmp_path / "data").glob("test-*"):
+        file.unlink()
+    benchmark = OwnBenchmark(kind="own", path="data", tasks={"t": "helpful"})
+    assert benchmark.files(str(tmp_path)) == [tmp_path / "data" / name for name in names[:3]]
+    assert len(read_benchmark("b", benchmark, str(tmp_path))) == 3
+
+
 def test_every_form_of_a_file_holds_the_same_rows(tmp_path: Path) -> None:
     rows = [{"prompt": "q", "chosen": "\u2028a", "n": i} for i in range(3)]
     array, lines = (json.dumps(rows, indent=1).encode(), "\r\n\n".join(map(json.dumps, rows)).encode())
