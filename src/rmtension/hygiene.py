@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 import polars as pl
 
+from rmtension.dialogues import MARK
+
 # n of so many pairs or comparisons; treatment: left out or kept.
 HYGIENE = {
     "source": pl.String(),
@@ -29,11 +31,25 @@ def dialogue(text: pl.Expr) -> pl.Expr:
 
 def opening(text: pl.Expr) -> pl.Expr:
     """The first human turn without the words around it, whatever the template; null where nothing follows it."""
-    return text.str.extract(rf"(?s)^\s*(?:Human:)?\s*(.*?)\s*{REPLY}")
+    return text.str.extract(rf"(?s)^\s*(?:Assistant:.*?\n\nHuman:|Human:)?\s*(.*?)\s*{REPLY}")
 
 
 def replies_nothing(text: pl.Expr) -> pl.Expr:
     return text.str.contains(rf"{REPLY}\s*$")
+
+
+def has_empty_turn(text: pl.Expr) -> pl.Expr:
+    """Whether a turn other than the last has no words."""
+    return text.str.contains(rf"{MARK}\s*\n\n(?:Human|Assistant):")
+
+
+def begins_with_mark(text: pl.Expr) -> pl.Expr:
+    """Whether a mark stands right behind that of a turn, as in `Assistant: Human: No`."""
+    return text.str.contains(rf"{MARK}[^\S\n]*\n?[^\S\n]*(?:Human|Assistant):")
+
+
+def ends_with_human(text: pl.Expr) -> pl.Expr:
+    return text.str.extract(r"(?s)^.*\n\n(Human|Assistant):") == "Human"
 
 
 # A pair is left out for the first of these that holds: it teaches nothing, or is no dialogue at all.
@@ -43,9 +59,16 @@ LEFT_OUT = {
     "both sides the same": pl.col("chosen") == pl.col("rejected"),
 }
 # What upstream is known to hold: labelled by people all the same, and scored like any other pair.
+ODD = {
+    "last reply empty": replies_nothing,
+    "a turn without words": has_empty_turn,
+    "a turn begins with a mark": begins_with_mark,
+    "the last turn is the human's": ends_with_human,
+}
+DIFFER = "sides differ before the last reply"
 KEPT = {
-    "last reply empty": either(replies_nothing),
-    "sides differ before the last reply": dialogue(pl.col("chosen")) != dialogue(pl.col("rejected")),
+    **{reason: either(is_odd) for reason, is_odd in ODD.items()},
+    DIFFER: dialogue(pl.col("chosen")) != dialogue(pl.col("rejected")),
 }
 
 
@@ -83,7 +106,11 @@ def shared(train: pl.DataFrame, test: pl.DataFrame) -> pl.DataFrame:
 
 def benchmark_counts(benchmark: str, comparisons: pl.DataFrame) -> pl.DataFrame:
     """HYGIENE of a benchmark's comparisons: none is left out, as published figures count them all."""
-    both = pl.col("chosen").list.set_intersection("rejected").list.len() > 0
-    nothing = pl.concat_list("chosen", "rejected").list.eval(replies_nothing(pl.element())).list.any()
-    found = comparisons.select(both.sum().alias("a text on both sides"), nothing.sum().alias("last reply empty"))
+    texts, one = pl.concat_list("chosen", "rejected"), pl.element()
+    odd = {
+        "a text on both sides": pl.col("chosen").list.set_intersection("rejected").list.len() > 0,
+        **{reason: texts.list.eval(is_odd(one)).list.any() for reason, is_odd in ODD.items()},
+        DIFFER: texts.list.eval(dialogue(one)).list.n_unique() > 1,
+    }
+    found = comparisons.select(is_odd.sum().alias(reason) for reason, is_odd in odd.items())
     return counts(benchmark, "", found.row(0, named=True), len(comparisons))

@@ -21,7 +21,7 @@ from rmtension.comparisons import COMPARISONS, PAIRS, draw
 from rmtension.dialogues import Dialogue, Prompted, Words, fault_of
 from rmtension.errors import UserError
 from rmtension.files import reading, refuse_pointer
-from rmtension.hygiene import shared, sift
+from rmtension.hygiene import REPLY, opening, shared, sift
 from rmtension.inputs import READS, SPLITS, data_files, found, whole_sets
 from rmtension.official import TIES, tasks_of, unexpected_counts, wanted_tasks
 from rmtension.study import (
@@ -209,11 +209,11 @@ def hold_out(pairs: pl.DataFrame, fraction: float, seed: int) -> tuple[pl.DataFr
 
     Pairs of one question are never split; `fraction` is of the questions, at least one.
     """
-    opening = pairs.select(pl.col("chosen").str.split("\n\nAssistant: ").list.first()).to_series()
-    questions = opening.unique().sort()
+    openings = pairs.select(opening(pl.col("chosen"))).to_series()
+    questions = openings.unique().sort()
     order = np.random.default_rng(seed).permutation(len(questions))
     held = questions[order[: max(1, round(fraction * len(questions)))]]
-    is_held = opening.is_in(held.implode())
+    is_held = openings.is_in(held.implode())
     return pairs.filter(~is_held), pairs.filter(is_held)
 
 
@@ -283,6 +283,9 @@ def check_comparisons(frame: pl.DataFrame, layout: Layout, known: pl.Series) -> 
     for place, subset in unknown.select("place", "subset").head(1).rows():
         field = layout.columns["subset"]
         raise UserError(f"{place}: field '{field}': unknown task '{subset}'; {nearest(subset, known)}")
+    for side in ("chosen", "rejected") if "prompt" not in layout.columns else ():
+        no_dialogue = ~pl.col(side).list.eval(pl.element().str.contains(REPLY, literal=True)).list.all()
+        refuse_rows(frame, no_dialogue, f"field '{layout.columns[side]}': no dialogue: it has no assistant's turn")
     for side, n in layout.responses.items():
         refuse_rows(frame, pl.col(side).list.len() != n, f"field '{layout.columns[side]}': not {n} texts")
     if "id" in layout.columns:

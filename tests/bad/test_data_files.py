@@ -303,3 +303,10 @@ def test_a_published_benchmark_with_a_shard_missing_is_one_line(tmp_path: Path) 
     benchmark = TypeAdapter(Readable).validate_python({"kind": "reward-bench", "path": "."})
     with refused("/data/filtered-00000-of-00002.parquet: this shard is missing", tmp_path):
         read_benchmark("b", benchmark, str(tmp_path))
+
+
+def test_a_benchmark_of_whole_dialogues_has_dialogues(tmp_path: Path) -> None:
+    (tmp_path / "f.jsonl").write_bytes(lines(HH, HH | {"rejected": "no"}))
+    settings = {"kind": "own", "path": "f.jsonl", "columns": {"prompt": None, "task": None}, "tasks": {"a": "helpful"}}
+    with refused("/f.jsonl: row 1: field 'rejected': no dialogue: it has no assistant's turn", tmp_path):
+        read_benchmark("b", TypeAdapter(Readable).validate_python(settings), str(tmp_path))

@@ -89,6 +89,17 @@ def test_no_opening_question_is_in_both_train_and_validation(hh: Path) -> None:
     assert len(questions["validation"]) == 2, "a fifth of ten questions"
 
 
+def test_one_question_is_not_in_two_splits_however_its_marks_are_written() -> None:
+    forms = ["\n\nHuman: {}\n\nAssistant: a", "\n\nHuman:{}\n\nAssistant:b", "\n\nHuman: {} \n\nAssistant:c\n\nHuman: d"
+             "\n\nAssistant: e"]  # fmt: skip
+    pairs = pl.DataFrame({"chosen": [form.format(f"q{i}?") for form in forms for i in range(20)]})
+    for seed in range(3):
+        kept, held = (
+            {text.split("?")[0].split("q")[1] for text in part["chosen"]} for part in hold_out(pairs, 0.3, seed)
+        )
+        assert len(held) == 6 and len(kept) == 14
+
+
 def test_hold_out_depends_on_the_seed() -> None:
     pairs = pl.DataFrame({"chosen": [dialogue(f"q{i}", "a") for i in range(50)]})
     held = [hold_out(pairs, 0.2, seed)[1]["chosen"].to_list() for seed in (0, 0, 1)]
@@ -189,6 +200,22 @@ def test_several_responses_of_turns(tmp_path: Path) -> None:
     assert frame.select("chosen", "rejected").rows() == [
         ([dialogue("q", "a"), dialogue("q", "b")], [dialogue("q", "a")])
     ]
+
+
+def test_marks_inside_turns_are_counted(tmp_path: Path) -> None:
+    """A prompt that begins with one, a response that does, one that goes on, one that ends in a question."""
+    rows = [("\n\nHuman: q0", "a", "b"), ("q1", "Human: a", "b"), ("q2", "a\n\nHuman: r\n\nAssistant: s", "b"),
+            ("q3", "a\n\nHuman: r", "b"), ("q4", "Human beings", "b")]  # fmt: skip
+    pl.DataFrame(rows, ["prompt", "chosen", "rejected"], orient="row").write_parquet(tmp_path / "f.parquet")
+    data = regime(OwnPairs(kind="own", train="f.parquet", test="f.parquet"), tmp_path)
+    kept, odd = readers.read_pairs(data, "s", "train")
+    assert len(kept) == 5
+    assert dict(odd.filter(pl.col("n") > 0).select("reason", "n").rows()) == {
+        "a turn without words": 1,
+        "a turn begins with a mark": 1,
+        "the last turn is the human's": 1,
+        "sides differ before the last reply": 1,
+    }
 
 
 def test_shards_of_a_folder_in_their_order(tmp_path: Path) -> None:
