@@ -111,6 +111,17 @@ def test_a_key_given_twice_ends_snakemake_which_would_take_the_last(project: Pro
     assert said.startswith("error: twice.yaml: cannot be read (line ") and said.endswith("key 'name' is given twice)")
 
 
+def test_a_start_from_elsewhere_without_a_study_is_one_line(project: Project) -> None:
+    elsewhere = project.folder / "elsewhere"
+    elsewhere.mkdir()
+    command = [sys.executable, "-m", "snakemake", "-n", "-s", "../Snakefile"]
+    done = subprocess.run(command, cwd=elsewhere, env=project.environment, capture_output=True, text=True)
+    said = ended_at_start(done)
+    assert said.startswith("error: no study is named: do so with --configfile") and str(elsewhere) in said
+    command += ["--configfile", "../small.yaml", "--config", f"data_root={project.folder / 'Daten ü [2]'}"]
+    assert subprocess.run(command, cwd=elsewhere, env=project.environment, capture_output=True).returncode == 0
+
+
 def test_a_default_study_that_is_no_yaml_is_one_line(project: Project) -> None:
     good = (project.folder / "config.yaml").read_text()
     (project.folder / "config.yaml").write_text("name: [a\n")
