@@ -22,6 +22,8 @@ from example_results import example  # noqa: E402
 from test_cards import example_cards  # noqa: E402
 
 from rmtension.cards import CARDS  # noqa: E402
+from rmtension.claims import ledger  # noqa: E402
+from rmtension.holes import HOLES  # noqa: E402
 from rmtension.results import UNITS, Unit  # noqa: E402
 from rmtension.tables import DERIVED, TABLES, make_tables  # noqa: E402
 
@@ -67,14 +69,18 @@ def section(name: str, function: Callable[..., Any], table: pl.DataFrame) -> str
 
 def tables() -> Mapping[str, pl.DataFrame]:
     """Every table, made of small examples."""
-    return {**example_cards(), **make_tables(example())}
+    results = example()
+    made = make_tables(results)
+    claims = ledger(made, results.study)
+    holes = {name: table(results.study, made, claims) for name, table in HOLES.items()}
+    return {**example_cards(), **made, **holes}
 
 
 def renewed(page: str) -> str:
     """The page with its generated part made anew."""
     before, rest = page.split(START)
     after = rest.split(END)[1]
-    functions: dict[str, Callable[..., Any]] = {**CARDS, **TABLES, **DERIVED}
+    functions: dict[str, Callable[..., Any]] = {**CARDS, **TABLES, **DERIVED, **HOLES}
     made = tables()
     sections = "".join(section(name, function, made[name]) for name, function in functions.items())
     return f"{before}{START}\n\n{sections}{END}{after}"

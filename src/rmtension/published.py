@@ -12,6 +12,15 @@ from rmtension.statistics import AVERAGE, summable
 from rmtension.study import FolderModel, Study
 
 FOLDER = Path(__file__).parents[2] / "resources" / "paper"
+# The paper's backbones, by its names for them.
+BACKBONES = {
+    "gpt2-small": "openai-community/gpt2",
+    "gpt2-medium": "openai-community/gpt2-medium",
+    "gpt2-large": "openai-community/gpt2-large",
+    "smollm2-135m": "HuggingFaceTB/SmolLM2-135M",
+    "smollm2-360m": "HuggingFaceTB/SmolLM2-360M",
+    "smollm2-1.7b": "HuggingFaceTB/SmolLM2-1.7B",
+}
 MIXED = "helpful-harmless"
 SCORING, PERCENT = "magnitude", 10
 # Of these the paper's scoring is one: the signed mean of the authors' code, or the word's mean of absolute values.
@@ -110,12 +119,12 @@ def paper_models(study: Study) -> dict[str, str]:
 
     OVERALL is among them where the study has the paper's six models and no other.
     """
-    known = set(read("accuracy")["model"])
+    known = {PurePosixPath(hub).name.lower(): paper for paper, hub in BACKBONES.items()}
     sources = {name: model.source for name, model in study.models.items() if isinstance(model.source, FolderModel)}
     places = {name: PurePosixPath(source.hub or source.path or "").name.lower() for name, source in sources.items()}
-    named = {name: "gpt2-small" if place == "gpt2" else place for name, place in places.items()}
-    whole = len(study.models) == len(known) and set(named.values()) == known
-    return {name: paper for name, paper in named.items() if paper in known} | ({OVERALL: OVERALL} if whole else {})
+    named = {name: known[place] for name, place in places.items() if place in known}
+    whole = len(study.models) == len(known) and set(named.values()) == set(BACKBONES)
+    return named | ({OVERALL: OVERALL} if whole else {})
 
 
 def is_signed(scoring: str, study: Study) -> bool:

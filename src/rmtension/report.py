@@ -134,7 +134,8 @@ SECTIONS: dict[str, list[Exhibit]] = {
                 "retention without ablation, further up.", "Table 19", "retention", ["ablation"], ~NOT_ABLATED),
     ],
     "Official metrics": [
-        Exhibit("official", "Scores by the benchmarks' own rules; everything else on this page follows the paper's.",
+        Exhibit("official", "Scores by the benchmarks' own rules; everything else on this page follows the paper's. A "
+                "metric of which a subset is missing has no value: see 'What this study did not measure'.",
                 "", "value", ["regime", "ablation"]),
     ],
     "Authors' choices beside corrected ones": [
@@ -158,7 +159,7 @@ def write_report(
     """
     images = {name: base64.b64encode(file.read_bytes()).decode() for name, file in figure_files.items()}
     image = images.pop("claims", "")
-    listed = {exhibit.table for exhibits in SECTIONS.values() for exhibit in exhibits} | {"published"}
+    listed = {exhibit.table for exhibits in SECTIONS.values() for exhibit in exhibits} | {"published", "holes"}
     unplaced = "Without a section of its own; docs/outputs.md has the columns."
     further = [Exhibit(name, unplaced) for name in dict.fromkeys([*tables, *images]) if name not in listed]
     shown = {
@@ -176,6 +177,7 @@ def write_report(
         },
         image=image,
         sections={heading: exhibits for heading, exhibits in shown.items() if exhibits},
+        holes=tables["holes"].rows(named=True) if "holes" in tables else [],
         unscored=unscored(tables["benchmark_accuracy"]) if "benchmark_accuracy" in tables else [],
         provenance=provenance,
         few=FEW_ROWS,

@@ -105,7 +105,7 @@ def example(study: Study = STUDY, seed: int = 0) -> Results:
         frame.filter(pl.col("ablation").is_in(["none", "magnitude-p20"])),
         pl.DataFrame(sizes),
         pl.DataFrame(sizes)
-        .select(*REWARD_MODEL, set=pl.lit("magnitude"), share=10.0 * pl.col("n_neurons"))
+        .select(*REWARD_MODEL, set=pl.lit(study.ablation.scoring), share=10.0 * pl.col("n_neurons"))
         .unique(REWARD_MODEL, maintain_order=True),
         pl.DataFrame(neurons),
         pl.DataFrame(activations),

@@ -43,7 +43,7 @@ def test_import_closures() -> None:
     assert "packing" in modules("train.py") and "readers" not in modules("train.py")
 
 
-@pytest.mark.parametrize("name", ["cards.CARDS", "tables.TABLES", "tables.DERIVED", "figures.FIGURES"])
+@pytest.mark.parametrize("name", ["cards.CARDS", "tables.TABLES", "tables.DERIVED", "holes.HOLES", "figures.FIGURES"])
 def test_registries_are_read_as_they_are_defined(name: str) -> None:
     module, registry = name.split(".")
     assert registered(module, registry) == list(getattr(import_module(f"rmtension.{module}"), registry))

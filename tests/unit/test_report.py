@@ -66,6 +66,10 @@ TABLES = {
         "orientation": "helpful", "task": "focus_50%", "quantity": ["accuracy", "delta"], "published": [61.5, -7.25],
         "ours": [60.0, 1.0], "low": 50.0, "high": 70.0, "difference": [-1.5, 8.25], "inside": [True, False],
     }),
+    "holes": pl.DataFrame({
+        "what": ["<b>what</b> mixing keeps", "claim C3"], "why": ["no regime mixes", "no task"],
+        "line": ["regimes: {a-b: {mixes: [a, 'b & c']}}", ""],
+    }),
     "novel": pl.DataFrame({"model": ["zebra"], "share": [0.25]}),
     "score_histogram": made("share", {"figure": ["shift"], "left": list(np.linspace(-3, 3, 400))}, 0.1),
 }  # fmt: skip
@@ -135,7 +139,8 @@ def test_nothing_is_fetched(page: str) -> None:
 def test_claims_come_first_then_the_sections_in_their_order(page: str) -> None:
     headings = [html.unescape(heading) for heading in re.findall("<h2>(.*?)</h2>", page)]
     shown = [heading for heading in SECTIONS if heading in headings]
-    assert headings == ["The paper's claims", *shown, "Further tables", "Caveats", "Settings", "Provenance"]
+    last = ["What this study did not measure", "Caveats", "Settings", "Provenance"]
+    assert headings == ["The paper's claims", *shown, "Further tables", *last]
     assert "Set size" not in headings and "Accuracy" in shown
     assert len(re.findall('class="verdict good"', page)) == len(re.findall('class="verdict bad"', page)) == 4
     assert "1.06 [-2.25, 3.12]" in page and "random<br>-0.125 [-1, 0.5]" in page and "first &lt;part&gt;" in page
@@ -153,10 +158,10 @@ def test_every_table_and_figure_is_there_once(page: str) -> None:
 
 
 def test_every_exhibit_is_one_that_a_study_can_have() -> None:
-    modules = {"tables": ["TABLES", "DERIVED"], "cards": ["CARDS"], "figures": ["FIGURES"]}
+    modules = {"tables": ["TABLES", "DERIVED"], "cards": ["CARDS"], "holes": ["HOLES"], "figures": ["FIGURES"]}
     known = {name for module, keys in modules.items() for key in keys for name in registered(module, key)}
     listed = {exhibit.table for exhibits in SECTIONS.values() for exhibit in exhibits}
-    assert known - listed == {"published", "claims"} and listed <= known
+    assert known - listed == {"published", "claims", "holes"} and listed <= known
 
 
 def test_sortable_rows_are_the_tables(page: str) -> None:
@@ -181,6 +186,15 @@ def test_means_over_models_stand_side_by_side(page: str) -> None:
 def test_published_values_stand_under_their_table(page: str) -> None:
     assert ["61.5", 61.5] in embedded(section(page, "Accuracy"))[1]["rows"][0]
     assert "published" not in section(page, "Contrasts between regimes")
+
+
+def test_what_was_not_measured_stands_with_its_line(page: str) -> None:
+    rows = re.findall(
+        "<tr><th scope=.row.>(.*?)</th><td>(.*?)</td><td>(.*?)</td>", section(page, "What this study did not measure")
+    )
+    line = html.escape(TABLES["holes"]["line"][0]).replace("&#x27;", "&#39;")
+    assert rows == [("&lt;b&gt;what&lt;/b&gt; mixing keeps", "no regime mixes", f"<code>{line}</code>"),
+                    ("claim C3", "no task", "")]  # fmt: skip
 
 
 def test_numbers_are_written_for_reading() -> None:

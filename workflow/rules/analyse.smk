@@ -1,11 +1,12 @@
 # Tables from all that the other stages have left, and figures from tables. A table or figure is named in its module
 # alone: the registries there are read without importing them.
 CARDS = provenance.registered("cards", "CARDS")
-TABLES = [
-    *CARDS,
+OF_RESULTS = [
     *provenance.registered("tables", "TABLES"),
     *provenance.registered("tables", "DERIVED"),
 ]
+HOLES = provenance.registered("holes", "HOLES")
+TABLES = [*CARDS, *OF_RESULTS, *HOLES]
 FIGURES = provenance.registered("figures", "FIGURES")
 
 
@@ -65,12 +66,12 @@ rule tables:
         code=code("tables.py"),
     output:
         report(
-            expand(f"{RESULTS}/tables/{{table}}.csv", table=TABLES[len(CARDS) :]),
+            expand(f"{RESULTS}/tables/{{table}}.csv", table=OF_RESULTS),
             category="Tables",
             caption="../report/table.rst",
         ),
-        parquet=expand(f"{RESULTS}/tables/{{table}}.parquet", table=TABLES[len(CARDS) :]),
-        twins=expand(f"{RESULTS}/tables/{{table}}.{{form}}", table=TABLES[len(CARDS) :], form=["md", "tex"]),
+        parquet=expand(f"{RESULTS}/tables/{{table}}.parquet", table=OF_RESULTS),
+        twins=expand(f"{RESULTS}/tables/{{table}}.{{form}}", table=OF_RESULTS, form=["md", "tex"]),
     log:
         f"{RESULTS}/logs/tables.log",
     benchmark:

@@ -1,10 +1,10 @@
-# The paper's claims, each held against the tables.
+# The paper's claims, each held against the tables, and what the study did not measure.
 
 
 rule claims:
     input:
         tables=rules.tables.output.parquet,
-        published=[resource("paper/claims.csv"), resource("paper/tasks.csv")],
+        resources=[resource("official.csv"), resource("tasks.csv"), resource("paper/claims.csv"), *published()],
         code=code("claims.py"),
     output:
         page=report(
@@ -13,6 +13,13 @@ rule claims:
             caption="../report/claims.rst",
         ),
         parquet=f"{RESULTS}/claims.parquet",
+        csv=report(
+            expand(f"{RESULTS}/tables/{{table}}.csv", table=HOLES),
+            category="Tables",
+            caption="../report/table.rst",
+        ),
+        holes=expand(f"{RESULTS}/tables/{{table}}.parquet", table=HOLES),
+        twins=expand(f"{RESULTS}/tables/{{table}}.{{form}}", table=HOLES, form=["md", "tex"]),
     log:
         f"{RESULTS}/logs/claims.log",
     benchmark:

@@ -1,4 +1,4 @@
-"""The paper's claims, judged by the study's tables."""
+"""The paper's claims, judged by the study's tables, and what the study did not measure."""
 
 from rmtension import jobs
 
@@ -8,10 +8,14 @@ from pathlib import Path
 
 from rmtension.claims import ledger, ledger_markdown
 from rmtension.files import read_tables, write_parquet, write_text
+from rmtension.holes import HOLES
+from rmtension.presentation import write_table
 from rmtension.study import Study
 
-tables = read_tables(snakemake.input.tables)
-claims = ledger(tables, Study.model_validate(snakemake.params.settings["study"]))
+tables, study = read_tables(snakemake.input.tables), Study.model_validate(snakemake.params.settings["study"])
+claims = ledger(tables, study)
 write_parquet(claims, Path(snakemake.output.parquet))
 write_text(ledger_markdown(claims), Path(snakemake.output.page))
+for path in map(Path, snakemake.output.holes):
+    write_table(HOLES[path.stem](study, tables, claims), path)
 job.finish()
