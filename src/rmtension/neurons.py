@@ -178,4 +178,4 @@ def tension_sets(
 def sets_to_frame(sets: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
     """Named sets as one frame: ablation, unit, layer, neuron. An empty set has no row; without any there is none."""
     named = [s.select(pl.lit(name).alias("ablation"), *UNIT).sort(UNIT) for name, s in sets.items()]
-    return pl.concat([pl.DataFrame(schema=SETS), *named])
+    return pl.concat([pl.DataFrame(schema=SETS), *named], how="vertical_relaxed")
