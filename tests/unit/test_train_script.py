@@ -252,7 +252,7 @@ def test_no_two_jobs_share_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.parametrize(
     ("given", "gpus", "there", "seen"),
-    [("3,5", 1, 2, "3"), ("3,5", 2, 2, "3,5"), (None, 3, 4, "0,1,2"), ("3,5", 0, 2, ""), (None, 1, 0, "")],
+    [("3,5", 1, 2, "3"), (" 3, 5", 2, 2, "3,5"), (None, 3, 4, "0,1,2"), ("3,5", 0, 2, ""), (None, 1, 0, "")],
 )
 def test_a_job_sees_as_many_gpus_as_it_asks_for(
     given: str | None, gpus: int, there: int, seen: str, monkeypatch: pytest.MonkeyPatch
@@ -274,6 +274,32 @@ def test_a_job_sees_as_many_gpus_as_it_asks_for(
         monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
         monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
         device.start_torch(1, 5)
+
+
+@pytest.fixture
+def two_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A machine whose nvidia-smi tells of two."""
+    tool = tmp_path / "bin/nvidia-smi"
+    tool.parent.mkdir()
+    tool.write_text("#!/bin/sh\necho '0, GPU-8932f937'; echo '1, GPU-41b0c0de'; echo 'Unable to tell of 2, lost'\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tool.parent}:{os.environ['PATH']}")
+    monkeypatch.setenv("SLURM_JOB_ID", f"test-{os.getpid()}")
+    device.uuids.cache_clear()
+    yield
+    device.uuids.cache_clear()
+
+
+@pytest.mark.parametrize("gpu", ["1", "GPU-41b0c0de", "GPU-41"])
+@pytest.mark.parametrize("same", ["1", "GPU-41b0c0de", "GPU-41"])
+@pytest.mark.usefixtures("two_gpus")
+def test_a_gpu_is_one_however_it_is_named(gpu: str, same: str) -> None:
+    taken = take_gpus([gpu, same, "0"], 2)
+    assert list(taken) == [gpu, "0"]
+    assert claimed("0") is None and claimed("GPU-8932f937") is None
+    others = take_gpus(["2", "MIG-41b0"], 2)  # of which nvidia-smi knows nothing
+    for hold in [*taken.values(), *others.values()]:
+        hold.close()
 
 
 def test_a_killed_job_gives_its_gpu_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
