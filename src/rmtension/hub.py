@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 import yaml
 
 from rmtension.errors import UserError
-from rmtension.files import cause_of, read_yaml, replacing, sha256, write_text
+from rmtension.files import CHECKSUMS, cause_of, read_yaml, remove, sha256, sole_writer, write_text
 from rmtension.inputs import INDEX, READS, WEIGHTS, matches, shards
 from rmtension.study import COMMIT, Located, Study, load_study, lock_key
 
@@ -29,25 +28,38 @@ def fetch(piece: str, folder: Path) -> None:
     """Bring kind/owner/name/commit into `folder`: files/, those that the kind reads, as upstream, and checksums.json.
 
     checksums.json: file -> sha256 and size in bytes. Raises UserError where the hub cannot be asked, lacks something,
-    or sends something else than it lists; then nothing is kept.
+    or sends something else than it lists; what had come whole until then waits in a hidden folder for the next try.
     """
-    from huggingface_hub import HfApi  # half a second to import, and every start of Snakemake imports this module
-
     kind, owner, name, commit = piece.split("/")
     repository = f"{owner}/{name}"
     if not COMMIT.fullmatch(commit):
         raise UserError(f"{repository}: neither the study nor the lock file beside it has its commit; run `{LOCK}`")
-    about = f"{repository} at {commit}"
+    about, arriving = f"{repository} at {commit}", folder.with_name(f".{folder.name}.arriving")
+    with asking_the_hub(about), sole_writer(folder):
+        if (folder / CHECKSUMS).exists():
+            return  # another process has brought it meanwhile
+        checksums = bring(kind, repository, commit, arriving / "files", about)
+        (arriving / CHECKSUMS).write_text(json.dumps(checksums, indent=2, sort_keys=True) + "\n")
+        remove(folder)
+        arriving.rename(folder)
+
+
+def bring(kind: str, repository: str, commit: str, folder: Path, about: str) -> dict[str, dict[str, Any]]:
+    """Fetch what a kind reads of a repository into `folder`, but for what is there already; file -> sha256 and size."""
+    from huggingface_hub import HfApi  # half a second to import, and every start of Snakemake imports this module
+
+    of_type, hub = repository_type(kind), HfApi()
+    info: Any = hub.repo_info(repository, repo_type=of_type, revision=commit, files_metadata=True)
+    listed = {file.rfilename: file for file in info.siblings}
+    notes = folder / ".cache"  # the client's, and what was under way when a process was killed
+    remove(notes)
     checksums = {}
-    with asking_the_hub(about), replacing(folder) as partial:
-        files = partial / "files"
-        info: Any = HfApi().repo_info(repository, repo_type=repository_type(kind), revision=commit, files_metadata=True)
-        listed = {file.rfilename: file for file in info.siblings}
-        for name in wanted(kind, listed, files, about):
-            HfApi().hf_hub_download(repository, name, repo_type=repository_type(kind), revision=commit, local_dir=files)
-            checksums[name] = {"sha256": checked(files / name, listed[name], about), "size": listed[name].size}
-        shutil.rmtree(files / ".cache")  # the client's notes
-        (partial / "checksums.json").write_text(json.dumps(checksums, indent=2, sort_keys=True) + "\n")
+    for name in wanted(kind, listed, folder, about):
+        # A large file that is there the client compares by its SHA-256, and leaves alone where that is right.
+        hub.hf_hub_download(repository, name, repo_type=of_type, revision=commit, local_dir=folder)
+        checksums[name] = {"sha256": checked(folder / name, listed[name], about), "size": listed[name].size}
+    remove(notes)
+    return checksums
 
 
 def repository_type(kind: str) -> str:
@@ -76,13 +88,14 @@ def wanted(kind: str, listed: Collection[str], files: Path, about: str) -> Itera
 
 
 def checked(path: Path, listed: Any, about: str) -> str:
-    """SHA-256 of a file that has arrived; UserError if it is not what the hub lists (a RepoSibling)."""
+    """SHA-256 of a file that has arrived. If it is not what the hub lists (a RepoSibling), it goes: UserError."""
     arrived = content = sha256(path)
     size, expected = path.stat().st_size, listed.lfs and listed.lfs.sha256
     if expected is None:  # a small file, known by its git object
         arrived = hashlib.sha1(b"blob %d\0" % size + path.read_bytes()).hexdigest()
         expected = listed.blob_id
     if (size, arrived) != (listed.size, expected):
+        path.unlink()
         fault = f"{size} bytes with checksum {arrived} arrived, the hub lists {listed.size} with {expected}"
         raise UserError(f"{about}: {listed.rfilename}: {fault}; try again")
     return content

@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 import threading
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,8 @@ class Hub:
         self.failures = 0  # that many requests are answered with 500
         self.sent: dict[str, bytes] = {}  # file -> what is sent in its place
         self.short: set[str] = set()  # files that are announced whole and sent by half
+        self.held: dict[str, threading.Event] = {}  # file -> what its second half waits for
+        self.downloads: list[str] = []  # files that were sent, or begun
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (Handler,), {"hub": self}))
         self.address = f"http://127.0.0.1:{self.server.server_port}"
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
@@ -89,18 +92,36 @@ class Handler(BaseHTTPRequestHandler):
         if self.missing(kind or "models", repository, revision):
             return
         content = self.hub.sent.get(name, (self.hub.folder / (kind or "models") / repository / name).read_bytes())
-        headers = {"X-Repo-Commit": commit_of(repository), "ETag": f'"{hashlib.sha256(content).hexdigest()}"'}
+        headers = {"X-Repo-Commit": commit_of(repository), "ETag": f'"{etag(name, content)}"'}
+        if self.command == "GET":
+            self.hub.downloads.append(name)
         whole = name not in self.hub.short or self.command == "HEAD"
-        self.reply(200, content if whole else content[: len(content) // 2], headers)
+        self.reply(200, content if whole else content[: len(content) // 2], headers, self.hub.held.get(name))
 
-    def reply(self, status: int, content: bytes, headers: dict[str, str] | None = None) -> None:
+    def reply(
+        self, status: int, content: bytes, headers: dict[str, str] | None = None, held: threading.Event | None = None
+    ) -> None:
         self.send_response(status)
         for key, value in (headers or {}).items():
             self.send_header(key, value)
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
         if self.command == "GET":
-            self.wfile.write(content)
+            self.wfile.write(content[: len(content) // 2])
+            self.wfile.flush()
+            if held:
+                held.wait(60)
+            with suppress(ConnectionError):  # nobody waits any more
+                self.wfile.write(content[len(content) // 2 :])
+
+
+def etag(name: str, content: bytes) -> str:
+    """SHA-256 of large files, the git object of others, as the hub has it."""
+    return hashlib.sha256(content).hexdigest() if name.endswith(LARGE) else blob(content)
+
+
+def blob(content: bytes) -> str:
+    return hashlib.sha1(f"blob {len(content)}\0".encode() + content).hexdigest()
 
 
 def listed(folder: Path, file: Path) -> dict[str, Any]:
@@ -110,6 +131,6 @@ def listed(folder: Path, file: Path) -> dict[str, Any]:
     return {
         "rfilename": str(file.relative_to(folder)),
         "size": len(content),
-        "blobId": hashlib.sha1(f"blob {len(content)}\0".encode() + content).hexdigest(),
+        "blobId": blob(content),
         **({"lfs": large} if file.suffix in LARGE else {}),
     }

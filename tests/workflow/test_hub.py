@@ -9,17 +9,19 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import get_args
 
 import polars as pl
 import pytest
-from hub_server import Hub, commit_of
+from hub_server import LARGE, Hub, commit_of
 from project import Project
+from running import wait_until
 
 from rmtension.backbones import make_backbone
-from rmtension.inputs import READS
+from rmtension.inputs import INDEX, READS
 from rmtension.study import FolderModel, HHPairs, MadeModel, Pretraining, PublishedBenchmark
 
 MODEL, PAIRS, BENCHMARK = "tiny/gpt2", "tiny/hh", "tiny/bench"
@@ -27,6 +29,14 @@ TINY = MadeModel(
     kind="made", family="gpt2", layers=2, width=16, heads=2, neurons=16, vocabulary=300,
     pretraining=Pretraining(texts=40, epochs=1),
 )  # fmt: skip
+SHARDED = "tiny/sharded"
+SHARDS = [f"model-0000{i}-of-00003.safetensors" for i in (1, 2, 3)]
+IN_SHARDS = [*SHARDS, "config.json", "tokenizer.json"]
+BESIDE = [
+    "model.fp16.safetensors", "model.fp32-00001-of-00002.safetensors", "model.safetensors.index.fp32.json",
+    "model-00001-of-00002.safetensors", "adapter_model.safetensors", "adapter_config.json", "consolidated.safetensors",
+    "original/model.safetensors", "onnx/model.safetensors", "generation_config.json", "README.md",
+]  # fmt: skip
 SCORES = "results/small/scores/tiny/helpful/seed-0/tasks.parquet"
 
 # Fetches what it is told to in one process, as importing the client takes longer than fetching.
@@ -59,6 +69,9 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
     make_backbone(TINY, made)
     files = {file.name: file.read_bytes() for file in made.iterdir()}
     hub.add("models", MODEL, files | {"pytorch_model.bin": b"pickle", "onnx/config.json": b"{}", "README.md": b"#"})
+    hub.add("models", SHARDED, dict.fromkeys(BESIDE, b"beside") | {name: name.encode() for name in IN_SHARDS} | {
+        INDEX: json.dumps({"weight_map": dict(zip("abc", SHARDS, strict=True))}).encode(),
+    })  # fmt: skip
     hub.add("models", "tiny/pickles", {"config.json": b"{}", "pytorch_model.bin": b"pickle"})
     split = {
         f"{folder}/{split}.jsonl.gz": f"{folder} {split}".encode() for folder in "ab" for split in ("train", "test")
@@ -86,28 +99,48 @@ def environment(hub: Hub, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 class Fetcher:
     """Runs fetch in another process: the client reads HF_ENDPOINT when it is imported."""
 
-    def __init__(self) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", FETCHER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
+    def __init__(self, messages: Path) -> None:
+        self.messages = messages  # what it says beside its answers
+        command = [sys.executable, "-c", FETCHER]
+        with messages.open("w") as file:
+            self.process = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=file, text=True
+            )
 
     def __call__(self, piece: str, folder: Path) -> str | None:
         """The error's line, if there is one."""
-        assert self.process.stdin is not None and self.process.stdout is not None
+        self.begin(piece, folder)
+        return self.end()
+
+    def begin(self, piece: str, folder: Path) -> None:
+        assert self.process.stdin is not None
         self.process.stdin.write(json.dumps([piece, str(folder)]) + "\n")
         self.process.stdin.flush()
+
+    def end(self) -> str | None:
+        assert self.process.stdout is not None
         answer = json.loads(self.process.stdout.readline())
         assert answer is None or "\n" not in answer
         return answer if answer is None else str(answer)
 
+    def stop(self) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.process.wait()
+
 
 @pytest.fixture(scope="module")
-def fetch(environment: None) -> Iterator[Fetcher]:
-    fetcher = Fetcher()
+def fetch(environment: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fetcher]:
+    fetcher = Fetcher(tmp_path_factory.mktemp("fetcher") / "messages")
     yield fetcher
-    assert fetcher.process.stdin is not None
-    fetcher.process.stdin.close()
-    fetcher.process.wait()
+    fetcher.stop()
+
+
+@pytest.fixture
+def another(environment: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fetcher]:
+    fetcher = Fetcher(tmp_path_factory.mktemp("another") / "messages")
+    yield fetcher
+    fetcher.stop()
 
 
 def files_in(folder: Path) -> dict[str, bytes]:
@@ -161,7 +194,9 @@ FAULTS = {  # piece, what is wrong with which file, expected in the error
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_fault_is_one_line_and_nothing_is_kept(hub: Hub, fetch: Fetcher, tmp_path: Path, fault: str) -> None:
+def test_a_fault_is_one_line_and_only_whole_files_are_kept(
+    hub: Hub, fetch: Fetcher, tmp_path: Path, fault: str
+) -> None:
     piece, wrong, expected = FAULTS[fault]
     for name, how in wrong.items():
         content = (hub.folder / "models" / MODEL / name).read_bytes()
@@ -178,7 +213,89 @@ def test_a_fault_is_one_line_and_nothing_is_kept(hub: Hub, fetch: Fetcher, tmp_p
         hub.sent.clear()
         hub.short.clear()
     assert line is not None and expected in line
-    assert list(tmp_path.iterdir()) == []
+    assert not (tmp_path / "piece").exists()
+    left = {Path(file).name for file in files_in(tmp_path)}
+    assert bool(left) == bool(wrong) and left.isdisjoint({*wrong, "checksums.json"})
+    for name in wrong:
+        hub.downloads.clear()
+        assert fetch(piece, tmp_path / "piece") is None
+        large = {file for file in left if file.endswith(LARGE)}  # others cost no more than the question
+        assert name in hub.downloads and set(hub.downloads).isdisjoint(large)
+        assert files_in(tmp_path / "piece/files")[name] == (hub.folder / "models" / MODEL / name).read_bytes()
+        assert [path.name for path in tmp_path.iterdir()] == ["piece"]
+
+
+# --- what breaks off ----------------------------------------------------------------------------------------------
+
+PIECE = f"pretrained/{SHARDED}/{commit_of(SHARDED)}"
+
+
+def is_whole(folder: Path) -> bool:
+    arrived = files_in(folder / "files")
+    return set(arrived) == {*IN_SHARDS, INDEX} and all(arrived[name] == name.encode() for name in IN_SHARDS)
+
+
+def test_of_weights_in_shards_those_that_the_index_names(fetch: Fetcher, tmp_path: Path) -> None:
+    assert fetch(PIECE, tmp_path / "piece") is None
+    assert is_whole(tmp_path / "piece")
+
+
+@pytest.mark.parametrize(
+    ("index", "expected"),
+    [
+        ({"a": SHARDS[0], "b": "model-9.safetensors"}, "names model-9.safetensors: no"),
+        ({"a": "a.bin"}, "names nothing: no"),
+    ],
+)
+def test_an_index_of_other_files_is_one_line(
+    index: dict[str, str], expected: str, hub: Hub, fetch: Fetcher, tmp_path: Path
+) -> None:
+    name = f"tiny/index-of-{len(index)}"
+    hub.add("models", name, {INDEX: json.dumps({"weight_map": index}).encode(), SHARDS[0]: b"1", "a.bin": b"2"})
+    line = fetch(f"pretrained/{name}/{commit_of(name)}", tmp_path / "piece")
+    assert line is not None and expected in line
+
+
+@pytest.mark.parametrize("spoilt", [False, True])
+def test_a_killed_fetch_goes_on_with_what_had_come_whole(
+    spoilt: bool, hub: Hub, fetch: Fetcher, another: Fetcher, tmp_path: Path
+) -> None:
+    folder = tmp_path / "piece"
+    hub.downloads.clear()
+    hub.held[SHARDS[1]] = threading.Event()
+    try:
+        another.begin(PIECE, folder)
+        assert wait_until(lambda: SHARDS[1] in hub.downloads, 60)
+        another.process.kill()
+        another.process.wait()
+    finally:
+        hub.held.pop(SHARDS[1]).set()
+    assert not folder.exists()
+    [first] = tmp_path.rglob(SHARDS[0])
+    if spoilt:  # as a power loss can
+        first.write_bytes(b"")
+    hub.downloads.clear()
+    assert fetch(PIECE, folder) is None
+    assert sorted(set(hub.downloads) & set(SHARDS)) == SHARDS[0 if spoilt else 1 :]
+    assert is_whole(folder) and [path.name for path in tmp_path.iterdir()] == ["piece"]
+
+
+def test_two_that_fetch_the_same_bring_it_once(hub: Hub, fetch: Fetcher, another: Fetcher, tmp_path: Path) -> None:
+    folder = tmp_path / "piece"
+    hub.downloads.clear()
+    hub.held[SHARDS[1]] = threading.Event()
+    try:
+        another.begin(PIECE, folder)
+        assert wait_until(lambda: SHARDS[1] in hub.downloads, 60)
+        fetch.begin(PIECE, folder)
+        assert wait_until(
+            lambda: f"waiting for another process that holds {tmp_path}" in fetch.messages.read_text(), 60
+        )
+    finally:
+        hub.held.pop(SHARDS[1]).set()
+    assert (another.end(), fetch.end()) == (None, None)
+    assert sorted(hub.downloads) == sorted([*IN_SHARDS, INDEX])
+    assert is_whole(folder) and [path.name for path in tmp_path.iterdir()] == ["piece"]
 
 
 # --- a study ----------------------------------------------------------------------------------------------------
