@@ -72,6 +72,13 @@ def layer_sizes(config: Any) -> tuple[int, int, int]:
 
 
 def longest_text(config: Any) -> int:
-    """Most tokens of a text that a model reads; one beyond a sliding window the packed form would show it whole."""
+    """Most tokens of a text that a model reads for itself.
+
+    One beyond a sliding window the packed form would show it whole; by LongRoPE, one beyond the pretrained length would
+    move the positions of all texts of its batch.
+    """
     positions: int = config.max_position_embeddings
+    rope = getattr(config, "rope_parameters", None) or {}
+    if rope.get("rope_type") == "longrope":
+        positions = min(positions, rope["original_max_position_embeddings"])
     return min(positions, getattr(config, "sliding_window", None) or positions)

@@ -342,3 +342,18 @@ def test_a_model_of_another_attention_is_refused() -> None:
     model.set_attn_implementation("sdpa")
     with pytest.raises(ValueError, match="packed"):
         score(model, next(batches([pack([np.array([1])], [])], 10)))
+
+
+def test_no_text_moves_the_positions_of_others() -> None:
+    """LongRoPE turns all of a batch by its long factors where one text is longer than those pretrained on."""
+    factors = {"short_factor": [1.0, 1.0], "long_factor": [3.0, 9.0], "factor": 4.0}
+    rope = {"rope_type": "longrope", "rope_theta": 500.0, "original_max_position_embeddings": 16}
+    model = random_model("llama", rope_parameters=rope | factors)
+    assert longest_text(model.config) == 16
+
+    def score_beside(length: int) -> float:
+        packed = [pack([np.arange(1, n + 1)], []) for n in (8, length)]
+        return float(candidate_scores(model, packed, [random_mask(model, 0)], 100, CPU)[0][0])
+
+    assert score_beside(16) == pytest.approx(score_beside(8), abs=1e-6)
+    assert abs(score_beside(17) - score_beside(8)) > 1e-3
