@@ -9,12 +9,17 @@ from typing import Any
 
 import pytest
 from filelock import FileLock
+from hypothesis import HealthCheck, settings
 from project import Project
 from tiny_models import CONFIGS, random_model
 
 # Snakemake's plugin asks SLURM for its settings at every start; one that is installed and down answers after nine
 # seconds. The tests that have a SLURM set this anew.
 os.environ["SLURM_CONF"] = os.devnull
+
+# A busy machine makes no test fail: limits of time are there to end a test that hangs.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 
 @pytest.fixture(params=sorted(CONFIGS))

@@ -142,7 +142,7 @@ def test_the_command_line_ends_in_one_line(project: Project) -> None:
     command = [sys.executable, "-c", "from rmtension.cli import main; main()", "plan", "none.yaml"]
     environment = os.environ | {"PYTHONPATH": str(project.folder / "src")}
     done = subprocess.run(
-        command, cwd=project.folder, env=environment, capture_output=True, text=True, timeout=120, check=False
+        command, cwd=project.folder, env=environment, capture_output=True, text=True, timeout=600, check=False
     )
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == "error: none.yaml: cannot be read (No such file or directory)\n"

@@ -38,7 +38,7 @@ def training(project: Project) -> bool:
 def goes_on(project: Project, finished: Project) -> None:
     """Started again, without --unlock, the study ends as it should."""
     running = start(project, *TARGETS)
-    assert running.wait(300) == 0, said(project)
+    assert running.wait(900) == 0, said(project)
     assert contents(project.results) == contents(finished.results)
     assert not leftovers(project)
 
@@ -46,13 +46,13 @@ def goes_on(project: Project, finished: Project) -> None:
 @pytest.mark.parametrize("how", ["interrupt", "interrupt from a terminal", "termination"])
 def test_interrupted(untrained: Project, finished: Project, how: str) -> None:
     running = start(untrained, *TARGETS)
-    assert wait_until(lambda: training(untrained), 60), said(untrained)
+    assert wait_until(lambda: training(untrained), 600), said(untrained)
     if how == "interrupt from a terminal":
         os.killpg(running.pid, signal.SIGINT)
     else:
         running.send_signal(signal.SIGTERM if how == "termination" else signal.SIGINT)
-    assert running.wait(60) != 0
-    assert wait_until(lambda: not processes(untrained), 20), "processes outlive the main one"
+    assert running.wait(900) != 0
+    assert wait_until(lambda: not processes(untrained), 600), "processes outlive the main one"
     goes_on(untrained, finished)
 
 
@@ -63,12 +63,12 @@ def parent(process: int) -> int:
 def test_a_killed_job(untrained: Project, finished: Project) -> None:
     """As by the kernel where memory runs out."""
     running = start(untrained, *TARGETS)
-    assert wait_until(lambda: training(untrained), 60), said(untrained)
+    assert wait_until(lambda: training(untrained), 600), said(untrained)
     [worker] = [p for p in processes(untrained) if b"rmtension.jobs" in Path(f"/proc/{p}/cmdline").read_bytes()
                 and parent(p) == running.pid]  # fmt: skip
     children = [process for process in processes(untrained) if parent(process) == worker]
     os.kill(children[0], signal.SIGKILL)
-    assert running.wait(120) != 0
+    assert running.wait(900) != 0
     assert "died (out of memory?)" in said(untrained)
     goes_on(untrained, finished)
 
@@ -97,7 +97,7 @@ def test_a_full_disk(small_disk: Project, finished: Project) -> None:
     filler = small_disk.folder / "results" / "filler"
     room = shutil.disk_usage(filler.parent).free - 2**17
     filler.write_bytes(bytes(room))
-    assert start(small_disk, *TARGETS).wait(120) != 0
+    assert start(small_disk, *TARGETS).wait(900) != 0
     assert any("No space left on device" in line for line in errors(small_disk)), said(small_disk)
     assert not any((small_disk.folder / target).exists() for target in TARGETS)
     filler.unlink()
@@ -107,7 +107,7 @@ def test_a_full_disk(small_disk: Project, finished: Project) -> None:
 def test_results_that_may_not_be_written(small_disk: Project, finished: Project) -> None:
     results = str(small_disk.folder / "results")
     subprocess.run(["mount", "-o", "remount,ro", results], check=True)
-    assert start(small_disk, *TARGETS).wait(120) != 0
+    assert start(small_disk, *TARGETS).wait(900) != 0
     assert "Read-only file system" in said(small_disk)
     assert "Traceback" not in said(small_disk)
     subprocess.run(["mount", "-o", "remount,rw", results], check=True)

@@ -9,7 +9,7 @@ from unittest.mock import patch
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_models import CONFIGS, VOCABULARY, block, head_size, random_model
 from torch.nn.functional import logsigmoid, scaled_dot_product_attention
@@ -76,7 +76,7 @@ def random_mask(model: Any, share: float, seed: int = 0) -> Mask:
     return Mask(*(torch.rand(layers, size, generator=generator) < share for size in sizes))
 
 
-exact = settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+exact = settings(max_examples=20)
 every_family = pytest.mark.parametrize("family", sorted(CONFIGS))
 
 

@@ -27,7 +27,7 @@ def block(correct: list[list[bool]], scored: list[list[bool]]) -> Block:
 
 
 @given(st.data())
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_draws_of_a_ratio_are_those_of_comparisons_repeated_as_often_as_drawn(data: st.DataObject) -> None:
     n = data.draw(st.integers(1, 12))
     rows = st.lists(st.lists(st.booleans(), min_size=n, max_size=n), min_size=2, max_size=2)

@@ -40,6 +40,18 @@ snakemake = json.loads(pathlib.Path({given!r}).read_text(), object_hook=lambda n
 if "RMTENSION_INSIDE_WORKER" in os.environ:
     pathlib.Path({pid!r}).write_text(str(os.getpid()))
 """
+# Such a job stops (SIGSTOP) after its first checkpoint, so that it cannot end before it is told to.
+HALT = """
+if "RMTENSION_INSIDE_WORKER" in os.environ and not pathlib.Path(snakemake.params.settings.checkpoint).exists():
+    import signal
+    from rmtension import training
+    write = training.write_checkpoint
+    def write_and_halt(*arguments):
+        training.write_checkpoint = write
+        write(*arguments)
+        os.kill(os.getpid(), signal.SIGSTOP)
+    training.write_checkpoint = write_and_halt
+"""
 TRAINING = Training(learning_rate=1e-3, pairs_per_step=6, max_tokens=64, evaluation_interval=3, precision="float32")
 
 
@@ -73,7 +85,9 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 class Job:
     """One training job, as Snakemake would run it."""
 
-    def __init__(self, inputs: Path, folder: Path, gpus: int = 0, sharded: bool = False, minutes: int = 0) -> None:
+    def __init__(
+        self, inputs: Path, folder: Path, gpus: int = 0, sharded: bool = False, minutes: int = 0, halts: bool = False
+    ) -> None:
         folder.mkdir()
         self.folder, self.model, self.log = folder, folder / "model", folder / "log"
         self.checkpoint, self.pid = folder / "checkpoints" / "seed-1.pt", folder / "pid"
@@ -92,7 +106,7 @@ class Job:
         preamble = PREAMBLE.format(given=str(folder / "given.json"), pid=str(self.pid))
         settings = "snakemake.params.settings = vars(snakemake.params.settings)\n"
         settings += f"snakemake.params.settings['training'] = {TRAINING.model_dump(mode='json')!r}\n"
-        (folder / "script.py").write_text(preamble + settings + SCRIPT.read_text())
+        (folder / "script.py").write_text(preamble + HALT * halts + settings + SCRIPT.read_text())
 
     def start(self) -> subprocess.Popen[bytes]:
         """Returns when the script has begun."""
@@ -105,15 +119,16 @@ class Job:
 
     def run(self) -> Job:
         process, started = self.start(), time.monotonic()
-        assert process.wait(120) == 0, self.log.read_text()
+        assert process.wait(600) == 0, self.log.read_text()
         self.seconds = time.monotonic() - started
         return self
 
     def signal(self, process: subprocess.Popen[bytes], number: signal.Signals) -> int:
         """Send a signal to the process that runs the script, and wait for its status."""
         with suppress(ProcessLookupError):  # it may have ended by then
-            os.kill(int(self.pid.read_text()), number)
-        return process.wait(120)
+            for each in (number, signal.SIGCONT):  # one that has stopped gets it when it goes on
+                os.kill(int(self.pid.read_text()), each)
+        return process.wait(600)
 
     def weights(self) -> bytes:
         return (self.model / "model.safetensors").read_bytes()
@@ -165,9 +180,9 @@ def test_two_processes_train_as_one(alone: Job, inputs: Path, tmp_path: Path, sh
     assert all(np.abs(ours[name] - theirs[name]).max() < 1e-4 for name in theirs)
     assert {file.name for file in job.model.iterdir()} == {file.name for file in alone.model.iterdir()}
 
-    stopped = Job(inputs, tmp_path / "stopped", gpus=2, sharded=sharded)
+    stopped = Job(inputs, tmp_path / "stopped", gpus=2, sharded=sharded, halts=True)
     process = stopped.start()
-    while not stopped.checkpoint.exists():
+    while " T " not in Path("/proc", stopped.pid.read_text(), "stat").read_text():
         time.sleep(0.01)
     assert stopped.signal(process, signal.SIGTERM) == 1
     [said] = re.findall("error: .*", stopped.log.read_text())
@@ -183,7 +198,7 @@ def leave_mark(folder: Path, fails: bool) -> None:
     (folder / os.environ["RANK"]).write_text(str(os.getpid()))
     if fails and os.environ["RANK"] == "1":
         raise ValueError
-    time.sleep(300)
+    time.sleep(3600)
 
 
 @pytest.mark.parametrize("dies", ["first", "another"])
@@ -197,10 +212,10 @@ def test_processes_that_train_together_end_together(dies: str, tmp_path: Path, m
         time.sleep(0.01)
     if dies == "first":
         first.kill()
-    first.join(30)
+    first.join(600)
     assert first.exitcode == (-signal.SIGKILL if dies == "first" else 1)
     others = [Path("/proc") / file.read_text() for file in tmp_path.iterdir() if file.name != "0"]
-    end = time.monotonic() + 30
+    end = time.monotonic() + 600
     while any(other.exists() and " Z " not in (other / "stat").read_text() for other in others):
         assert time.monotonic() < end
         time.sleep(0.01)
@@ -220,7 +235,7 @@ def count_pairs(folder: Path) -> None:
 def test_all_processes_halve_the_budget_if_one_must(tmp_path: Path) -> None:
     first = get_context("fork").Process(target=processes.together, args=(2, partial(count_pairs, tmp_path)))
     first.start()
-    first.join(30)
+    first.join(600)
     assert [(tmp_path / rank).read_text() for rank in "01"] == ["(30, 30)"] * 2
 
 
@@ -246,7 +261,7 @@ def test_no_two_jobs_share_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     for holder in holders:
         holder.start()
     for holder in holders:
-        holder.join(60)
+        holder.join(600)
     assert [holder.exitcode for holder in holders] == [0] * 5
 
 
@@ -305,7 +320,7 @@ def test_a_gpu_is_one_however_it_is_named(gpu: str, same: str) -> None:
 def test_a_killed_job_gives_its_gpu_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
     monkeypatch.setenv("SLURM_JOB_ID", f"test-{os.getpid()}")
-    job = get_context("fork").Process(target=hold, args=(1, tmp_path, 60))
+    job = get_context("fork").Process(target=hold, args=(1, tmp_path, 3600))
     job.start()
     while not (tmp_path / "3").exists():
         time.sleep(0.01)

@@ -325,7 +325,7 @@ def test_the_examples_of_the_command_line_work(
     blocks = "\n".join(re.findall(r"^```sh\n(.*?)^```", page, flags=re.MULTILINE | re.DOTALL))
     script = blocks.replace("results/default", "results/small").replace("tiny-gpt2", "tiny")
     script = script.replace(".venv/bin", str(tmp_path))
-    subprocess.run(["sh", "-ec", script], cwd=tmp_path, stdin=subprocess.DEVNULL, timeout=60, check=True)
+    subprocess.run(["sh", "-ec", script], cwd=tmp_path, stdin=subprocess.DEVNULL, timeout=600, check=True)
     monkeypatch.chdir(tmp_path)
     calls = [json.loads(line) for line in Path("calls").read_text().splitlines()]
     assert len(calls) == blocks.count("rmtension ")
