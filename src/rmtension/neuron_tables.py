@@ -112,33 +112,39 @@ def stability_table(results: Results) -> pl.DataFrame:
     return results.sorted(pl.concat([per_model, overall.select(per_model.columns)]), by)
 
 
+def mean_activations(activations: pl.DataFrame) -> pl.DataFrame:
+    """Of each reward model's neurons: gap, mean activation on chosen minus on rejected texts, and mean, of both."""
+    place = [*REWARD_MODEL, *NEURON]
+    one, other = (
+        activations.filter(response=r).select(*place, pl.col("mean").alias(r)) for r in ("chosen", "rejected")
+    )
+    both, chosen, rejected = one.join(other, on=place, maintain_order="left"), pl.col("chosen"), pl.col("rejected")
+    return both.select(*place, gap=chosen - rejected, mean=(chosen + rejected) / 2)
+
+
 def rmsd_table(results: Results) -> pl.DataFrame:
     """model, regime; over neuron indices the mean of the root mean square over layers of (mean activation on chosen
     minus on rejected): rmsd, of activations averaged over seeds first, as the paper has it, and rmsd_mean and so on, of
     each seed's; level, the same of the mean activation itself, and ratio, rmsd over level."""
-    by, place = ["model", "regime"], ["model", "regime", "seed", *NEURON]
-    chosen = pl.col("mean").filter(pl.col("response") == "chosen").first()
-    rejected = pl.col("mean").filter(pl.col("response") == "rejected").first()
-    neurons = results.activations.group_by(place, maintain_order=True).agg(
-        gap=chosen - rejected, mean=summable(pl.col("mean")).mean()
-    )
-
-    means = summable(pl.col("gap", "mean")).mean()
+    by, mean = ["model", "regime"], summable(pl.col("gap", "mean")).mean()
 
     def spread(frame: pl.DataFrame, groups: list[str]) -> pl.DataFrame:
         squares = [summable(pl.col(name).pow(2)).mean().sqrt() for name in ("gap", "mean")]
         indices = frame.group_by(*groups, "neuron", maintain_order=True).agg(squares)
-        figures = indices.group_by(groups, maintain_order=True).agg(means).rename({"gap": "rmsd", "mean": "level"})
+        figures = indices.group_by(groups, maintain_order=True).agg(mean).rename({"gap": "rmsd", "mean": "level"})
         return figures.with_columns(ratio=pl.col("rmsd") / pl.col("level"))
 
-    by_seed = spread(neurons, REWARD_MODEL)
-    averaged = spread(neurons.group_by(*by, *NEURON, maintain_order=True).agg(means), by)
-    overall = averaged.group_by("regime", maintain_order=True).agg(
-        summable(pl.col("rmsd")).mean(), model=pl.lit(OVERALL)
-    )
-    first = pl.concat([averaged.select(*by, "rmsd"), overall.select(*by, "rmsd")])
+    by_seed, averaged = [], []
+    # One model and regime at a time: there are millions of neurons.
+    for model, regime in results.activations.select(by).unique(maintain_order=True).rows():
+        neurons = mean_activations(results.activations.filter(model=model, regime=regime))
+        by_seed.append(spread(neurons, REWARD_MODEL))
+        averaged.append(spread(neurons.group_by(*by, *NEURON, maintain_order=True).agg(mean), by))
+    per_model, over_models = pl.concat(averaged), summable(pl.col("rmsd")).mean()
+    overall = per_model.group_by("regime", maintain_order=True).agg(over_models, model=pl.lit(OVERALL))
+    first = pl.concat([per_model.select(*by, "rmsd"), overall.select(*by, "rmsd")])
     draws = {
-        name: results.bootstrap.constant(by_seed.select(*REWARD_MODEL, name), name)
+        name: results.bootstrap.constant(pl.concat(by_seed).select(*REWARD_MODEL, name), name)
         for name in ("rmsd", "level", "ratio")
     }
     table = results.table(draws.pop("rmsd"), by, "rmsd", **draws).drop("p")

@@ -127,7 +127,7 @@ def load_control_overlaps(folder: Path, study: Study) -> pl.DataFrame:
         ]
         own = (ablation_name("matched-random", percent), ablation_name(scoring, percent), scoring)
         named = pl.LazyFrame([own, *matched], schema=["ablation", "target", "set"], orient="row")
-        path = folder / "selected" / model / regime / f"seed-{seed}.parquet"
+        path = folder / "selected" / model / regime / f"seed-{seed}" / "sets.parquet"
         sets = scan(path, SETS, zip(REWARD_MODEL, (model, regime, seed), strict=True))
         place = [*REWARD_MODEL, "layer", "neuron"]
         targets = sets.select(*place, target="ablation").with_columns(met=True)

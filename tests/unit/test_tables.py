@@ -318,7 +318,7 @@ def test_a_control_is_held_against_its_own_target(tmp_path: Path) -> None:
     rows = [(name, 0, neuron) for name, neurons in sets.items() for neuron in neurons]
     frame = pl.DataFrame(rows, schema=["ablation", "layer", "neuron"], orient="row").with_columns(unit=pl.lit("neuron"))
     for model, regime, seed in product(STUDY.models, STUDY.regimes, STUDY.seeds):
-        path = tmp_path / f"selected/{model}/{regime}/seed-{seed}.parquet"
+        path = tmp_path / f"selected/{model}/{regime}/seed-{seed}/sets.parquet"
         path.parent.mkdir(parents=True, exist_ok=True)
         frame.write_parquet(path)
     found = load_control_overlaps(tmp_path, STUDY).filter(model="ape", seed=7)

@@ -61,6 +61,7 @@ rule tables:
         ),
         activations=reward_models(f"{RESULTS}/activations/{RM}.parquet"),
         neurons=reward_models(f"{RESULTS}/neurons/{RM}.parquet"),
+        sets=reward_models(f"{RESULTS}/selected/{RM}/sets.parquet"),
         selected=reward_models(f"{RESULTS}/selected/{RM}.parquet"),
         resources=[resource("official.csv"), resource("tasks.csv"), *published()],
         code=code("tables.py"),
