@@ -16,6 +16,7 @@ from pathlib import Path
 import polars as pl
 
 from rmtension.files import replacing, write_parquet, write_text
+from rmtension.pages import Rows, evenly, kept_together
 from rmtension.statistics import AVERAGE
 
 # Column whose words become columns -> the one that groups them.
@@ -204,7 +205,6 @@ def spread(table: pl.DataFrame, rows: list[str], heads: list[str], value: str, w
 
 # --- files ----------------------------------------------------------------------------------------------------
 
-Rows = list[tuple[str, ...]]
 MOST_COLUMNS, MOST_ROWS = 14, 48  # of a tabular: beyond, tables are cut into several
 LONGEST_HEADS = 90  # letters of a line of heads: beyond, they stand upright
 
@@ -235,7 +235,9 @@ def as_latex(table: pl.DataFrame) -> str:
     tabulars = []
     for part in parts([c for c in others if c.group is not None]):
         columns = [*keys, *part]
-        tabulars += [tabular(columns, page) for page in pages(cells.select(c.name for c in columns).rows())]
+        tabulars += [
+            tabular(columns, page) for page in kept_together(cells.select(c.name for c in columns).rows(), MOST_ROWS)
+        ]
     fitted = [r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%" + f"\n{t}}}\n" for t in tabulars]
     start = "% Needs \\usepackage{booktabs,graphicx} and \\usepackage[table]{xcolor}.\n"
     start += "\\par\\begingroup\\scriptsize\\setlength{\\tabcolsep}{3pt}\\noindent\n"
@@ -248,19 +250,7 @@ def parts(columns: list[Column]) -> list[list[Column]]:
     groups = [list(group) for _, group in groupby(columns, key=lambda c: c.group)]
     if len(columns) <= MOST_COLUMNS:
         return [columns]
-    cut = [(group, -(-len(group) // MOST_COLUMNS)) for group in groups]
-    return [group[len(group) * i // n : len(group) * (i + 1) // n] for group, n in cut for i in range(n)]
-
-
-def pages(rows: Rows) -> list[Rows]:
-    """Rows in pages of at most MOST_ROWS; rows of one first word stay together where they fit on a page."""
-    blocks = [list(block) for _, block in groupby(rows, key=lambda row: row[0])]
-    pages: list[Rows] = [[]]
-    for piece in (block[i : i + MOST_ROWS] for block in blocks for i in range(0, len(block), MOST_ROWS)):
-        if pages[-1] and len(pages[-1]) + len(piece) > MOST_ROWS:
-            pages.append([])
-        pages[-1] += piece
-    return pages
+    return [part for group in groups for part in evenly(group, MOST_COLUMNS)]
 
 
 def tabular(columns: list[Column], rows: Rows) -> str:

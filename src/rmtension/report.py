@@ -6,6 +6,7 @@ import base64
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,9 +15,11 @@ import polars as pl
 import polars.selectors as cs
 import yaml
 from itables.utils import read_package_file
+from PIL import Image
 
 from rmtension.files import write_text
 from rmtension.naming import OVERALL
+from rmtension.pages import HEIGHTS
 from rmtension.study import Study
 
 FEW_ROWS = 12  # a table no longer than this is shown as it is, without search
@@ -157,8 +160,8 @@ def write_report(
 
     It links to the files of claims, tables and figures beside it.
     """
-    images = {name: base64.b64encode(file.read_bytes()).decode() for name, file in figure_files.items()}
-    image = images.pop("claims", "")
+    images = {name: page_images(file) for name, file in figure_files.items()}
+    of_claims = images.pop("claims", [])
     listed = {exhibit.table for exhibits in SECTIONS.values() for exhibit in exhibits} | {"published", "holes"}
     unplaced = "Without a section of its own; docs/outputs.md has the columns."
     further = [Exhibit(name, unplaced) for name in dict.fromkeys([*tables, *images]) if name not in listed]
@@ -175,7 +178,7 @@ def write_report(
             name: rows.rows(named=True)
             for (name,), rows in claims.fill_nan(None).group_by("claim", maintain_order=True)
         },
-        image=image,
+        images=of_claims,
         sections={heading: exhibits for heading, exhibits in shown.items() if exhibits},
         holes=tables["holes"].rows(named=True) if "holes" in tables else [],
         unscored=unscored(tables["benchmark_accuracy"]) if "benchmark_accuracy" in tables else [],
@@ -189,9 +192,22 @@ def write_report(
     write_text(page, path)
 
 
-def show(exhibit: Exhibit, tables: Mapping[str, pl.DataFrame], images: dict[str, str]) -> dict[str, Any]:
-    """What the template shows of an exhibit; its image is taken out of `images`, to be shown once."""
-    shown: dict[str, Any] = {"exhibit": exhibit, "image": images.pop(exhibit.table, "")}
+def page_images(file: Path) -> list[str]:
+    """The pages of a figure's png (`figures.write_figure`), each a png in base64."""
+    pages = []
+    with Image.open(file) as whole:
+        heights, top = map(int, whole.info[HEIGHTS].split()), 0
+        for height in heights:
+            with BytesIO() as page:
+                whole.crop((0, top, whole.width, top + height)).save(page, format="png")
+                pages.append(base64.b64encode(page.getvalue()).decode())
+            top += height
+    return pages
+
+
+def show(exhibit: Exhibit, tables: Mapping[str, pl.DataFrame], images: dict[str, list[str]]) -> dict[str, Any]:
+    """What the template shows of an exhibit; its images are taken out of `images`, to be shown once."""
+    shown: dict[str, Any] = {"exhibit": exhibit, "images": images.pop(exhibit.table, [])}
     shown |= dict.fromkeys(["n_rows", "means", "whole", "sortable", "twins"])
     if exhibit.table in tables:
         table = filled(tables[exhibit.table].filter(exhibit.where))

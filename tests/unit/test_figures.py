@@ -13,8 +13,10 @@ import polars as pl
 import pytest
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle, StepPatch
+from matplotlib.text import Text
 
 from rmtension.errors import UserError
 from rmtension.figures import FIGURES, TASK, make_figures, selected, style, write_figure
@@ -121,13 +123,19 @@ SMALL = example(
     [2, 5, 10, 20, 30, 50, 100],
 )
 DRAWN = make_figures(SMALL, SETTINGS, Analysis())
+Pages = list[Figure]
 
 
-def redrawn(name: str, changed: Tables | None = None, **analysis: str) -> Figure:
+def panels(pages: Pages) -> list[Axes]:
+    """Of all pages."""
+    return [ax for page in pages for ax in page.axes]
+
+
+def redrawn(name: str, changed: Tables | None = None, **analysis: str) -> Pages:
     """One figure alone, of the small tables with some changed."""
     chosen = {k: selected(t, Analysis.model_validate(analysis)) for k, t in (SMALL | (changed or {})).items()}
     with mpl.rc_context(style(SETTINGS)):
-        return FIGURES[name].figure(chosen)
+        return FIGURES[name].pages(chosen)
 
 
 def series(ax: Axes) -> dict[str, Any]:
@@ -146,7 +154,7 @@ def of(name: str, **keys: Any) -> pl.DataFrame:
 
 
 def test_curves_and_their_bands_are_the_table() -> None:
-    ax = DRAWN["ablation_curve_by_model"].axes[4]
+    ax = panels(DRAWN["ablation_curve_by_model"])[4]
     assert ax.get_title() == "tiny-llama\nharmless, hh-test"
     for i, scoring in enumerate(SCORINGS[:6]):
         rows = of("ablation_curve", model="tiny-llama", regime="harmless", scoring=scoring)
@@ -157,13 +165,13 @@ def test_curves_and_their_bands_are_the_table() -> None:
     looks = [(line.get_marker(), line.get_linestyle()) for line in ax.get_lines()[1:]]
     assert len(set(looks)) == 6
     overall = of("ablation_curve", model=OVERALL, regime="helpful", scoring="change")["accuracy_mean"]
-    assert np.array_equal(series(DRAWN["ablation_curve"].axes[0])["change"].get_ydata(), overall)
+    assert np.array_equal(series(panels(DRAWN["ablation_curve"])[0])["change"].get_ydata(), overall)
 
 
 def test_dots_lie_beside_their_tasks_and_missing_intervals_have_no_bar() -> None:
-    ax = DRAWN["accuracy"].axes[2]
+    ax = panels(DRAWN["accuracy"])[2]
     assert ax.get_title() == OVERALL
-    names = [label.get_text() for label in DRAWN["accuracy"].axes[0].get_yticklabels()]
+    names = [label.get_text() for label in panels(DRAWN["accuracy"])[0].get_yticklabels()]
     assert names[3:6] == ["task 6", "mean of helpful tasks", "task 1"]
     rows = of("accuracy", model=OVERALL, regime="harmless")
     dots = series(ax)["harmless"]
@@ -185,12 +193,12 @@ def test_chance_counts_candidates() -> None:
     for mode, (first, second) in {"strict": (5, 15), "same-style": (50, 37.5)}.items():
         mean = (first + second + 50 + 50) / 4
         dots, lines = (redrawn(name, {"benchmarks_card": card}, rm_bench=mode) for name in ("accuracy", "radar"))
-        assert series(dots.axes[0])["chance"].get_xdata().tolist() == [first, second, 50, 50, mean, *[50] * 5]
-        assert series(lines.axes[0])["chance"].get_ydata().tolist() == [first, second, 50, 50, first]
+        assert series(panels(dots)[0])["chance"].get_xdata().tolist() == [first, second, 50, 50, mean, *[50] * 5]
+        assert series(panels(lines)[0])["chance"].get_ydata().tolist() == [first, second, 50, 50, first]
 
 
 def test_radars_are_closed_and_give_way_to_dots_where_tasks_are_few() -> None:
-    ax = DRAWN["radar_by_model"].axes[1]
+    ax = panels(DRAWN["radar_by_model"])[1]
     rows = of("accuracy", model="tiny-gpt2", regime="helpful", orientation="harmless").filter(
         pl.col("task") != "average"
     )
@@ -198,11 +206,11 @@ def test_radars_are_closed_and_give_way_to_dots_where_tasks_are_few() -> None:
     assert series(ax)["helpful"].get_ydata().tolist() == [*mean, mean[0]]
     assert series(ax)["helpful"].get_xdata().tolist() == pytest.approx([0, np.pi / 2, np.pi, 1.5 * np.pi, 0])
     few = SMALL["accuracy"].filter(pl.col("task").is_in(["task 1", "task 3", "task 0"]))
-    assert {ax.name for ax in redrawn("radar", {"accuracy": few}).axes} == {"rectilinear"}
+    assert {ax.name for ax in panels(redrawn("radar", {"accuracy": few}))} == {"rectilinear"}
 
 
 def test_histograms_show_chosen_above_and_rejected_below_with_their_means() -> None:
-    ax = DRAWN["compression"].axes[4]
+    ax = panels(DRAWN["compression"])[4]
     assert ax.get_title() == "tiny-llama\nharmless"
     stairs = [patch.get_data() for patch in ax.patches if isinstance(patch, StepPatch)]
     keys = {"model": "tiny-llama", "regime": "harmless", "figure": "compression"}
@@ -217,7 +225,7 @@ def test_histograms_show_chosen_above_and_rejected_below_with_their_means() -> N
         assert np.allclose(edges, [*rows["left"], rows["right"][-1]])
         means.append(((rows["left"] + 0.1) * rows["share"]).sum())
     assert [x for x, *_ in bars] == pytest.approx(sorted(means))
-    assert [ax.get_title() for ax in DRAWN["score_shift"].axes][:2] == [
+    assert [ax.get_title() for ax in panels(DRAWN["score_shift"])][:2] == [
         "tiny-gpt2\nhelpful-harmless, helpful", "tiny-gpt2\nhelpful-harmless, harmless"]  # fmt: skip
 
 
@@ -227,7 +235,7 @@ def cells(ax: Axes) -> Any:
 
 
 def test_maps_of_change_have_tasks_over_models_then_each_models_averages() -> None:
-    ax = DRAWN["shared_ablation"].axes[0]
+    ax = panels(DRAWN["shared_ablation"])[0]
     names = [label.get_text() for label in ax.get_yticklabels()]
     assert names[3:5] == ["task 6", "mean of helpful tasks"]
     assert names[-2:] == ["tiny-llama: mean of helpful tasks", "tiny-llama: mean of harmless tasks"]
@@ -251,7 +259,7 @@ def test_maps_of_change_have_tasks_over_models_then_each_models_averages() -> No
 
 def test_overlap_has_the_selected_neurons_beside_chance() -> None:
     for selection in ("exact", "authors"):
-        drawn = redrawn("overlap", selection=selection).axes[1]
+        drawn = panels(redrawn("overlap", selection=selection))[1]
         rows = of("neuron_overlap", scoring="change", selection=selection).sort(
             "first", "second", descending=[True, False]
         )
@@ -261,19 +269,19 @@ def test_overlap_has_the_selected_neurons_beside_chance() -> None:
 
 
 def test_depth_has_bars_beside_the_random_share_of_the_same_kind() -> None:
-    figure = DRAWN["depth"]
-    ax = next(ax for ax in figure.axes if ax.get_title() == "head-norm\ntiny-gpt2")
+    drawn = panels(DRAWN["depth"])
+    ax = next(ax for ax in drawn if ax.get_title() == "tiny-gpt2\nhead-norm")
     late = [bar.get_height() for bar in ax.patches[-3:] if isinstance(bar, Rectangle)]
     keys = {"model": "tiny-gpt2", "selection": "exact", "third": "late"}
     assert late == of("depth", scoring="head-norm", **keys)["share_mean"].to_list()
     assert (
         series(ax)["random"].get_ydata().tolist() == of("depth", scoring="head-random", **keys)["share_mean"].to_list()
     )
-    assert not any("random" in ax.get_title() for ax in figure.axes)
+    assert not any("random" in ax.get_title() for ax in drawn)
 
 
 def test_set_size_marks_every_set_and_control() -> None:
-    ax = DRAWN["set_size"].axes[2]
+    ax = panels(DRAWN["set_size"])[2]
     marks = {k: v for k, v in series(ax).items() if k.startswith(("shared", "helpful", "harmless")) or "," in k}
     assert len({(line.get_marker(), line.get_fillstyle()) for line in marks.values()}) == len(marks) == 11
     [point] = of("set_size", model="tiny-gpt2", family="shared", control="size-matched").rows(named=True)
@@ -284,7 +292,7 @@ def test_set_size_marks_every_set_and_control() -> None:
 
 
 def test_claims_show_each_part_once_with_all_its_controls() -> None:
-    first, second = DRAWN["claims"].axes
+    first, second = panels(DRAWN["claims"])
     assert [label.get_text() for label in first.get_yticklabels()] == ["average", "magnitude over random"]
     assert series(first)["does not hold"].get_xydata().tolist() == [[-2, 1], [-2, 1]]
     assert series(first)["control"].get_xdata().tolist() == of("claims", claim="C1")["control_estimate"].to_list()
@@ -293,24 +301,86 @@ def test_claims_show_each_part_once_with_all_its_controls() -> None:
 
 
 @pytest.fixture(scope="module")
-def large() -> dict[str, Figure]:
+def large() -> dict[str, Pages]:
     sizes = {"gpt2": 36864, "gpt2-medium": 98304, "gpt2-large": 184320}
     sizes |= {"smollm2-135m": 46080, "smollm2-360m": 81920, "smollm2-1.7b": 196608}
     tables = example(sizes, PAPER.select(TASK), [*SCORINGS, "matched-random"], [*range(2, 32, 2), 100])
     return make_figures(tables, SETTINGS, Analysis())
 
 
-def test_labels_of_every_figure_name_what_is_drawn(large: dict[str, Figure]) -> None:
+def test_labels_of_every_figure_name_what_is_drawn(large: dict[str, Pages]) -> None:
     for figures in (DRAWN, large):
         assert figures.keys() == FIGURES.keys()
-        for name, figure in figures.items():
+        for name, figure in ((name, page) for name, pages in figures.items() for page in pages):
             labels = [figure.get_supxlabel(), figure.get_supylabel(), *(ax.get_ylabel() for ax in figure.axes)]
             assert any(labels) or "radar" in name or name == "claims", name
             assert figure.legends or "ablation" in name or name == "overlap", name
 
 
-def test_names_of_tasks_do_not_overlap(large: dict[str, Figure]) -> None:
-    figure = large["own_ablation"]
+def test_every_text_can_be_read_on_paper_and_lies_on_its_page(large: dict[str, Pages]) -> None:
+    """The report prints no figure higher than 20 cm; A4 has room for 19 cm beside each other."""
+    small = make_figures(SMALL, SETTINGS, Analysis())
+    for name, page in ((n, page) for drawn in (small, large) for n, pages in drawn.items() for page in pages):
+        width, height = 2.54 * page.get_size_inches()
+        page.draw_without_rendering()
+        shown = [text for text in page.findobj(Text) if text.get_visible() and text.get_text().strip()]
+        assert min(text.get_fontsize() for text in shown) * min(1, 19 / width, 20 / height) >= 6, name
+        whole = page.get_tightbbox()
+        assert min(whole.x0, whole.y0, *(page.get_size_inches() - whole.max)) > 0, name
+
+
+def test_pages_hold_every_panel_and_every_row_once(large: dict[str, Pages]) -> None:
+    for name in ("radar_by_model", "score_shift", "depth", "ablation_curve_by_model", "compression", "set_size"):
+        titles = [ax.get_title() for ax in panels(large[name])]
+        assert len(titles) == len(set(titles)) > 6, name
+    for name in ("accuracy", "contrasts", "retention"):
+        pages = [
+            (ax.get_title(), [label.get_text() for label in page.axes[0].get_yticklabels()])
+            for page in large[name]
+            for ax in page.axes
+        ]
+        rows = [(title, row) for title, names in pages for row in names]
+        assert len(rows) == len(set(rows)) == 7 * 27, name
+        limits = {ax.get_xlim() for ax in panels(large[name])}
+        assert len(limits) == 1, name
+    cells_drawn = sum(len(cells(page.axes[0])) for page in large["own_ablation"])
+    assert cells_drawn == (27 + 2 * 6) * 3 * len([*SCORINGS, "matched-random"])
+
+
+def test_random_and_matched_random_are_not_taken_for_each_other(large: dict[str, Pages]) -> None:
+    lines = series(panels(large["ablation_curve"])[0])
+    one, other = (to_rgb(lines[name].get_color())[0] for name in ("random", "matched-random"))
+    assert abs(one - other) > 0.5
+    assert lines["random"].get_marker() != lines["matched-random"].get_marker()
+
+
+def test_a_claim_about_all_sizes_is_curves() -> None:
+    percents = [2.0, 4.0, 7.5]
+    parts = crossed(
+        {"where": ["helpful, own", "harmless, own"]}, {"what": ["magnitude over change", "change over random"]},
+        {"percent": percents},
+    )  # fmt: skip
+    part = pl.format("{}, p = {} %: {}", "where", pl.col("percent").cast(pl.String).str.strip_suffix(".0"), "what")
+    swept = of("claims", claim="C1").head(1).drop("part", "estimate", "verdict").join(parts, how="cross")
+    swept = swept.with_columns(
+        part=part, claim=pl.lit("C6"), estimate=-pl.col("percent") - pl.col("where").str.len_chars()
+    )
+    verdicts = pl.when(pl.col("percent") > 3).then(pl.lit("holds")).otherwise(pl.lit("undecided"))
+    changed = pl.concat([SMALL["claims"], swept.with_columns(verdict=verdicts).select(SMALL["claims"].columns)])
+    rows, curves = redrawn("claims", {"claims": changed})
+    assert [ax.get_title(loc="left") for ax in rows.axes] == ["C1 (points)", "C2 (points)"]
+    assert [ax.get_title() for ax in curves.axes] == [
+        f"C6 (points): {where}\n{what}"
+        for where in ("helpful, own", "harmless, own")
+        for what in ("magnitude over change", "change over random")
+    ]
+    drawn = series(curves.axes[2])
+    assert drawn["undecided"].get_xydata().tolist() == [[2, -15]]
+    assert drawn["holds"].get_xydata().tolist() == [[4, -17], [7.5, -20.5]]
+
+
+def test_names_of_tasks_do_not_overlap(large: dict[str, Pages]) -> None:
+    figure = large["own_ablation"][0]
     figure.draw_without_rendering()
     boxes = [label.get_window_extent() for label in figure.axes[0].get_yticklabels()]
     assert all(upper.y0 >= lower.y1 for upper, lower in pairwise(boxes))
@@ -319,9 +389,9 @@ def test_names_of_tasks_do_not_overlap(large: dict[str, Figure]) -> None:
 def test_one_model_is_not_drawn_twice() -> None:
     one = {name: t.filter(pl.col("model") != "tiny-gpt2") if "model" in t.columns else t for name, t in SMALL.items()}
     drawn = {name: redrawn(name, one) for name in ("accuracy", "own_ablation", "ablation_curve")}
-    assert [ax.get_title() for ax in drawn["accuracy"].axes] == ["tiny-llama"]
-    assert len(drawn["own_ablation"].axes[0].get_yticklabels()) == 12
-    assert len(drawn["ablation_curve"].axes) == 3
+    assert [ax.get_title() for ax in panels(drawn["accuracy"])] == ["tiny-llama"]
+    assert len(panels(drawn["own_ablation"])[0].get_yticklabels()) == 12
+    assert len(panels(drawn["ablation_curve"])) == 3
 
 
 def test_same_tables_give_the_same_bytes_and_text_stays_text(tmp_path: Path) -> None:
@@ -336,7 +406,7 @@ def test_same_tables_give_the_same_bytes_and_text_stays_text(tmp_path: Path) -> 
 def test_every_figure_stands_without_data() -> None:
     empty = make_figures({name: table.clear() for name, table in SMALL.items()}, SETTINGS, Analysis())
     assert empty.keys() == FIGURES.keys()
-    assert all("no data" in figure.texts[0].get_text() for figure in empty.values())
+    assert all("no data" in page.texts[0].get_text() for [page] in empty.values())
 
 
 def test_unknown_palette_is_named() -> None:

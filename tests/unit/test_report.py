@@ -7,17 +7,20 @@ import html
 import json
 import math
 import re
+from io import BytesIO
 from itertools import product
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-import matplotlib.pyplot as plt
 import numpy as np
 import polars as pl
 import pytest
 import yaml
+from matplotlib.figure import Figure
+from PIL import Image
 
+from rmtension.figures import PAGE_WIDTH, write_figure
 from rmtension.naming import OVERALL
 from rmtension.provenance import registered
 from rmtension.report import SECTIONS, filled, sortable, write_report
@@ -91,10 +94,11 @@ LEDGER = pl.DataFrame([
 
 
 def figure(path: Path) -> Path:
-    drawing, axes = plt.subplots(figsize=(7, 3))
-    axes.plot([0, 1], [1, 0])
-    drawing.savefig(path, dpi=60)
-    plt.close(drawing)
+    """As wide as the widest, on two pages of different height."""
+    pages = [Figure(figsize=(PAGE_WIDTH, height)) for height in (3, 2)]
+    for page in pages:
+        page.subplots().plot([0, 1], [1, 0])
+    write_figure(pages, path.with_suffix(""), 150)
     return path
 
 
@@ -147,9 +151,10 @@ def test_claims_come_first_then_the_sections_in_their_order(page: str) -> None:
 
 
 def test_every_table_and_figure_is_there_once(page: str) -> None:
-    images = re.findall(r'alt="Figure (\S+)\..*?src="data:image/png;base64,(.*?)"', page)
-    assert sorted(name for name, _ in images) == sorted(FIGURES)
-    assert all(base64.b64decode(image).startswith(b"\x89PNG") for _, image in images)
+    images = re.findall(r'alt="Figure (\S+), page (\d) of 2\..*?src="data:image/png;base64,(.*?)"', page)
+    assert sorted((name, number) for name, number, _ in images) == sorted(product(FIGURES, "12"))
+    sizes = {Image.open(BytesIO(base64.b64decode(image))).size for _, number, image in images if number == "2"}
+    assert sizes == {(150 * PAGE_WIDTH, 300)}
     for name in TABLES:
         assert ("Table official is empty" if name == "official" else f'"tables/{name}.parquet"') in page
     assert "Table novel" in section(page, "Further tables") and "unheard-of" in section(page, "Further tables")

@@ -1,0 +1,27 @@
+"""What is too long for a page, in pieces."""
+
+from __future__ import annotations
+
+from itertools import groupby
+from typing import TypeVar
+
+T = TypeVar("T")
+Rows = list[tuple[str, ...]]
+HEIGHTS = "Pages"  # among the texts of a figure's png: the heights in pixels of the pages in it
+
+
+def evenly(things: list[T], most: int) -> list[list[T]]:
+    """In as few pieces of at most `most` as there can be, none much shorter than another."""
+    n = -(-len(things) // most)
+    return [things[len(things) * i // n : len(things) * (i + 1) // n] for i in range(n)]
+
+
+def kept_together(rows: Rows, most: int) -> list[Rows]:
+    """Rows in pieces of at most `most`; those of one first word stay together where a piece has room for them."""
+    blocks = [list(block) for _, block in groupby(rows, key=lambda row: row[0])]
+    pieces: list[Rows] = [[]]
+    for part in (part for block in blocks for part in evenly(block, most)):
+        if pieces[-1] and len(pieces[-1]) + len(part) > most:
+            pieces.append([])
+        pieces[-1] += part
+    return pieces
