@@ -10,10 +10,9 @@ import polars as pl
 import yaml
 
 from rmtension.claims import CLAIMS, Tables
-from rmtension.naming import OVERALL
+from rmtension.naming import AVERAGE, OVERALL
 from rmtension.official import EARNED, known_tasks, sections, wanted_tasks
 from rmtension.published import BACKBONES, CELL, PERCENT, SCORING, has_paper_sets, paper_models, published_cells, read
-from rmtension.statistics import AVERAGE
 from rmtension.study import ALL, PUBLISHED, UNORIENTED, OwnBenchmark, PublishedBenchmark, Scoring, Section, Study
 
 Settings = Mapping[str, Any]

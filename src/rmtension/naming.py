@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 OVERALL = "all models"  # value of the column `model` in rows that are the plain mean over the study's models
+AVERAGE = "average"  # value of the column `task` in rows that average an orientation's tasks
 THIRDS = ["early", "middle", "late"]  # of a model's layers
 # Tensors in published files that are no parameters: causal masks and rotary frequencies.
 BUFFER = re.compile(r"\.(att(n|ention)\.(masked_)?bias|rotary_emb\.inv_freq)$")

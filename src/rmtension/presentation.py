@@ -16,8 +16,8 @@ from pathlib import Path
 import polars as pl
 
 from rmtension.files import replacing, write_parquet, write_text
+from rmtension.naming import AVERAGE
 from rmtension.pages import Rows, evenly, kept_together
-from rmtension.statistics import AVERAGE
 
 # Column whose words become columns -> the one that groups them.
 ACROSS = {"task": "orientation", "metric": "benchmark", "percent": "", "third": "", "benchmark": ""}

@@ -7,8 +7,8 @@ from pathlib import Path, PurePosixPath
 
 import polars as pl
 
-from rmtension.naming import OVERALL, ablation_name
-from rmtension.statistics import AVERAGE, summable
+from rmtension.naming import AVERAGE, OVERALL, ablation_name
+from rmtension.statistics import summable
 from rmtension.study import FolderModel, Study
 
 FOLDER = Path(__file__).parents[2] / "resources" / "paper"

@@ -14,9 +14,9 @@ import polars as pl
 import polars.selectors as cs
 
 from rmtension.files import Columns, scan_table
-from rmtension.naming import OVERALL, THIRDS, ablation_name, tension_sets_index
+from rmtension.naming import AVERAGE, OVERALL, THIRDS, ablation_name, tension_sets_index
 from rmtension.neurons import NEURON, RANKINGS, SETS, STATISTICS
-from rmtension.statistics import AVERAGE, REWARD_MODEL, TASK, Block, Bootstrap, Draws, blocks, summable
+from rmtension.statistics import REWARD_MODEL, TASK, Block, Bootstrap, Draws, blocks, summable
 from rmtension.study import UNORIENTED, Study
 
 CONTROLS = ["whole", "size-matched", "matched-random", "random"]

@@ -17,11 +17,10 @@ from polars.expr.list import ExprListNameSpace
 from scipy.sparse import csr_array
 from scipy.stats import false_discovery_control
 
-from rmtension.naming import OVERALL
+from rmtension.naming import AVERAGE, OVERALL
 
 REWARD_MODEL = ["model", "regime", "seed"]
 TASK = ["orientation", "task"]
-AVERAGE = "average"  # the row that averages an orientation's tasks
 
 Array = NDArray[np.float64]
 Terms = NDArray[np.bool_] | NDArray[np.float64]

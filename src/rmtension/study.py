@@ -23,7 +23,7 @@ from pydantic_core import PydanticCustomError
 
 from rmtension.errors import UserError
 from rmtension.inputs import READS, SPLITS, data_files, found, model_files
-from rmtension.naming import ablation_name, tension_sets_index
+from rmtension.naming import AVERAGE, ablation_name, tension_sets_index
 
 
 def six_digits(percent: float) -> float:
@@ -522,6 +522,7 @@ class Study(Section):
         refuse_repeats("ablation.sweep", self.ablation.sweep)
         refuse_repeats("neurons.scorings", self.neurons.scorings)
         refuse_repeats("ablation.sweep_benchmarks", self.ablation.sweep_benchmarks)
+        refuse_taken("regimes", UNORIENTED, self.regimes)
         for name, regime in self.regimes.items():
             refuse_repeats(f"regimes.{name}.train", regime.train)
             refuse_repeats(f"regimes.{name}.test", regime.test)
@@ -534,6 +535,7 @@ class Study(Section):
             if isinstance(benchmark, OwnBenchmark):
                 orientations = [*self.single_regimes(), "helpful", "harmless", UNORIENTED]
                 require_known(f"benchmarks.{name}.tasks", benchmark.tasks.values(), orientations)
+                refuse_taken(f"benchmarks.{name}.tasks", AVERAGE, benchmark.tasks)
         for name, model in self.models.items():
             require_known(f"models.{name}.trained", model.trained, self.regimes)
             for place, folders in model.trained.items():
@@ -638,6 +640,12 @@ def refuse_repeats(key: str, values: list[Any]) -> None:
     repeated = [value for value in dict.fromkeys(values) if values.count(value) > 1]
     if repeated:
         raise PydanticCustomError("repeated", "{m}", {"m": f"{key}: {repeated[0]} is given more than once"})
+
+
+def refuse_taken(key: str, word: str, names: Iterable[str]) -> None:
+    """Where a name would be mistaken for a word that tables have in its place."""
+    if word in names:
+        raise PydanticCustomError("taken", "{m}", {"m": f"{key}: '{word}' has a meaning of its own; give another name"})
 
 
 def require_known(key: str, names: Iterable[str], known: Iterable[str]) -> None:

@@ -100,6 +100,16 @@ EDITS = {
     "no task": ("[chat]", "[]", r"benchmarks\.published\.tasks: .* at least 1 item"),
     "task twice": ("[chat]", "[chat, chat]", r"benchmarks\.published\.tasks: chat is given more than once"),
     "task that is a number": ("[chat]", "[1]", r"benchmarks\.published\.tasks\.0: .* valid string; got 1"),
+    "task that is called as its average": (
+        "rm-bench, path: file, tasks: [chat]",
+        "own, path: file, tasks: {average: helpful}",
+        r"benchmarks\.published\.tasks: 'average' has a meaning of its own; give another name",
+    ),
+    "regime that is called as what is none": (
+        "  both: {",
+        "  unoriented: {",
+        "regimes: 'unoriented' has a meaning of its own; give another name",
+    ),
     "column that is a number": ("prompt: null", "prompt: 3", r"sources\.mine\.columns\.prompt: .* valid string; got 3"),
     "vocabulary without letters": (
         "layers: 2",
