@@ -44,8 +44,9 @@ class Interval(NamedTuple):
     note: str = ""
 
     def times(self, factor: float) -> Interval:
-        low, high = sorted([factor * self.low, factor * self.high])
-        return self._replace(estimate=factor * self.estimate, low=low, high=high)
+        # A zero is added so that no zero has a sign.
+        low, high = sorted([factor * self.low + 0.0, factor * self.high + 0.0])
+        return self._replace(estimate=factor * self.estimate + 0.0, low=low, high=high)
 
     def minus(self, other: Interval) -> Interval:
         """The widest difference of two separate intervals: wider than a paired one, so it errs towards undecided."""

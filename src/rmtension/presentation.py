@@ -69,9 +69,9 @@ class Cell:
             return value
         if self.column == "percent":
             return f"{value:g} %"
-        # Without a format of their own means have two decimals, other numbers what they need.
+        # Without a format of their own means have two decimals, of a zero without a sign; other numbers what they need.
         large = isinstance(value, int) or abs(value) >= 1000
-        plain = ".2f" if self.column.endswith("_mean") else ",.0f" if large else ".4g"
+        plain = "z.2f" if self.column.endswith("_mean") else ",.0f" if large else ".4g"
         return format(value, FORMATS.get(self.column, plain))
 
 

@@ -209,6 +209,11 @@ def test_intervals_that_are_not_paired_are_subtracted_at_their_worst() -> None:
     assert found == pytest.approx([-0.2, -0.35, -0.05])
 
 
+def test_a_difference_of_zero_has_no_sign_whichever_way_round() -> None:
+    turned = Interval(0.0, -1.0, 0.0).times(-1)
+    assert f"{turned.estimate} {turned.low} {turned.high}" == "0.0 0.0 1.0"
+
+
 def test_chance_is_that_of_sets_of_the_same_sizes() -> None:
     parts = judged(evidence("C11"), "C11")[1]
     assert parts["threshold"].to_list() == pytest.approx([0.0526, 1.5 / (15 + 10 - 1.5)])

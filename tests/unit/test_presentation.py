@@ -121,6 +121,11 @@ def test_cells_say_how_sure_a_difference_is_and_averages_stand_last() -> None:
     }  # fmt: skip
 
 
+def test_a_mean_that_rounds_to_zero_has_no_sign() -> None:
+    shift = {"model": "ape", "mixed_mean": -0.003, "mixed_low": -0.015, "mixed_high": -0.001}
+    assert readable(pl.DataFrame(shift)).row(0) == ("ape", "0.00 [-0.01, 0.00]")
+
+
 def test_latex_tints_by_size_and_keeps_the_sign() -> None:
     [row] = [line for line in as_latex(EFFECT).splitlines() if line.startswith("ape")]
     assert row.split(" & ") == [
