@@ -20,8 +20,8 @@ from rmtension.files import made_here, read_json, read_table, reading, scan_tabl
 from rmtension.hygiene import HYGIENE, benchmark_counts, counts, opening
 from rmtension.naming import BUFFER
 from rmtension.official import unexpected_counts, wanted_tasks
-from rmtension.statistics import summable
 from rmtension.study import OwnBenchmark, PublishedBenchmark, Section, Study
+from rmtension.sums import summable
 
 # What families of backbones call the same number in their config.json.
 SIZES = {

@@ -10,7 +10,7 @@ import polars.selectors as cs
 
 from rmtension.naming import OVERALL
 from rmtension.results import Results
-from rmtension.statistics import summable
+from rmtension.sums import summable
 
 SCHEMA = {
     **dict.fromkeys(["switch", "key", "setting", "quantity", "model", "regime"], pl.String()),

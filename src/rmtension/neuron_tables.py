@@ -13,7 +13,8 @@ import polars as pl
 
 from rmtension.naming import OVERALL, THIRDS
 from rmtension.results import Results
-from rmtension.statistics import REWARD_MODEL, summable
+from rmtension.statistics import REWARD_MODEL
+from rmtension.sums import summable
 
 GROUP = [*REWARD_MODEL, "scoring", "selection"]
 NEURON = ["layer", "neuron"]

@@ -7,11 +7,11 @@ from itertools import product
 from pathlib import Path
 
 import polars as pl
-from polars.expr.list import ExprListNameSpace
 
 from rmtension.errors import UserError
 from rmtension.files import reading, require_columns
 from rmtension.study import ALL, UNORIENTED, OwnBenchmark, PublishedBenchmark, nearest
+from rmtension.sums import summable
 
 RESOURCES = Path(__file__).parents[2] / "resources"
 SECTIONS_FILE = RESOURCES / "official.csv"
@@ -98,11 +98,6 @@ def subset_names(kind: str) -> pl.DataFrame:
     return known_tasks(kind).select("task", "subset")
 
 
-def in_order(numbers: pl.Expr) -> ExprListNameSpace:
-    """`statistics.summable`; that module would be too much for the readers, who import this one."""
-    return numbers.sort().implode().list
-
-
 def ties_values(frame: pl.DataFrame, keys: Sequence[str]) -> pl.DataFrame:
     """*keys, ties: percent by the formula for Ties (docs/methods.md, section 6), null without a pair of questions.
 
@@ -130,7 +125,7 @@ def ties_values(frame: pl.DataFrame, keys: Sequence[str]) -> pl.DataFrame:
         + 30 * (reference > 0).mean()
         + 20 * (tied > spread).filter(is_pair).mean()
         + 20 * (least > spread.filter(is_pair)).mean()
-        + in_order(margin).mean()
+        + summable(margin).mean()
     )
     return pairs.group_by(keys, maintain_order=True).agg(ties=value)
 
@@ -140,7 +135,7 @@ def subset_values(frame: pl.DataFrame, kind: str, keys: Sequence[str]) -> pl.Dat
     values = frame.group_by(*keys, "subset", maintain_order=True).agg(
         pl.len().alias("n_comparisons"),
         CHOSEN.null_count().alias("n_unscored"),
-        *((100 * in_order(earned).mean()).alias(name) for name, earned in EARNED[kind].items()),
+        *((100 * summable(earned).mean()).alias(name) for name, earned in EARNED[kind].items()),
     )
     if kind != "reward-bench-2":
         return values
@@ -152,7 +147,7 @@ def subset_values(frame: pl.DataFrame, kind: str, keys: Sequence[str]) -> pl.Dat
 def weighted(frame: pl.DataFrame, names: Sequence[str], by: Sequence[str]) -> pl.DataFrame:
     """Means weighted by column `weight`, null where one of the values is: a part never passes for the whole."""
     weight = pl.col("weight")
-    means = [in_order(pl.col(name) * weight).sum() / weight.sum() for name in names]
+    means = [summable(pl.col(name) * weight).sum() / weight.sum() for name in names]
     whole = [pl.col(name).null_count() == 0 for name in names]
     return frame.group_by(*by, maintain_order=True).agg(
         pl.col("n_comparisons", "n_unscored").sum(),

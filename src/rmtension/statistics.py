@@ -13,11 +13,11 @@ import numpy as np
 import polars as pl
 import polars.selectors as cs
 from numpy.typing import NDArray
-from polars.expr.list import ExprListNameSpace
 from scipy.sparse import csr_array
 from scipy.stats import false_discovery_control
 
 from rmtension.naming import AVERAGE, OVERALL
+from rmtension.sums import summable
 
 REWARD_MODEL = ["model", "regime", "seed"]
 TASK = ["orientation", "task"]
@@ -33,15 +33,6 @@ def membership(frame: pl.DataFrame, by: Sequence[str]) -> tuple[pl.DataFrame, ND
         keys.with_row_index("code"), on=by, how="left", nulls_equal=True, maintain_order="left"
     )
     return keys, codes["code"].to_numpy().astype(np.int64)
-
-
-def summable(numbers: pl.Expr) -> ExprListNameSpace:
-    """Floats to be summed or averaged, in an order of their own: `.mean()`, `.sum()` and the like follow.
-
-    The last digits of a sum depend on its order. Polars adds rows as a join leaves them, a part for each thread, and
-    drops a sort just before a sum; within a list it adds one after the other.
-    """
-    return numbers.sort().implode().list
 
 
 @dataclass(frozen=True)

@@ -37,8 +37,8 @@ from rmtension.statistics import (
     concat,
     discovery_rates,
     divide,
-    summable,
 )
+from rmtension.sums import summable
 
 NONE = pl.col("ablation") == "none"
 

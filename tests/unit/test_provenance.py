@@ -37,7 +37,7 @@ def modules(script: str) -> set[str]:
 
 
 def test_import_closures() -> None:
-    assert modules("figures.py") == {"figures", "study", "naming", "files", "pages"}
+    assert modules("figures.py") == {"figures", "pages", "study", "inputs", "naming", "files"}
     assert {"ablation", "evaluation", "packing", "reward_model"} <= modules("evaluate.py")
     assert modules("evaluate.py").isdisjoint({"training", "activations", "tables", "readers", "synthetic"})
     assert "packing" in modules("train.py") and "readers" not in modules("train.py")
