@@ -12,7 +12,7 @@ import gguf
 import pytest
 from tiny_models import CONFIGS, save_backbone
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
-from transformers import PreTrainedTokenizerFast
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from rmtension.adoption import adopt_reward_model
 from rmtension.backbones import convert_gguf, gguf_tokenizer, make_backbone, prepare_backbone
@@ -167,6 +167,17 @@ def test_gpt2s_own_files_name_no_end_and_have_one_all_the_same(tmp_path: Path) -
     tokenizer.add_special_tokens(["<|endoftext|>"])
     tokenizer.save(str(tmp_path / "tokenizer.json"))
     assert load_tokenizer(tmp_path).pad_token_id == load_tokenizer(tmp_path).eos_token_id == 0
+
+
+def test_padding_is_what_the_files_name_or_end_of_text(tmp_path: Path) -> None:
+    """GPTNeoXTokenizer of version 5 would have <|padding|>, which is in Pythia's vocabulary and named nowhere."""
+    CONFIGS["gpt_neox"].save_pretrained(tmp_path)
+    tokenizer = Tokenizer(models.BPE(vocab={"<|endoftext|>": 0, "<|padding|>": 1, "a": 2, "b": 3}, merges=[]))
+    tokenizer.add_special_tokens(["<|endoftext|>", "<|padding|>"])
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    configure(tmp_path / "tokenizer_config.json", tokenizer_class="GPTNeoXTokenizer", eos_token="<|endoftext|>")
+    assert AutoTokenizer.from_pretrained(tmp_path).pad_token == "<|padding|>"
+    assert load_tokenizer(tmp_path).pad_token == "<|endoftext|>"
 
 
 def write_gguf(tokenizer: Tokenizer, rules: str | None, file: Path) -> None:
