@@ -32,7 +32,7 @@ GENERAL = [
     "operations: 2 a token and parameter outside embeddings, and attention, for a forward pass; 3 such for training",
     "memory of a job on a GPU is the GPU's, else the machine's; checkpoints, deleted after training, take another"
     f" {BYTES['training']} bytes a parameter on disk for every training that runs",
-    "rules without a model: seconds as measured on the small study of the tests; those of tables grow with its rows",
+    "rules without a model: seconds as measured on the small study of the tests; tables, by the size of what they read",
     "not counted: downloads, the hub's cache, waiting in a queue, and whatever runs twice",
 ]
 
@@ -207,14 +207,20 @@ class Planner:
     # --- the price of one job ---------------------------------------------------------------------------------
 
     def without_model(self, rule: str) -> Price:
-        memory = RULES[rule]["memory_gb"] * 1e9
-        if rule == "tables":
-            study = self.study
-            places = product(study.regimes, study.benchmarks)
-            rows = len(study.models) * len(study.seeds) * sum(self.score_rows(*place) for place in places)
-            memory += 550 * rows
-            self.assume(f"tables: {rows:,.0f} rows of scores, 550 bytes of memory each")
-        return RULES[rule]["seconds"], memory, 0
+        return RULES[rule]["seconds"], RULES[rule]["memory_gb"] * 1e9, 0
+
+    def tables(self) -> Price:
+        """By the files that they read of all reward models."""
+        study = self.study
+        rows = len(study.models) * sum(self.score_rows(*place) for place in product(study.regimes, study.benchmarks))
+        rankings = len(study.regimes) * sum(self.rankings(model, "neurons")[2] for model in study.models)
+        read = {"scores": len(study.seeds) * BYTES["score_row"] * rows, "neurons": len(study.seeds) * rankings}
+        seconds, memory, _ = self.without_model("tables")
+        self.assume("tables: " + " and ".join(f"{size / 1e6:,.0f} MB of {kind}" for kind, size in read.items()))
+        for kind, size in read.items():
+            seconds += KNOWN["tables"][kind]["seconds"] * size
+            memory += KNOWN["tables"][kind]["memory"] * size
+        return seconds, memory, 0
 
     def data(self, regime: str) -> Price:
         n = sum(n for split in SPLITS for n, *_ in self.volume(regime, split))
@@ -309,7 +315,7 @@ class Planner:
             for benchmark in study.benchmarks:
                 yield "evaluate", seeds, model, partial(self.evaluate, model, regime, benchmark)
         for rule in ("cards", "tables", "claims", "figures", "report_page"):
-            yield rule, 1, None, partial(self.without_model, rule)
+            yield rule, 1, None, self.tables if rule == "tables" else partial(self.without_model, rule)
 
     def priced(self) -> Iterator[dict[str, Any]]:
         for rule, jobs, model, price in self.jobs():

@@ -8,6 +8,14 @@ OF_RESULTS = [
 HOLES = provenance.registered("holes", "HOLES")
 TABLES = [*CARDS, *OF_RESULTS, *HOLES]
 FIGURES = provenance.registered("figures", "FIGURES")
+RECKONED = yaml.safe_load(Path(resource("plan.yaml")).read_text(encoding="utf-8"))
+
+
+def tables_memory(wildcards, input):
+    """In MB, as `rmtension plan` reckons with, by the files as large as they are."""
+    sizes = {kind: sum(map(os.path.getsize, input[kind])) for kind in RECKONED["tables"]}
+    read = sum(RECKONED["tables"][kind]["memory"] * size for kind, size in sizes.items())
+    return int(1000 * RECKONED["rules"]["tables"]["memory_gb"] + read / 1e6)
 
 
 rule cards:
@@ -80,8 +88,7 @@ rule tables:
     conda:
         "../../envs/analysis.yaml"
     resources:
-        # Rows of scores take about 11 bytes on disk and 400 in memory.
-        mem_mb=lambda wildcards, input: int(1500 + 50 * input.size_mb),
+        mem_mb=tables_memory,
         runtime=120,
     params:
         settings=settings(study=study.analysed("data_root", "hub_cache")),

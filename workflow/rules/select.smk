@@ -41,7 +41,7 @@ rule select:
     conda:
         "../../envs/analysis.yaml"
     resources:
-        mem_mb=by_attempt(1000),
+        mem_mb=by_attempt(2000),
         runtime=by_attempt(10),
     params:
         settings=settings(scorings=study.neurons.scorings, sweep=study.ablation.sweep),
