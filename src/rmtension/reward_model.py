@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from tokenizers import Tokenizer
+from tokenizers.models import BPE
 from torch import Tensor
 from transformers import (
     AutoConfig,
@@ -112,6 +113,8 @@ def read_tokenizer(folder: Path) -> Any:
     own = Tokenizer.from_file(str(folder / TOKENIZER))
     own.no_truncation()  # longer texts are left out and counted
     own.no_padding()
+    if isinstance(own.model, BPE):
+        own.model.dropout = None  # merges left out at random, by which some were pretrained: never the same ids twice
     tokenizer = PreTrainedTokenizerFast.from_pretrained(folder, **NO_CODE)
     for token in sorted(tokenizer.get_vocab().keys() - own.get_vocab().keys()):
         raise UserError(f"its settings name a token '{token}' that its {TOKENIZER} lacks; {COMPLETE}")

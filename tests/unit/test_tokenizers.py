@@ -134,12 +134,13 @@ def test_a_made_backbone_is_read_by_the_rules_that_it_was_made_with(family: str,
     assert ours(tmp_path) == expected(tmp_path)
 
 
-def test_only_what_a_tokenizer_file_cuts_and_pads_is_left_whole(tmp_path: Path) -> None:
+def test_only_what_a_tokenizer_file_cuts_pads_and_draws_is_left_whole(tmp_path: Path) -> None:
     tokenizer = Tokenizer.from_str(trained("SmolLM2").to_str())
     CONFIGS["llama"].save_pretrained(tmp_path)
     configure(tmp_path / "config.json", vocab_size=tokenizer.get_vocab_size())
     write(tokenizer, tmp_path)
     whole = expected(tmp_path)
+    tokenizer.model.dropout = 0.5
     tokenizer.enable_truncation(4)
     tokenizer.enable_padding(length=9, pad_id=1, pad_token="<|pad|>")
     write(tokenizer, tmp_path, split_special_tokens=True, pad_token="b")  # a letter of the vocabulary
