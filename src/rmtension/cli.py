@@ -123,8 +123,10 @@ def score(
     if scorer.unscored:
         left_out = f"{scorer.unscored} of {scorer.texts} texts are empty or longer than {scorer.longest} tokens"
         print(f"{left_out}: their scores are null", file=sys.stderr)
-    if scorer.odd:
-        print(f"{scorer.odd} of {scorer.texts} texts hold the mark of a turn inside a turn", file=sys.stderr)
+    for oddity, n in scorer.oddities.items():
+        print(f"{n} of {scorer.texts} texts {oddity}", file=sys.stderr)
+    if not scorer.texts:
+        raise UserError(f"{'standard input' if file == '-' else file}: no rows")
 
 
 @neurons.command()

@@ -17,8 +17,10 @@ TEMPLATES = {
 }
 AS_IT_IS = "none"  # no template: one text behind the other
 FORMS = (*TEMPLATES, AS_IT_IS)
-MARK = r"(?:^\s*|\n\n)(?:Human|Assistant):"  # of a turn, whatever the template
-MARKED = re.compile(r"\s*Human:.*\n\nAssistant:\s*", re.DOTALL)  # a prompt that is in a template already
+REPLY = "\n\nAssistant:"
+BREAK = r"\r?\n\r?\n"  # before the mark of a turn; Windows' ends of lines do not hide one
+MARK = rf"(?:^\s*|{BREAK})(?:Human|Assistant):"  # of a turn, whatever the template
+MARKED = re.compile(rf"\s*Human:.*{BREAK}Assistant:\s*", re.DOTALL)  # a prompt that is in a template already
 
 
 class Turn(NamedTuple):
@@ -33,7 +35,7 @@ class Turn(NamedTuple):
         for key in cls._fields:
             if key not in turn:
                 raise ValueError(f"key '{key}' is missing; found {', '.join(turn)}")
-        if turn["role"] not in NAMES:
+        if turn["role"] not in list(NAMES):  # it may be anything
             raise ValueError(f"key 'role': {turn['role']!r} is neither 'user' nor 'assistant'")
         try:
             return cls(turn["role"], words(turn["content"]))
@@ -52,7 +54,9 @@ def words(text: Any) -> str:
 
 
 def read_turns(turns: Any) -> list[Turn]:
-    """The turns of a list, user and assistant in turn; a text is one turn of the user."""
+    """The turns of a list, user and assistant in turn, or the one there is; a text is one turn of the user."""
+    if isinstance(turns, Mapping):
+        turns = [turns]
     if not isinstance(turns, list):
         return [Turn("user", words(turns))]
     if not turns:
@@ -83,7 +87,11 @@ def read_prompt(prompt: Any, template: str) -> list[Turn]:
 
 class Dialogue(NamedTuple):
     text: str  # prompt and response
-    is_odd: bool  # a turn holds the mark of another
+    oddity: str = ""  # what is odd about it
+
+
+MARKED_INSIDE = "hold the mark of a turn inside a turn"
+BARE = "have no assistant's turn: is their prompt in another field?"
 
 
 def read_dialogue(prompt: Sequence[Turn], response: Any, template: str) -> Dialogue:
@@ -92,8 +100,8 @@ def read_dialogue(prompt: Sequence[Turn], response: Any, template: str) -> Dialo
     Without a prompt the response is a whole dialogue: a text, which is taken as it is, or turns.
     """
     if isinstance(response, Mapping):
-        response = response.get("answer", [response])
-    if isinstance(response, list):
+        response = response.get("answer", response)
+    if isinstance(response, list | Mapping):
         turns = read_turns(response)
         if turns[: len(prompt)] != list(prompt):
             if turns[0].role == "user":
@@ -102,13 +110,14 @@ def read_dialogue(prompt: Sequence[Turn], response: Any, template: str) -> Dialo
     elif prompt:
         turns = [*prompt, Turn("assistant", words(response))]
     else:
-        return Dialogue(words(response), is_odd=False)
+        is_bare = template != AS_IT_IS and REPLY not in words(response)
+        return Dialogue(response, BARE if is_bare else "")
     if turns[-1].role != "assistant":
         raise ValueError("the last turn is not the assistant's")
     if len(turns) == 1:
         raise ValueError("a response without the user's turn before it; is that in another field?")
-    is_odd = template != AS_IT_IS and any(re.search(MARK, turn.content) for turn in turns)
-    return Dialogue(rendered(turns, template), is_odd)
+    is_marked = template != AS_IT_IS and any(re.search(MARK, turn.content) for turn in turns)
+    return Dialogue(rendered(turns, template), MARKED_INSIDE if is_marked else "")
 
 
 def rendered(turns: Sequence[Turn], template: str) -> str:
@@ -151,5 +160,7 @@ def fault_of(error: ValidationError, names: Mapping[str, str] = {}) -> str:
     """The first field that is not as it should be, by its name in the file, and why."""
     first = error.errors()[0]
     field = next(key for key in first["loc"] if isinstance(key, str))
-    reason = " is missing" if first["type"] == "missing" else f": {first['msg'].removeprefix('Value error, ')}"
+    reason = f": {first['msg'].removeprefix('Value error, ')}"
+    if first["type"] == "missing":
+        reason = f" is missing; found {', '.join(first['input'])}"
     return f"field '{names.get(field, field)}'{reason}"

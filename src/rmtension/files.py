@@ -14,6 +14,7 @@ import uuid
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from io import BufferedReader
 from pathlib import Path
 from typing import IO, Any
 
@@ -93,12 +94,18 @@ def made_here(place: Path | str) -> Iterator[None]:
 POINTER = b"version https://git-lfs.github.com/spec/"
 
 
+@contextmanager
+def fetched(file: Path) -> Iterator[BufferedReader]:
+    """The file, opened once as it may be a pipe; UserError where git-lfs has only put lines there that stand for it."""
+    with file.open("rb") as content:
+        if content.peek(len(POINTER)).startswith(POINTER):
+            raise UserError(f"{file}: a git-lfs pointer, not the file itself; run `git lfs pull` in its folder")
+        yield content
+
+
 def refuse_pointer(file: Path) -> None:
-    """UserError where git-lfs has not yet put the file itself in place of the lines that stand for it."""
-    with reading(file), file.open("rb") as content:
-        start = content.read(len(POINTER))
-    if start == POINTER:
-        raise UserError(f"{file}: a git-lfs pointer, not the file itself; run `git lfs pull` in its folder")
+    with reading(file), fetched(file):
+        pass
 
 
 def require_columns(place: Path, found: Columns, columns: Columns, advice: str) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import polars as pl
 
-from rmtension.dialogues import MARK
+from rmtension.dialogues import BREAK, MARK, REPLY
 
 # n of so many pairs or comparisons; treatment: left out or kept.
 HYGIENE = {
@@ -17,7 +17,6 @@ HYGIENE = {
     "n": pl.Int64(),
     "of": pl.Int64(),
 }
-REPLY = "\n\nAssistant:"
 
 
 def either(is_odd: Callable[[pl.Expr], pl.Expr]) -> pl.Expr:
@@ -40,7 +39,7 @@ def replies_nothing(text: pl.Expr) -> pl.Expr:
 
 def has_empty_turn(text: pl.Expr) -> pl.Expr:
     """Whether a turn other than the last has no words."""
-    return text.str.contains(rf"{MARK}\s*\n\n(?:Human|Assistant):")
+    return text.str.contains(rf"{MARK}\s*{BREAK}(?:Human|Assistant):")
 
 
 def begins_with_mark(text: pl.Expr) -> pl.Expr:
@@ -49,7 +48,7 @@ def begins_with_mark(text: pl.Expr) -> pl.Expr:
 
 
 def ends_with_human(text: pl.Expr) -> pl.Expr:
-    return text.str.extract(r"(?s)^.*\n\n(Human|Assistant):") == "Human"
+    return text.str.extract(rf"(?s)^.*{BREAK}(Human|Assistant):") == "Human"
 
 
 # A pair is left out for the first of these that holds: it teaches nothing, or is no dialogue at all.

@@ -18,10 +18,10 @@ from pydantic import TypeAdapter, ValidationError
 
 from rmtension import synthetic
 from rmtension.comparisons import COMPARISONS, PAIRS, draw
-from rmtension.dialogues import Dialogue, Prompted, Words, fault_of
+from rmtension.dialogues import REPLY, Dialogue, Prompted, Words, fault_of
 from rmtension.errors import UserError
-from rmtension.files import reading, refuse_pointer
-from rmtension.hygiene import REPLY, opening, shared, sift
+from rmtension.files import fetched, reading
+from rmtension.hygiene import opening, shared, sift
 from rmtension.inputs import READS, SPLITS, data_files, found, whole_sets
 from rmtension.official import TIES, tasks_of, unexpected_counts, wanted_tasks
 from rmtension.study import (
@@ -65,6 +65,7 @@ def files_of(path: Path, patterns: Sequence[str] = (), split: str = "") -> list[
 
 
 PARQUET = (".parquet", ".pq")
+FORM = "give each row as a mapping on a line of its own, or all in one array, in UTF-8"
 Naming = Callable[[int], str]  # number of a row or line, counted from 0 -> what it is called
 ROW: Naming = "row {}".format
 
@@ -77,14 +78,13 @@ def load_rows(file: Path) -> list[Any]:
 def numbered_rows(file: Path, line: Naming) -> Iterator[tuple[str, Any]]:
     """Place and content of each row of a parquet or JSON file, the latter plain or gzipped."""
     name = file.name.lower()
-    with reading(file):
-        refuse_pointer(file)
+    with reading(file), fetched(file) as content:
         if name.endswith(PARQUET):
             rows = pl.read_parquet(file, glob=False).iter_rows(named=True)
             yield from ((f"{file}: {ROW(number)}", row) for number, row in enumerate(rows))
         else:
-            with gzip.open(file) if name.endswith(".gz") else file.open("rb") as content:
-                yield from json_rows(content, str(file), line)
+            with gzip.open(content) if name.endswith(".gz") else content as plain:
+                yield from json_rows(plain, str(file), line)
 
 
 def json_rows(lines: Iterable[bytes], source: str, line: Naming) -> Iterator[tuple[str, Any]]:
@@ -104,7 +104,7 @@ def parsed(text: bytes, place: str) -> Any:
     try:
         return json.loads(text.decode("utf-8"))
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{place}: no JSON ({error})") from None
+        raise UserError(f"{place}: no JSON ({error}); {FORM}") from None
 
 
 def checked(place: str, rows: Sequence[Any], columns: Mapping[str, str], template: str) -> list[Row]:

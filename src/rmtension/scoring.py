@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -90,7 +91,8 @@ class Scorer:
         check_reward_model(folder)
         self.tokenizer, self.model = load_tokenizer(folder), load_reward_model(folder, device)
         self.folder, self.device, self.longest = folder, device, longest_text(self.model.config)
-        self.texts = self.unscored = self.odd = 0
+        self.texts = self.unscored = 0
+        self.oddities: Counter[str] = Counter()
         try:
             self.mask = Mask.of(ablation, self.model.config)
         except IndexError:
@@ -122,7 +124,9 @@ class Scorer:
         """A line of output for every row of input, each with its place in errors, in order."""
         requests = (read_request(row, place, template) for place, row in rows)
         while several := list(islice(requests, REQUESTS)):
-            self.odd += sum(dialogue.is_odd for request in several for dialogue in request.dialogues)
+            self.oddities.update(
+                dialogue.oddity for request in several for dialogue in request.dialogues if dialogue.oddity
+            )
             rewards = self.rewards([[dialogue.text for dialogue in request.dialogues] for request in several])
             yield from (request.answer(scores) for request, scores in zip(several, rewards, strict=True))
 

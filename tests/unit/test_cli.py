@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import string
 import subprocess
 import sys
@@ -171,6 +172,38 @@ def test_texts_with_marks_inside_turns_are_counted(folder: Path) -> None:
         assert done.stderr == said
 
 
+@pytest.mark.parametrize("family", ["gpt2"])
+def test_texts_that_are_no_dialogues_are_counted(folder: Path) -> None:
+    """As where the prompt lies under a name of its own."""
+    rows = [{"question": "q", "chosen": "a", "rejected": "b"}, {"chosen": FILLED["hh"][0], "rejected": "b"}]
+    command = [*PROGRAM, "score", str(folder)]
+    said = "3 of 4 texts have no assistant's turn: is their prompt in another field?\n"
+    for template, expected in (("hh", said), ("none", "")):
+        given = "\n".join(map(json.dumps, rows))
+        done = subprocess.run([*command, "--template", template], input=given, capture_output=True, text=True,
+                              timeout=120, check=True)  # fmt: skip
+        assert done.stderr == expected
+
+
+@pytest.mark.parametrize("family", ["gpt2"])
+def test_a_pipe_in_place_of_a_file_loses_no_row(folder: Path, tmp_path: Path) -> None:
+    """As the shell gives one for `<(zcat f.jsonl.gz)`: it can be read once."""
+    content = "".join(json.dumps({"prompt": "a", "responses": [letter]}) + "\n" for letter in "bcd")
+    os.mkfifo(tmp_path / "pipe")
+    writer = subprocess.Popen(["sh", "-c", f"printf %s '{content}' > '{tmp_path}/pipe'"])
+    assert run("score", folder, tmp_path / "pipe") == run("score", folder, given=content)
+    assert writer.wait(timeout=60) == 0
+
+
+@pytest.mark.parametrize("family", ["gpt2"])
+@pytest.mark.parametrize("content", [b"", b"\n \n", b"[]", gzip.compress(b"")])
+def test_a_file_without_a_row_is_one_line(folder: Path, tmp_path: Path, content: bytes) -> None:
+    file = tmp_path / ("f.gz" if content.startswith(gzip.compress(b"")[:2]) else "f.json")
+    file.write_bytes(content)
+    with pytest.raises(UserError, match=rf"^{file}: no rows$"):
+        run("score", folder, file)
+
+
 MISTAKES = {
     "{": "line 2: no JSON (",
     "[]": "line 2: no mapping of fields to values",
@@ -180,7 +213,7 @@ MISTAKES = {
     '{"prompt": "a", "chosen": ["b", "c"], "rejected": "d"}': "line 2: field 'chosen': several texts in a pair",
     '{"prompt": 1, "responses": ["b"]}': "line 2: field 'prompt': int instead of text",
     '{"prompt": null, "chosen": "b", "rejected": "c"}': "line 2: field 'prompt': empty",
-    '{"responses": ["b"]}': "line 2: field 'prompt' is missing",
+    '{"responses": ["b"]}': "line 2: field 'prompt' is missing; found responses",
     '{"chosen": "b"}': "line 2: field 'rejected' is missing",
     '{"prompt": [{"role": "system", "content": "a"}], "responses": ["b"]}':
         "line 2: field 'prompt': turn 0: key 'role': 'system' is neither 'user' nor 'assistant'",
