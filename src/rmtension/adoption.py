@@ -14,7 +14,7 @@ from rmtension.errors import UserError
 from rmtension.files import fingerprint, replacing, write_checksums
 from rmtension.inputs import model_files
 from rmtension.packing import collate
-from rmtension.reward_model import load_config, load_reward_model, load_tokenizer, pack_comparisons, score
+from rmtension.reward_model import load_config, load_reward_model, load_tokenizer, opening, pack_comparisons, score
 
 PROBES = ("\n\nHuman: Is it so?\n\nAssistant: Yes, it is.", "\n\nHuman: Is it so?\n\nAssistant: No.")
 
@@ -33,11 +33,16 @@ def check_backbone(folder: Path, model: Any, backbone: Path) -> None:
 
 def check_scores(folder: Path, model: Any) -> None:
     """UserError where the score that is read at a text's last token is not the one that the model itself gives."""
-    tokenizer = load_tokenizer(folder)
-    _, packed = pack_comparisons(tokenizer, [PROBES[:1]], [PROBES[1:]], longest_text(model.config))
+    tokenizer, longest = load_tokenizer(folder), longest_text(model.config)
+    _, packed = pack_comparisons(tokenizer, [PROBES[:1]], [PROBES[1:]], longest)
+    if not packed:
+        raise UserError(f"{folder}: it reads {longest} tokens at most, fewer than a short dialogue has")
+    with opening(folder, "model"), torch.inference_mode():
+        plain = torch.cat([model(tokenizer(text, return_tensors="pt")["input_ids"]).logits[0] for text in PROBES])
+    if not plain.isfinite().all():
+        raise UserError(f"{folder}: its reward of a text is not finite; give it whole weights and settings")
     with torch.inference_mode():
         ours = score(model, collate(packed, [0]))
-        plain = torch.cat([model(tokenizer(text, return_tensors="pt")["input_ids"]).logits[0] for text in PROBES])
     if not torch.allclose(ours, plain, rtol=1e-3, atol=1e-3):
         raise UserError(f"{folder}: its tokenizer ends a text with the padding token, so its last token is not scored")
 

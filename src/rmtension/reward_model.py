@@ -34,6 +34,7 @@ from rmtension.packing import Batch, Packed, Tokens, pack
 NO_CODE: dict[str, Any] = {"trust_remote_code": False, "local_files_only": True}
 COMPLETE = "give it complete files, its own, from where it was made"
 TOKENIZER = "tokenizer.json"
+TOKENIZER_SETTINGS = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 # Messages in the form of the training texts, for tools that render a dialogue themselves; a system message has no
 # place in it and is an error.
 CHAT_TEMPLATE = (
@@ -68,8 +69,17 @@ def load_config(folder: Path) -> Any:
         refuse_pointer(file)
     with opening(folder, "config.json"):
         # First, as transformers may not know it.
-        architecture(json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type"))
+        family: Any = read_settings(folder / "config.json").get("model_type")
+        architecture(family)
         return AutoConfig.from_pretrained(folder, **NO_CODE)
+
+
+def read_settings(file: Path) -> dict[str, Any]:
+    """Keys and values of a JSON file; ValueError where it holds anything else, of which libraries say little."""
+    settings = json.loads(file.read_text(encoding="utf-8"))
+    if not isinstance(settings, dict):
+        raise ValueError(f"'{type(settings).__name__}' in place of keys with values")
+    return settings
 
 
 def load_tokenizer(folder: Path) -> Any:
@@ -79,6 +89,11 @@ def load_tokenizer(folder: Path) -> Any:
     """
     config = load_config(folder)
     with opening(folder, "tokenizer"):
+        for file in (folder / name for name in TOKENIZER_SETTINGS if (folder / name).exists()):
+            try:
+                read_settings(file)
+            except ValueError as error:
+                raise ValueError(f"{file.name}: {error}") from None
         own = (folder / TOKENIZER).exists()
         tokenizer = read_tokenizer(folder) if own else AutoTokenizer.from_pretrained(folder, **NO_CODE)
         known = tokenizer("a b", add_special_tokens=False)["input_ids"]
@@ -147,7 +162,7 @@ def load_whole(kind: Any, folder: Path, is_backbone: bool, **settings: Any) -> A
     with opening(folder, "weights"):
         model, report = kind.from_pretrained(
             folder, dtype=torch.float32, use_safetensors=True, ignore_mismatched_sizes=True, output_loading_info=True,
-            attn_implementation=PACKED, **NO_CODE, **settings,
+            attn_implementation=PACKED, return_dict=True, **NO_CODE, **settings,
         )  # fmt: skip
     body, prefix = {name for name, _ in model.base_model.named_children()}, f"{model.base_model_prefix}."
     faults = {

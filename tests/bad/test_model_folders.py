@@ -240,6 +240,14 @@ FAULTS: dict[str, tuple[Callable[[Path], Any], str]] = {
     "broken tokenizer": (partial(put, "tokenizer.json", "{"), r"its tokenizer cannot be used \("),
     "foreign tokenizer": (partial(put, "tokenizer.json", "{}"), r"its tokenizer cannot be used \("),
     "broken settings of a tokenizer": (partial(put, "tokenizer_config.json", "["), r"its tokenizer cannot be used \("),
+    "settings of a tokenizer that are a list": (
+        partial(put, "tokenizer_config.json", "[]"),
+        r"its tokenizer cannot be used \(tokenizer_config\.json: 'list' in place of keys with values\); give it",
+    ),
+    "names of special tokens that are none": (
+        partial(put, "special_tokens_map.json", "null"),
+        r"its tokenizer cannot be used \(special_tokens_map\.json: 'NoneType' in place of keys with values\); give it",
+    ),
     "length that is a word": (
         lambda f: put_settings(f, model_max_length="1024"),
         r"its tokenizer cannot be used \('model_max_length' in tokenizer_config\.json: .*; correct it$",

@@ -125,6 +125,15 @@ FAULTS: dict[str, tuple[Callable[[Path], Any], str]] = {
         lambda f: rewrite(f, lambda t: t[first(t)].view(-1)[3:4].fill_(torch.nan)), "values that are not finite",
     ),
     "another tokenizer": (another_vocabulary, "its tokenizer gives other ids than the backbone's"),
+    "rewards that are no numbers": (
+        lambda f: rewrite(f, lambda t: t["score.weight"].fill_(3e38)), "its reward of a text is not finite",
+    ),
+    "only short texts": (
+        lambda f: reconfigure(f, {"sliding_window": 8, "use_sliding_window": True}), "it reads 8 tokens at most",
+    ),
+    "layers of a window without its size": (
+        lambda f: reconfigure(f, {"layer_types": ["sliding_attention"] * 3}), "its model cannot be used (",
+    ),
     "texts that end in padding": (partial(end_texts_with, "<|pad|>"), "ends a text with the padding token"),
 }  # fmt: skip
 
@@ -137,6 +146,14 @@ def test_a_fault_is_one_line(fault: str, backbone: Path, trained: Path, tmp_path
         adopt_reward_model(trained, backbone, tmp_path / "output", {})
     assert "\n" not in str(caught.value) and str(caught.value).startswith(f"{trained}: ")
     assert not (tmp_path / "output").exists()
+
+
+def test_tuples_in_place_of_named_outputs_make_no_difference(backbone: Path, trained: Path, tmp_path: Path) -> None:
+    for folder in (backbone, trained):
+        reconfigure(folder, {"return_dict": False})
+    adopt_reward_model(trained, backbone, tmp_path / "output", {})
+    save_reward_model(new_reward_model(backbone, 0, 0.5), load_tokenizer(backbone), tmp_path / "new")
+    assert json.loads((tmp_path / "new" / "config.json").read_text()).get("return_dict", True)
 
 
 def test_another_size_than_the_backbones_is_named(backbone: Path, trained: Path, tmp_path: Path) -> None:
