@@ -209,31 +209,40 @@ def hold_out(pairs: pl.DataFrame, fraction: float, seed: int) -> tuple[pl.DataFr
 
     Pairs of one question are never split; `fraction` is of the questions, at least one.
     """
-    openings = pairs.select(opening(pl.col("chosen"))).to_series()
-    questions = openings.unique().sort()
+    questions = openings(pairs).unique().sort()
     order = np.random.default_rng(seed).permutation(len(questions))
-    held = questions[order[: max(1, round(fraction * len(questions)))]]
-    is_held = openings.is_in(held.implode())
+    return divide(pairs, questions[order[: max(1, round(fraction * len(questions)))]])
+
+
+def openings(pairs: pl.DataFrame) -> pl.Series:
+    return pairs.select(opening(pl.col("chosen"))).to_series()
+
+
+def divide(pairs: pl.DataFrame, questions: pl.Series) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """The pairs without and with one of the opening questions."""
+    is_held = openings(pairs).is_in(questions.implode())
     return pairs.filter(~is_held), pairs.filter(is_held)
 
 
 def regime_pairs(data: RegimeData) -> dict[str, pl.DataFrame]:
     """Every table of a regime's data: the splits, PAIRS each, and `hygiene`.
 
-    Validation comes out of each source's train split, so that a mixed regime holds out what its parts hold out.
+    Validation comes out of each source's train split, so that a mixed regime holds out what its parts hold out; a
+    question that one source holds out is held out of all.
     """
     validation = data.validation
     read_train = [read_pairs(data, name, "train") for name in data.train]
     read_test = [read_pairs(data, name, "test") for name in data.test]
-    divided = [hold_out(pairs, validation.fraction, validation.seed) for pairs, _ in read_train]
-    if all(kept.is_empty() for kept, _ in divided):
+    held = pl.concat(hold_out(pairs, validation.fraction, validation.seed)[1] for pairs, _ in read_train)
+    kept, held = divide(pl.concat(pairs for pairs, _ in read_train), openings(held))
+    if kept.is_empty():
         raise UserError(
             f"sources.{', sources.'.join(data.train)}, train: too few opening questions to train and to validate"
         )
     train, test = pl.concat(pairs for pairs, _ in read_train), pl.concat(pairs for pairs, _ in read_test)
     return {
-        "train": pl.concat(kept for kept, _ in divided),
-        "validation": pl.concat(held for _, held in divided),
+        "train": kept,
+        "validation": held,
         "test": test,
         "hygiene": pl.concat([*(odd for _, odd in read_train + read_test), shared(train, test)]),
     }

@@ -100,6 +100,27 @@ def test_one_question_is_not_in_two_splits_however_its_marks_are_written() -> No
         assert len(held) == 6 and len(kept) == 14
 
 
+def test_a_question_of_two_sources_is_not_in_two_splits(tmp_path: Path) -> None:
+    """And without one, each source holds out by itself, as it does in a mixed regime."""
+    for name, first, n in (("a", 0, 40), ("b", 20, 41), ("c", 80, 20)):
+        rows = [{"prompt": f"q{i}", "chosen": "x", "rejected": name} for i in range(first, first + n)]
+        pl.DataFrame(rows).write_parquet(tmp_path / f"{name}.parquet")
+    sources = {name: OwnPairs(kind="own", train=f"{name}.parquet", test="c.parquet") for name in "abc"}
+
+    def splits(*names: str) -> dict[str, set[str]]:
+        data = RegimeData(sources=dict(sources), orientations=dict.fromkeys("abc", "o"), train=list(names), test=["c"],
+                          validation=Validation(fraction=0.2), data_root=str(tmp_path))  # fmt: skip
+        return {split: {text.split("\n\n")[1] for text in frame["chosen"]}
+                for split, frame in regime_pairs(data).items() if split in ("train", "validation")}  # fmt: skip
+
+    alone, both = {name: splits(name) for name in "abc"}, splits("a", "b")
+    assert both["validation"] == alone["a"]["validation"] | alone["b"]["validation"]
+    assert both["train"] == (alone["a"]["train"] | alone["b"]["train"]) - both["validation"]
+    assert alone["a"]["validation"] & alone["b"]["train"], "so that there is something to see"
+    apart = splits("a", "c")
+    assert all(apart[split] == alone["a"][split] | alone["c"][split] for split in apart)
+
+
 def test_hold_out_depends_on_the_seed() -> None:
     pairs = pl.DataFrame({"chosen": [dialogue(f"q{i}", "a") for i in range(50)]})
     held = [hold_out(pairs, 0.2, seed)[1]["chosen"].to_list() for seed in (0, 0, 1)]
