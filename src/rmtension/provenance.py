@@ -28,7 +28,7 @@ CIRCUMSTANCES = ("study", "code", "environment", "device", "slurm_job", "started
 OF_A_HOOK = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX")  # they name the repository of the hook
 NO_REPOSITORY = "the project is in no git repository of its own"
 KEYS = {"rule", "wildcards", "params", *CIRCUMSTANCES, "inputs", "outputs", "earlier"}  # of a record
-LARGE = 64 * 2**20  # bytes; a file as large is not read again to be hashed while its size and time stay
+LARGE = 100_000_000  # bytes, as in profiles/default; a file as large counts as the same while its size and time stay
 
 
 @cache  # every rule asks, mostly about the same files

@@ -423,13 +423,15 @@ def as_if_run(project: Project, study: str) -> None:
     assert touched.returncode == 0, touched.stderr
 
 
-def jobs_of(row: Row, project: Project) -> dict[str, int]:
-    """Rule -> number of jobs that run after the change; the project is left as it was."""
+def jobs_of(row: Row, project: Project, date: float | None = None) -> dict[str, int]:
+    """Rule -> number of jobs that run after the change, dated now or `date`; the project is left as it was."""
     before = {project.folder / file: text_of(project.folder / file) for file in row.edits}
     try:
         for file, edit in zip(before, row.edits.values(), strict=True):
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(edit(before[file] or ""), encoding="utf-8")
+            if date is not None:
+                os.utime(file, (date, date))
         return project.planned(study=row.study)
     finally:
         for file, text in before.items():

@@ -22,6 +22,7 @@ from incremental import (
     alike,
     answers,
     beside_rows,
+    comment,
     jobs_of,
     prepared,
     read_rows,
@@ -73,6 +74,17 @@ def test_files_of_models_and_data_rerun_what_reads_them_and_those_beside_them_no
     everything = Row("", "", {file: edit for row in read_rows() for file, edit in row.edits.items()}, KINDS)
     readers = {"backbone": 2, "adopt": 1, "data": 2, "benchmark_comparisons": 2}
     assert jobs_of(everything, project).items() >= readers.items()
+
+
+def test_other_content_reruns_what_reads_it_whatever_its_date(tmp_path: Path) -> None:
+    """Such as of a file that was moved or unpacked, and is dated before what was made of the one before it."""
+    project = prepared(Project(tmp_path / "project"))
+    code = ["training.py", "activations.py", "neurons.py", "evaluation.py", "figures.py", "report.html.j2"]
+    files = [*(f"src/rmtension/{name}" for name in code), "resources/tasks.csv", "resources/paper/claims.csv"]
+    rows = [*read_rows(), *(Row(file, "", {file: comment}, KINDS) for file in files)]
+    for row in rows:
+        found = jobs_of(row, project)
+        assert found and jobs_of(row, project, date=1e9) == found, row.name
 
 
 def test_every_module_and_script_is_on_the_page() -> None:

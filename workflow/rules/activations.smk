@@ -23,6 +23,7 @@ rule activations:
         gpu=scoring_gpus,
     params:
         settings=settings(
+            code("activations.py"),
             activations=study.activations,
             max_tokens=study.training.max_tokens,
             budget=compute("inference_tokens"),

@@ -2,13 +2,18 @@
 from rmtension.inputs import model_files
 
 
+def adopted_files(wildcards):
+    """Of the folder that a reward model is adopted from."""
+    return list(map(str, model_files(adopted(wildcards))))
+
+
 ruleorder: adopt > train
 
 
 rule adopt:
     input:
         backbone=BACKBONE,
-        files=lambda wildcards: list(map(str, model_files(adopted(wildcards)))),
+        files=adopted_files,
         code=code("adopt.py"),
     output:
         REWARD_MODEL,
@@ -27,7 +32,7 @@ rule adopt:
         mem_mb=by_attempt(compute("mem_mb")),
         runtime=by_attempt(60),
     params:
-        settings=settings(folder=adopted, threads=compute("threads")),
+        settings=settings(code("adopt.py"), adopted_files, folder=adopted, threads=compute("threads")),
     message:
         "Adopt {wildcards.model}, {wildcards.regime}, seed {wildcards.seed}"
     script:

@@ -18,6 +18,10 @@ def tables_memory(wildcards, input):
     return int(1000 * RECKONED["rules"]["tables"]["memory_gb"] + read / 1e6)
 
 
+CARDS_RESOURCES = [resource("tasks.csv"), resource("paper/tasks.csv")]
+RESULTS_RESOURCES = [resource("official.csv"), resource("tasks.csv"), *published()]
+
+
 rule cards:
     input:
         backbones=expand(BACKBONE, model=study.models),
@@ -32,7 +36,7 @@ rule cards:
             for name, benchmark in study.benchmarks.items()
             if benchmark.kind != "regime-test"
         ],
-        resources=[resource("tasks.csv"), resource("paper/tasks.csv")],
+        resources=CARDS_RESOURCES,
         code=code("cards.py"),
     output:
         report(
@@ -53,7 +57,9 @@ rule cards:
         runtime=30,
     params:
         settings=settings(
-            study=study.analysed("data_root", "hub_cache", "activations", "neurons", "ablation", "analysis")
+            code("cards.py"),
+            CARDS_RESOURCES,
+            study=study.analysed("data_root", "hub_cache", "activations", "neurons", "ablation", "analysis"),
         ),
     message:
         "Cards of models, data, training and benchmarks"
@@ -71,7 +77,7 @@ rule tables:
         neurons=reward_models(f"{RESULTS}/neurons/{RM}.parquet"),
         sets=reward_models(f"{RESULTS}/selected/{RM}/sets.parquet"),
         selected=reward_models(f"{RESULTS}/selected/{RM}.parquet"),
-        resources=[resource("official.csv"), resource("tasks.csv"), *published()],
+        resources=RESULTS_RESOURCES,
         code=code("tables.py"),
     output:
         report(
@@ -91,7 +97,7 @@ rule tables:
         mem_mb=tables_memory,
         runtime=120,
     params:
-        settings=settings(study=study.analysed("data_root", "hub_cache")),
+        settings=settings(code("tables.py"), RESULTS_RESOURCES, study=study.analysed("data_root", "hub_cache")),
     message:
         "Tables"
     script:
@@ -120,7 +126,7 @@ rule figures:
         mem_mb=2000,
         runtime=30,
     params:
-        settings=settings(figures=study.figures, analysis=study.analysis),
+        settings=settings(code("figures.py"), figures=study.figures, analysis=study.analysis),
     message:
         "Figures"
     script:

@@ -1,9 +1,14 @@
 # A backbone as a Hugging Face folder: made here, linked, or converted.
 
 
+def backbone_files(wildcards):
+    """What it is made of."""
+    return read_files(study.models[wildcards.model].source)
+
+
 rule backbone:
     input:
-        files=lambda wildcards: read_files(study.models[wildcards.model].source),
+        files=backbone_files,
         code=code("backbone.py"),
     output:
         BACKBONE,
@@ -19,6 +24,8 @@ rule backbone:
         runtime=by_attempt(60),
     params:
         settings=settings(
+            code("backbone.py"),
+            backbone_files,
             source=lambda wildcards: study.models[wildcards.model].source.cached(study.hub_cache),
             data_root=study.data_root,
             threads=compute("threads"),

@@ -1,10 +1,13 @@
 # The paper's claims, each held against the tables, and what the study did not measure.
 
 
+CLAIMS_RESOURCES = [*RESULTS_RESOURCES, resource("paper/claims.csv")]
+
+
 rule claims:
     input:
         tables=rules.tables.output.parquet,
-        resources=[resource("official.csv"), resource("tasks.csv"), resource("paper/claims.csv"), *published()],
+        resources=CLAIMS_RESOURCES,
         code=code("claims.py"),
     output:
         page=report(
@@ -30,7 +33,7 @@ rule claims:
         mem_mb=1000,
         runtime=10,
     params:
-        settings=settings(study=study.analysed("data_root", "hub_cache")),
+        settings=settings(code("claims.py"), CLAIMS_RESOURCES, study=study.analysed("data_root", "hub_cache")),
     message:
         "Claims"
     script:

@@ -1,6 +1,9 @@
 # What several rules share: code as an input, and what a job of a model asks for.
+from functools import cache
+
 from pydantic_core import to_jsonable_python
 
+from rmtension.files import fingerprint, sha256
 from rmtension.study import PUBLISHED
 
 
@@ -44,15 +47,35 @@ def read_by_jobs():
     return {Path(file) for job in jobs for file in job.input if file not in made}
 
 
-def settings(**parts):
+def settings(*read, **parts):
     """All that a job takes from the study, as one mapping of plain values; a part may be a function of the wildcards.
 
     Every rule has this one param: Snakemake compares params as a set without their names, so that one that takes on
     the value of another would go unseen, and leaves out what is no builtin. The text of a mapping holds its keys.
+
+    read: lists of the files that the job reads and no job makes. Their content is a setting too: Snakemake looks at
+    inputs only where they are dated later than the outputs, and what is moved, unpacked or copied keeps its date.
     """
-    return lambda wildcards: to_jsonable_python(
-        {name: part(wildcards) if callable(part) else part for name, part in parts.items()}
-    )
+
+    def of_job(wildcards):
+        found = {name: part(wildcards) if callable(part) else part for name, part in parts.items()}
+        files = [file for part in read for file in (part(wildcards) if callable(part) else part)]
+        # What is fetched, perhaps only later, is known by its path, which has the commit.
+        given = [content(file) for file in files if Path(file) not in study.fetched().values()]
+        return to_jsonable_python(found | {"read": fingerprint(*given)})
+
+    return of_job
+
+
+@cache  # as it was at the start: what changes later is another one at the next
+def content(file):
+    """What stands for the content of a file: a hash, or of those too large for Snakemake's checksums, size and time."""
+    try:
+        status = os.stat(file)
+        large = status.st_size > provenance.LARGE
+        return f"{status.st_size} {int(status.st_mtime)}" if large else sha256(Path(file))
+    except OSError as error:  # the job says it
+        return str(error)
 
 
 def compute(field):

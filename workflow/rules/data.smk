@@ -1,11 +1,19 @@
 # Preference pairs of a regime, and benchmarks, as one kind of table each.
 
 
+def data_files(wildcards):
+    """What a regime's pairs are read from."""
+    return read_files(*(study.sources[name] for name in study.regime_data(wildcards.regime).sources))
+
+
+def benchmark_files(wildcards):
+    """What a benchmark's comparisons are read from."""
+    return read_files(study.benchmarks[wildcards.benchmark])
+
+
 rule data:
     input:
-        files=lambda wildcards: read_files(
-            *(study.sources[name] for name in study.regime_data(wildcards.regime).sources)
-        ),
+        files=data_files,
         code=code("data.py"),
     output:
         expand(
@@ -22,7 +30,7 @@ rule data:
         mem_mb=2000,
         runtime=30,
     params:
-        settings=settings(data=lambda wildcards: study.regime_data(wildcards.regime)),
+        settings=settings(code("data.py"), data_files, data=lambda wildcards: study.regime_data(wildcards.regime)),
     message:
         "Preference pairs of regime {wildcards.regime}"
     script:
@@ -31,7 +39,7 @@ rule data:
 
 rule benchmark_comparisons:
     input:
-        files=lambda wildcards: read_files(study.benchmarks[wildcards.benchmark]),
+        files=benchmark_files,
         code=code("benchmark.py"),
     output:
         f"{RESULTS}/benchmarks/{{benchmark}}.parquet",
@@ -46,6 +54,8 @@ rule benchmark_comparisons:
         runtime=30,
     params:
         settings=settings(
+            code("benchmark.py"),
+            benchmark_files,
             benchmark=lambda wildcards: study.benchmarks[wildcards.benchmark].cached(study.hub_cache),
             data_root=study.data_root,
         ),

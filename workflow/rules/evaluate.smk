@@ -23,6 +23,7 @@ rule evaluate:
         gpu=scoring_gpus,
     params:
         settings=settings(
+            code("evaluate.py"),
             ablations=lambda wildcards: study.ablations(wildcards.regime, wildcards.benchmark),
             budget=compute("inference_tokens"),
             precision=compute("inference_precision"),

@@ -19,6 +19,7 @@ rule neurons:
         runtime=by_attempt(10),
     params:
         settings=settings(
+            code("neurons.py"),
             neurons=study.neurons,
             # What matched-random is matched to.
             target=study.ablation.scoring if "matched-random" in study.neurons.scorings else "",

@@ -1,12 +1,15 @@
 # One page that shows it all.
 
 
+PAGE_TEMPLATE = os.path.relpath(provenance.PACKAGE / "report.html.j2")
+
+
 rule report_page:
     input:
         tables=expand(f"{RESULTS}/tables/{{table}}.parquet", table=TABLES),
         claims=rules.claims.output.parquet,
         figures=expand(f"{RESULTS}/figures/{{figure}}.png", figure=FIGURES),
-        template=os.path.relpath(provenance.PACKAGE / "report.html.j2"),
+        template=PAGE_TEMPLATE,
         code=code("report_page.py"),
     output:
         f"{RESULTS}/report.html",
@@ -20,7 +23,7 @@ rule report_page:
         mem_mb=1000,
         runtime=10,
     params:
-        settings=settings(study=study.analysed()),
+        settings=settings(code("report_page.py"), [PAGE_TEMPLATE], study=study.analysed()),
     message:
         "Report"
     script:

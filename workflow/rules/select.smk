@@ -20,7 +20,12 @@ rule select_sets:
         mem_mb=by_attempt(1000),
         runtime=by_attempt(10),
     params:
-        settings=settings(scorings=study.neurons.scorings, percent=study.ablation.percent, tension=tension),
+        settings=settings(
+            code("select_sets.py"),
+            scorings=study.neurons.scorings,
+            percent=study.ablation.percent,
+            tension=tension,
+        ),
     message:
         "Oriented sets for {wildcards.model}, {wildcards.regime}, seed {wildcards.seed}"
     script:
@@ -44,7 +49,7 @@ rule select:
         mem_mb=by_attempt(2000),
         runtime=by_attempt(10),
     params:
-        settings=settings(scorings=study.neurons.scorings, sweep=study.ablation.sweep),
+        settings=settings(code("select_swept.py"), scorings=study.neurons.scorings, sweep=study.ablation.sweep),
     message:
         "All sets for {wildcards.model}, {wildcards.regime}, seed {wildcards.seed}"
     script:

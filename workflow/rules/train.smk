@@ -26,6 +26,7 @@ rule train:
         checkpoint_minutes=compute("checkpoint_minutes"),
     params:
         settings=settings(
+            code("train.py"),
             training=study.training,
             epochs=lambda wildcards: study.regimes[wildcards.regime].epochs,
             budget=compute("training_tokens"),
