@@ -204,13 +204,19 @@ def sole_writer(path: Path) -> Iterator[None]:
 
     UserError where the disk is full or may not be written.
     """
+    with writing(path), locked(path.with_name(f".{path.name}.partial.lock")) as is_locked:
+        if is_locked:
+            for leftover in path.parent.glob(f".{glob.escape(path.name)}.{'[0-9a-f]' * 32}.partial"):
+                remove(leftover)
+        yield
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Within the context the folder of `path` is there; UserError where the disk is full or may not be written."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with locked(path.with_name(f".{path.name}.partial.lock")) as is_locked:
-            if is_locked:
-                for leftover in path.parent.glob(f".{glob.escape(path.name)}.{'[0-9a-f]' * 32}.partial"):
-                    remove(leftover)
-            yield
+        yield
     except Exception as error:
         if reason := why_unwritable(path, error):
             raise UserError(f"{path}: cannot be written: {reason}; mend that and start again") from error

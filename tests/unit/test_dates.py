@@ -80,3 +80,9 @@ def test_the_clock_is_that_of_the_disk_with_the_results(
     monkeypatch.undo()
     assert abs(date_of_new(tmp_path / "new") - time.time()) < DAY
     assert list((tmp_path / "new").iterdir()) == []
+
+
+def test_the_clock_of_a_disk_is_read_without_a_file_of_any_name(tmp_path: Path) -> None:
+    (tmp_path / ".clock").write_text("mine")
+    assert abs(date_of_new(tmp_path) - time.time()) < DAY
+    assert {file.name: file.read_text() for file in tmp_path.iterdir()} == {".clock": "mine"}
