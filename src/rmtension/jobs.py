@@ -92,22 +92,13 @@ def start(snakemake: Any, network: bool = False) -> Job:
             os.write(terminal, f"error: {error}\n".encode())
         else:
             traceback.print_exception(kind, error, trace)
-            said = f"error: {why_it_failed(snakemake)}"
+            report = f"report it with {log}, as README.md says under 'When something goes wrong'"
+            said = f"error: a fault of rmtension, and no reason to delete anything; please {report}"
             print(said, file=sys.stderr)
             os.write(terminal, f"{said}\n".encode())
 
     sys.excepthook = report
     return Job(snakemake, datetime.now(UTC), any(Path(output).exists() for output in snakemake.output))
-
-
-def why_it_failed(snakemake: Any) -> str:
-    """What to say of an error that nobody foresaw: a file is not as its job left it, or the fault is in the code."""
-    from rmtension.provenance import altered  # heavy, and seldom wanted
-
-    for file, maker in altered(snakemake):
-        return f"{file}: changed after {maker} made it: put it back, or delete it and start again"
-    report = "a fault of rmtension, and no reason to delete anything; please report it with"
-    return f"{report} {snakemake.log[0]}, as README.md says under 'When something goes wrong'"
 
 
 def run_in_worker(address: str, script: str) -> int | None:

@@ -9,7 +9,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import cache
@@ -18,6 +18,7 @@ from typing import Any
 
 from rmtension import __version__
 from rmtension.environment import environment
+from rmtension.errors import UserError
 from rmtension.files import CHECKSUMS, fingerprint, sha256, write_text
 
 PACKAGE = Path(__file__).parent
@@ -173,13 +174,19 @@ def circumstances(started: datetime, code: Iterable[Path], device: Any) -> dict[
     }
 
 
-def altered(snakemake: Any) -> Iterator[tuple[str, str]]:
-    """file, job: what a job reads that is no longer as the job left it that made it, by the records of the study."""
-    records = read_records(Path(*Path(snakemake.log[0]).parts[:2], "provenance"))
+def refuse_altered(read: Iterable[Path], results: Path) -> None:
+    """UserError where one of these files is no longer as the job left it that made it, by the records of the study.
+
+    Call it before the first job of a run: later, what it has just made and its record may be seen in any order.
+    """
+    records = read_records(results / "provenance")
     made, makers = made_files(records), {path: name for name, record in records.items() for path in record["outputs"]}
-    for file in [file for path in map(Path, snakemake.input) for file in files_of(path)]:
-        if (entry := made.get(str(file))) and (not file.exists() or sha256(file) != entry["sha256"]):
-            yield str(file), makers[str(file)]
+    for path in sorted(read):
+        for file in files_of(path):
+            entry = made.get(str(file))
+            if entry and content(file, entry)["sha256"] != entry["sha256"]:
+                again = f"delete {'it' if file == path else path} and start again"
+                raise UserError(f"{file}: changed after {makers[str(file)]} made it: put it back, or {again}")
 
 
 def write_record(snakemake: Any, started: datetime, grows: bool, device: Any) -> None:

@@ -19,6 +19,7 @@ import pytest
 import yaml
 
 from rmtension import provenance
+from rmtension.errors import UserError
 from rmtension.lineage import code_of
 from rmtension.provenance import code_version, module_files, read_records, registered, settings_hash, write_record
 
@@ -235,6 +236,37 @@ def test_a_large_file_is_read_once_while_it_stays(job: SimpleNamespace, monkeypa
     assert hashed() == sha256("ab")
     os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
     assert hashed() == sha256("aa")  # as the job found that made it
+
+
+MADE = "results/s/model/checksums.json"  # stands for its folder
+
+
+def refused(*read: str) -> str:
+    """What is said of files that a run is about to read."""
+    try:
+        provenance.refuse_altered(map(Path, read), Path("results/s"))
+    except UserError as error:
+        return str(error)
+    return ""
+
+
+def test_what_is_read_must_be_as_the_job_left_it_that_made_it(job: SimpleNamespace) -> None:
+    Path("results/s/model").mkdir()
+    files = {name: Path(name) for name in (MADE, "results/s/model/weights", "results/s/made", "mine")}
+    for name, file in files.items():
+        file.write_text(name)
+    write(SimpleNamespace(**vars(job) | {"output": Named({"model": MADE, "made": "results/s/made"})}))
+    Path("results/s/model/README.md").write_text("a user's own")
+    files["mine"].write_text("no job's")
+    os.utime("results/s/made", (1e9, 1e9))
+    assert refused(*files) == ""
+    first, second = "results/s/made", "results/s/model/weights"
+    Path(first).write_text(second)
+    os.utime(first, (1e9, 1e9))
+    changed = f"{first}: changed after r/seed-3 made it: put it back, or delete it and start again"
+    assert refused(MADE, first) == changed and refused(MADE) == ""
+    Path(second).write_text(first)
+    assert refused(MADE) == f"{second}: changed after r/seed-3 made it: put it back, or delete {MADE} and start again"
 
 
 def test_what_is_no_record_does_not_count(job: SimpleNamespace) -> None:

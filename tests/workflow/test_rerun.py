@@ -87,6 +87,21 @@ def test_other_content_reruns_what_reads_it_whatever_its_date(tmp_path: Path) ->
         assert found and jobs_of(row, project, date=1e9) == found, row.name
 
 
+def test_files_that_were_changed_after_their_jobs_are_named_before_a_job_reads_them(
+    project: Project, tmp_path: Path
+) -> None:
+    """Whole, and of the right form: nothing else would tell."""
+    project = project.copy(tmp_path / "copy")
+    one, other = (project.results / f"scores/tiny/helpful/seed-{seed}/tasks.parquet" for seed in (0, 7))
+    for file, content in [(one, other.read_bytes()), (other, one.read_bytes())]:
+        file.write_bytes(content)
+    before = (project.results / "tables/accuracy.parquet").read_bytes()
+    done = project.snakemake("--cores", "1")
+    named = f"error: {one.relative_to(project.folder)}: changed after evaluate/tiny/helpful/seed-0/tasks made it: "
+    assert done.returncode and named in done.stdout + done.stderr
+    assert (project.results / "tables/accuracy.parquet").read_bytes() == before
+
+
 def test_every_module_and_script_is_on_the_page() -> None:
     page = PAGE.read_text(encoding="utf-8")
     files = [*(ROOT / "src" / "rmtension").glob("*.py"), *(ROOT / "workflow" / "scripts").glob("*.py")]
