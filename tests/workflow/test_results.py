@@ -24,6 +24,7 @@ from rmtension.cards import cards
 from rmtension.claims import ledger, ledger_markdown
 from rmtension.cli import app
 from rmtension.figures import make_figures, write_figure
+from rmtension.holes import HOLES
 from rmtension.hub import read_study
 from rmtension.lineage import Lineage
 from rmtension.presentation import write_table
@@ -257,9 +258,10 @@ def test_the_same_scores_give_the_same_tables_claims_and_figures(
     monkeypatch.chdir(finished.folder)
     study, folder = read_study(Path("small.yaml")), Path("results/small")
     tables = cards(folder, study) | make_tables(Results.load(folder, study))
+    claims = ledger(tables, study)
+    tables |= {name: make(study, tables, claims) for name, make in HOLES.items()}
     for name, table in tables.items():
         write_table(table, tmp_path / "tables" / f"{name}.parquet")
-    claims = ledger(tables, study)
     (tmp_path / "claims.md").write_text(ledger_markdown(claims))
     for name, figure in make_figures(tables | {"claims": claims}, study.figures, study.analysis).items():
         write_figure(figure, tmp_path / "figures" / name, study.figures.dpi)
