@@ -77,9 +77,12 @@ def exactly(value: float) -> Interval:
     return Interval(value, value, value)
 
 
+SAME = 1e-9  # figures have twelve decimals, thresholds such as a third have more
+
+
 def verdict(found: Interval, limit: Interval, direction: str) -> str:
     """Decided where the whole interval lies on one side of the whole limit; NaN lies on neither."""
-    above, below = found.low > limit.high, found.high < limit.low
+    above, below = found.low > limit.high + SAME, found.high < limit.low - SAME
     return "undecided" if not (above or below) else "holds" if above == (direction == "above") else "does not hold"
 
 

@@ -140,6 +140,13 @@ def test_one_part_is_enough_to_refute_a_claim_or_to_leave_it_open(claim: str) ->
     assert whole["verdict"] == "undecided" and (parts["note"].str.starts_with("no such")).any()
 
 
+def test_a_figure_that_is_the_threshold_decides_nothing() -> None:
+    """Of all neurons a third lies in late layers, and tables round it."""
+    third = round(100 / 3, 12)
+    exact = [row | {"share_mean": third, "share_low": third, "share_high": third} for row in evidence("C7")]
+    assert judged(exact, "C7")[0]["verdict"] == "undecided"
+
+
 def test_without_an_interval_or_without_data_nothing_is_decided() -> None:
     one_seed = [row | {"n_seeds": 1} for row in evidence("C8")]
     assert judged(one_seed, "C8")[0]["verdict"] == "holds"
