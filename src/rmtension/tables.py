@@ -201,9 +201,10 @@ def control_overlap_table(results: Results) -> pl.DataFrame:
 
 def ablation_curve_table(results: Results) -> pl.DataFrame:
     """model, regime, benchmark, scoring, percent (of the neurons or heads, zeroed; 0: none), n_neurons (so many);
-    accuracy over all comparisons of the benchmark together, and delta, its change from 0 %."""
+    accuracy over all comparisons of the benchmark together, and delta, its change from 0 %. Empty without sizes."""
     by = ["model", "regime", "benchmark", "scoring", "percent"]
-    _, ablated, delta = change(results.swept, results.own_sets(0, *results.study.ablation.sweep))
+    sweep = results.study.ablation.sweep
+    _, ablated, delta = change(results.swept, results.own_sets(*([0, *sweep] if sweep else [])))
     table = results.table(ablated, by, "accuracy", delta=delta).drop("p")
     sizes = results.own_sizes.select(["model", "regime", "scoring", "percent", "n_neurons"])
     return table.join(sizes, on=["model", "regime", "scoring", "percent"], how="left", maintain_order="left")
