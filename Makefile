@@ -9,7 +9,7 @@ export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 
 BENCHMARKS := $(addprefix bench-,train statistics ablation evaluation growth workflow trials)
 
-.PHONY: run test test-interchange test-incremental test-kill test-faults test-cluster test-cluster-faults \
+.PHONY: run test test-interchange test-studies test-incremental test-kill test-faults test-cluster test-cluster-faults \
   $(BENCHMARKS) check setup lock clean
 
 run: setup
@@ -22,6 +22,10 @@ test: setup
 test-interchange: setup
 	-$(MAKE) --quiet .venv-interchange/trl/installed .venv-interchange/rewardbench/installed
 	$(BIN)/python -m pytest tests/interchange
+
+# Every kind of study, small, run to its report.
+test-studies: setup
+	$(BIN)/python -m pytest --numprocesses 0 tests/studies
 
 # What every change makes run again, held against docs/incremental.md: 200 dry runs.
 test-incremental: setup

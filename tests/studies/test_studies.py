@@ -1,0 +1,313 @@
+"""Every kind of study, small, through Snakemake to its report; those in studies/ with tiny models and few rows."""
+
+from __future__ import annotations
+
+import re
+import runpy
+from collections.abc import Iterator
+from copy import deepcopy
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import polars as pl
+import pytest
+import upstream
+import yaml
+from project import ROOT, Project
+from pydantic import BaseModel
+
+from rmtension.errors import UserError
+from rmtension.official import EARNED, TIES, wanted_tasks
+from rmtension.study import UNORIENTED, OwnBenchmark, PublishedBenchmark, Study, load_study
+
+Settings = dict[str, Any]  # what a study file holds
+Place = tuple[Any, ...]  # keys from the top of a study file to a value
+
+REAL = ROOT.parent / "shared" / "data"
+REFERENCE = runpy.run_path(str(ROOT / "docs" / "study_reference.py"))
+
+
+# --- the studies ----------------------------------------------------------------------------------------------
+
+
+def read(file: Path) -> Settings:
+    content: Settings = yaml.safe_load(file.read_text(encoding="utf-8"))
+    return content
+
+
+def folder_of(part: Settings) -> str:
+    """Where the files of a model, source or benchmark lie: where it says, or in a folder called as on the hub."""
+    return str(part.get("path") or Path(part["hub"]).name)
+
+
+def shrunk(study: Settings) -> Settings:
+    """The study with tiny models, one seed, few pairs, sizes and draws; what it is made of stays."""
+    for model in study["models"].values():
+        files = {"gguf": "models/llama.gguf", "pretrained": f"models/{Path(folder_of(model['source'])).name}"}
+        kind = model["source"]["kind"]
+        model |= {"source": {"kind": kind, "path": files[kind]}, "compute": {"mem_mb": 1000, "runtime": 5}}
+    for part, fewer in (("sources", {"max_train": 30, "max_test": 4}), ("benchmarks", {"max_per_task": 2})):
+        study[part] = {
+            name: one | {"path": folder_of(one), "hub": None} | fewer if {"path", "hub"} & {*one} else one
+            for name, one in study[part].items()
+        }
+    sizes = study["ablation"]["sweep"]
+    fewer_sizes = [sizes[0], study["ablation"]["percent"], sizes[-1]]
+    return study | {
+        "seeds": study["seeds"][:1],
+        "data_root": "data",
+        "training": study["training"] | {"learning_rate": 1e-2},  # a step or two that change something
+        "ablation": study["ablation"] | {"sweep": list(dict.fromkeys(fewer_sizes))},
+        "analysis": study.get("analysis", {}) | {"draws": 100},
+        "figures": {"dpi": 60},
+    }
+
+
+def containers(section: BaseModel, *before: Any) -> Iterator[tuple[Place, type[BaseModel]]]:
+    """Every list and mapping in a part of a study, by its place, with the type that it is declared in."""
+    for name, value in section:
+        yield from within(value, type(section), *before, name)
+
+
+def within(value: Any, owner: type[BaseModel], *place: Any) -> Iterator[tuple[Place, type[BaseModel]]]:
+    if isinstance(value, BaseModel):
+        yield from containers(value, *place)
+    elif isinstance(value, list | dict):
+        yield place, owner
+        for key, part in value.items() if isinstance(value, dict) else ():
+            yield from within(part, owner, *place, key)
+
+
+def emptied(study: Settings, *places: Place) -> Settings:
+    """A study with nothing in the lists and mappings at these places."""
+    study = deepcopy(study)
+    for *keys, last in places:
+        section = study
+        for key in keys:
+            section = section.setdefault(key, {})
+        if last in section:  # not in a mapping that has been emptied
+            section[last] = type(section[last])()
+    return study
+
+
+HERE = Path(__file__).parent
+SHIPPED, MADE = (
+    {file.stem: read(file) for file in sorted(folder.glob("*.yaml"))} for folder in (ROOT / "studies", HERE)
+)
+CONTAINERS = dict(containers(Study.model_validate(MADE["everything"])))
+
+
+def refusal(place: Place) -> list[str]:
+    """What is said of the study with nothing at this place; nothing where it is taken."""
+    try:
+        load_study(emptied(MADE["everything"], place), "study.yaml")
+    except UserError as error:
+        return [line for line in str(error).splitlines() if "does not exist" not in line]  # its data are not here
+    return []
+
+
+# --- running them ---------------------------------------------------------------------------------------------
+
+
+def write_data(study: Settings, folder: Path, real: Path) -> None:
+    """The pairs and benchmarks that a study reads: links to the files that it names in `real`, else made ones."""
+    for part in [*study["sources"].values(), *study["benchmarks"].values()]:
+        if part["kind"] not in upstream.WRITERS:
+            continue
+        target = folder / folder_of(part)
+        if "path" in part and (real / part["path"]).exists():
+            target.parent.mkdir(exist_ok=True)
+            target.unlink(missing_ok=True)
+            target.symlink_to(real / part["path"])
+        else:
+            upstream.WRITERS[part["kind"]](target)
+
+
+class Run(NamedTuple):
+    """A study that has been run to its end."""
+
+    project: Project
+    study: Study
+    data: set[Path]  # the user's files before it
+
+    @property
+    def results(self) -> Path:
+        return self.project.folder / "results" / self.study.name
+
+    def tables(self) -> dict[str, pl.DataFrame]:
+        return {file.stem: pl.read_parquet(file) for file in sorted((self.results / "tables").glob("*.parquet"))}
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """With all that the studies read."""
+    project = Project(tmp_path_factory.mktemp("studies") / "project")
+    data = project.folder / "data"
+    upstream.write_models(data / "models")
+    upstream.write_own(data / "own")
+    for study in MADE.values():
+        write_data(study, data, Path("nothing"))
+    for study in SHIPPED.values():
+        write_data(study, data, REAL)
+    return project
+
+
+# The last one runs over the results of the one that it is a change of.
+STUDIES = {name: shrunk(deepcopy(study)) for name, study in SHIPPED.items()} | MADE
+STUDIES["everything, emptied"] = emptied(MADE["everything"], *(place for place in CONTAINERS if not refusal(place)))
+
+
+@pytest.fixture(scope="module", params=STUDIES)
+def run(request: pytest.FixtureRequest, project: Project) -> Run:
+    study, file = STUDIES[request.param], project.folder / "study.yaml"
+    file.write_text(yaml.safe_dump(study, sort_keys=False))
+    before = set((project.folder / "data").rglob("*"))
+    done = project.snakemake("--cores", "2", study=file.name)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return Run(project, Study.model_validate(study), before)
+
+
+# --- what a study has, said independently of the code that makes tables -----------------------------------------
+
+
+def facts(study: Study) -> set[str]:
+    """What there is in a study to make tables of."""
+    singles = {name for name, regime in study.regimes.items() if not regime.mixes}
+    tasks: set[tuple[str, str]] = set()  # with their orientations
+    for name, benchmark in study.benchmarks.items():
+        if isinstance(benchmark, PublishedBenchmark | OwnBenchmark):
+            tasks |= {*wanted_tasks(name, benchmark).select("task", "orientation").rows()}
+        elif benchmark.kind == "synthetic":
+            tasks |= {("plain-instruction", "helpful"), ("should-refuse", "harmless")}
+    orientations = {orientation for _, orientation in tasks} - {UNORIENTED}
+    kinds, scorings = {benchmark.kind for benchmark in study.benchmarks.values()}, {*study.neurons.scorings}
+    places = {Path(getattr(model.source, "path", "")).name for model in study.models.values()}
+    has = {
+        "seeds": len(study.seeds) > 1,
+        "regimes": len(study.regimes) > 1,
+        "mixture": any(regime.mixes for regime in study.regimes.values()),
+        "tasks": bool(orientations),
+        "own tasks": singles <= orientations and len(singles) > 1,
+        "papers tasks": bool(tasks & {("Focus", "helpful"), ("XStest Should Respond", "harmless")}),
+        "metrics": bool(kinds & {*EARNED}),
+        "swept": bool(study.ablation.sweep_benchmarks),
+        "sizes": bool(study.ablation.sweep),
+        "contrast": any(percent < 100 for percent in study.ablation.sweep),
+        "change": {"magnitude", "change"} <= scorings,
+        "matched": "matched-random" in scorings,
+        "papers model": bool(places & {*upstream.PAPER}),
+    }
+    return {name for name, holds in has.items() if holds}
+
+
+# Table -> what it is made of; all others have rows in every study.
+NEEDS = {
+    "accuracy": {"tasks"},
+    "own_ablation": {"tasks"},
+    "compression": {"tasks"},
+    "score_histogram": {"tasks"},
+    "contrasts": {"tasks", "regimes"},
+    "retention": {"tasks", "mixture"},
+    "agreement": {"tasks", "mixture"},
+    "score_shift": {"tasks", "mixture"},
+    "shared_ablation": {"tasks", "mixture"},
+    "shared_contrasts": {"tasks", "mixture"},
+    "ablation_curve": {"swept", "sizes"},
+    "set_size": {"swept"},
+    "scoring_contrasts": {"swept", "contrast", "change"},
+    "neuron_overlap": {"regimes"},
+    "neuron_retention": {"mixture"},
+    "control_overlap": {"matched"},
+    "stability": {"seeds"},
+    "official": {"metrics"},
+    "published": {"papers model", "papers tasks"},
+}
+# Claim -> what its test takes; the other two can be tested in every study.
+TESTABLE = {
+    "C1": {"own tasks"},
+    "C2": {"own tasks", "mixture"},
+    "C3": {"papers tasks"},
+    "C4": {"own tasks", "mixture"},
+    "C5": {"tasks", "mixture"},
+    "C6": {"swept", "contrast", "change"},
+    "C9": {"own tasks"},
+    "C10": {"tasks"},
+    "C11": {"regimes"},
+    "C12": {"own tasks", "mixture"},
+}
+
+
+def test_it_ends_with_a_report_and_leaves_nothing_to_do(run: Run) -> None:
+    assert (run.results / "report.html").stat().st_size > 100_000
+    assert run.project.planned(study="study.yaml") == {}
+    assert [file for file in run.results.rglob("*") if file.name.endswith((".partial", ".pt"))] == []
+    assert set((run.project.folder / "data").rglob("*")) == run.data, "what is the user's stays as it is"
+
+
+def test_every_table_has_rows_where_the_study_has_what_it_is_made_of(run: Run) -> None:
+    empty = {name for name, table in run.tables().items() if table.is_empty()}
+    lacking = {name for name, needed in NEEDS.items() if not needed <= facts(run.study)}
+    assert empty <= lacking
+    # Where a study has no matched scoring, a mixed reward model's sets have controls, unless they are too small.
+    assert lacking - empty <= {"control_overlap"}
+
+
+def test_official_metrics_are_percentages(run: Run) -> None:
+    """Each where all of its subsets have been scored; a metric of parts alone is left out, not guessed."""
+    metrics = run.tables()["official"]
+    for name, benchmark in run.study.benchmarks.items():
+        found = metrics.filter(benchmark=name)
+        known = found.drop_nulls("value_mean")
+        assert known.is_empty() == (benchmark.kind not in EARNED)
+        if getattr(benchmark, "tasks", None) == ["all"]:
+            assert len(known) == len(found), "all subsets, so all metrics"
+        # By its formula, Ties lies between -1 and 101.
+        beyond = pl.when(pl.col("metric").is_in([TIES, "overall"])).then(1).otherwise(0)
+        for column in ("value_mean", "value_low", "value_high"):
+            assert known.select(pl.col(column).is_between(-beyond, 100 + beyond).all()).item()
+
+
+def test_claims_have_verdicts_where_they_can_be_tested(run: Run) -> None:
+    claims = pl.read_parquet(run.results / "claims.parquet")
+    assert set(claims["verdict"]) <= {"holds", "does not hold", "undecided"}
+    tested = set(claims.drop_nulls("estimate")["claim"])
+    assert tested == {c for c in claims["claim"] if TESTABLE.get(c, set()) <= facts(run.study)}
+    untested = claims.filter(pl.col("part") != "", pl.col("estimate").is_null())
+    assert untested["note"].str.len_chars().min() != 0, "a part without a figure says why"
+
+
+def test_no_value_is_written_as_python_would(run: Run) -> None:
+    page = (run.results / "report.html").read_text(encoding="utf-8")
+    shown = re.sub(r'<script type="module">.*?</script>|"data:[^"]*"|<pre>.*?</pre>', "", page, flags=re.DOTALL)
+    files = [file for form in ("csv", "md", "tex") for file in run.results.glob(f"**/*.{form}")]
+    texts = {"report": shown} | {file.name: file.read_text(encoding="utf-8") for file in files}
+    assert len(texts) > 60
+    for name, text in texts.items():
+        assert re.findall(r"(?<![\w.-])(?:nan|NaN|None|-?inf|-0(?:\.0*)?)(?![\w.-])", text) == [], name
+
+
+# --- what may be empty ----------------------------------------------------------------------------------------
+
+
+def test_the_study_with_everything_has_every_list_and_mapping_that_a_study_can_have() -> None:
+    declared = {
+        (section, name)
+        for _, section in REFERENCE["sections"]("", Study)
+        for name, field in section.model_fields.items()
+        if re.search(r"\b(list|dict)\[", str(field.annotation))
+    }
+    assert {(owner, next(key for key in reversed(place) if key in owner.model_fields))
+            for place, owner in CONTAINERS.items()} == declared  # fmt: skip
+
+
+@pytest.mark.parametrize("place", CONTAINERS, ids=lambda place: ".".join(map(str, place)))
+def test_an_empty_list_or_mapping_is_refused_at_the_start_or_run_to_the_report(place: Place) -> None:
+    said = refusal(place)
+    section: Any = STUDIES["everything, emptied"]
+    assert len(said) <= 1
+    if said:
+        assert said[0].startswith(f"study.yaml: {'.'.join(map(str, place[:2]))}")
+    else:
+        for key in place:
+            section = section.get(key, {})
+        assert not section
