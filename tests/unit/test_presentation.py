@@ -7,9 +7,11 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+import matplotlib as mpl
 import numpy as np
 import polars as pl
 import pytest
+from matplotlib.ft2font import FT2Font
 
 from rmtension.naming import OVERALL
 from rmtension.presentation import as_latex, as_markdown, readable, write_table
@@ -130,10 +132,10 @@ def test_latex_tints_by_size_and_keeps_the_sign() -> None:
     [row] = [line for line in as_latex(EFFECT).splitlines() if line.startswith("ape")]
     assert row.split(" & ") == [
         "ape", r"10 \%",
-        r"\cellcolor{red!15}$-$7.3*{\tiny~53.0}",
-        r"\cellcolor{blue!25}+12.0\phantom{*}{\tiny~70.0}",
-        r"\cellcolor{red!0}+0.0\phantom{*}{\tiny~50.0}",
-        r"\cellcolor{red!45}$-$40.0*{\tiny~10.2} \\",
+        r"\cellcolor{red!15}$-$7.3*$\to$53.0",
+        r"\cellcolor{blue!25}+12.0\phantom{*}$\to$70.0",
+        r"\cellcolor{red!0}+0.0\phantom{*}$\to$50.0",
+        r"\cellcolor{red!45}$-$40.0*$\to$10.2 \\",
     ]  # fmt: skip
 
 
@@ -144,7 +146,7 @@ def test_one_seed_shows_the_interval_if_there_is_one_and_nulls_are_blank() -> No
     })  # fmt: skip
     assert readable(table)["retention"].to_list() == ["0.50 [0.40, 0.60]", "0.25 ± 0.12", ""]
     assert readable(table.drop("retention_low"))["retention"].to_list() == ["0.50", "0.25 ± 0.12", ""]
-    assert "0.50{\\tiny\\,[0.40, 0.60]} \\\\\nb & 0.25$_{0.12}$" in as_latex(table)
+    assert "0.50\\,[0.40, 0.60] \\\\\nb & 0.25\\,$\\pm$\\,0.12" in as_latex(table)
 
 
 def test_a_task_missing_from_the_first_row_keeps_its_place() -> None:
@@ -174,26 +176,80 @@ def test_latex_is_whole(table: pl.DataFrame) -> None:
     assert bare.count("$") % 2 == 0
 
 
-def test_wide_tables_are_cut_by_orientation_and_say_a_model_once() -> None:
-    first, second, third = tabulars(as_latex(PAPER_FORMS["accuracy"]))
-    assert [t.count(r"\rotatebox") for t in (first, second, third)] == [9, 9, 9]
-    assert ["helpful tasks" in t for t in (first, second, third)] == [True, True, False]
-    assert [r"\bfseries average" in t for t in (first, second, third)] == [False, True, True]
-    block = first.split(r"\midrule")[1].strip().splitlines()
+def test_wide_tables_are_cut_by_orientation_and_long_ones_show_the_means_over_models() -> None:
+    tex = as_latex(PAPER_FORMS["accuracy"])
+    parts = tabulars(tex)
+    assert [t.count(r"\rotatebox") for t in parts] == [6, 6, 6, 4, 5]
+    assert ["helpful tasks" in t for t in parts] == [True] * 3 + [False] * 2
+    assert [r"\bfseries average" in t for t in parts] == [False, False, True, False, True]
+    for part in parts:
+        rows = [line.split(" & ")[0] for line in part.split(r"\midrule")[1].strip().splitlines()[:3]]
+        assert rows == ["helpful", "harmless", "helpful-harmless"]
+    assert "Model: all models; " in tex and "each model's own rows: in the csv file" in tex
+    assert len(tabulars(as_latex(SMALL_FORMS["accuracy"]))) == 1
+    assert "csv file" not in as_latex(SMALL_FORMS["accuracy"])
+
+
+def test_a_model_is_said_once_and_tables_are_cut_between_models() -> None:
+    short = PAPER_FORMS["rmsd"]
+    [whole] = tabulars(as_latex(short))
+    block = whole.split(r"\midrule")[1].strip().splitlines()
     assert [line.split(" & ")[:2] for line in block] == [
         ["gpt2", "helpful"],
         ["", "harmless"],
         ["", "helpful-harmless"],
     ]
-    assert len(tabulars(as_latex(SMALL_FORMS["accuracy"]))) == 1
-
-
-def test_long_tables_are_cut_between_models() -> None:
-    parts = tabulars(as_latex(PAPER_FORMS["depth"]))
-    assert [re.findall(r"^[\w.-]+(?: models)?(?= & helpful &)", part, re.MULTILINE) for part in parts] == [
+    without_means = PAPER_FORMS["depth"].filter(pl.col("model") != OVERALL)
+    parts = tabulars(as_latex(without_means))
+    assert [re.findall(r"^[\w.-]+(?= & helpful &)", part, re.MULTILINE) for part in parts] == [
         ["gpt2", "gpt2-medium", "gpt2-large", "smollm2-135m", "smollm2-360m"],
-        ["smollm2-1.7b", OVERALL],
+        ["smollm2-1.7b"],
     ]
+
+
+def test_a_table_without_end_is_printed_in_part_with_all_its_columns() -> None:
+    rows = {"name": [f"name {i}" for i in range(900)]}
+    endless = pl.DataFrame(rows | {f"a column of numbers {i}": range(900) for i in range(9)})
+    tex = as_latex(endless)
+    heads = {head for part in tabulars(tex) for head in part.split("\n")[2].removesuffix(r" \\").split(" & ")}
+    assert heads == {*endless.columns}
+    shown = [len(re.findall(r"^name \d+ &", part, re.MULTILINE)) for part in tabulars(tex)]
+    assert 200 < sum(shown) <= 6 * 48 and max(shown) <= 48
+    assert "Further rows: in the csv file" in tex
+
+
+CMR = FT2Font(str(mpl.get_data_path()) + "/fonts/ttf/cmr10.ttf")
+CMB = FT2Font(str(mpl.get_data_path()) + "/fonts/ttf/cmb10.ttf")
+
+
+def measured(text: str) -> float:
+    """Points in Computer Modern of 7 points, whose letters are 14 % wider than those of 10 points made smaller."""
+    font = CMB if r"\bfseries" in text else CMR
+    text = re.sub(r"\\cellcolor\{[^}]*\}|\\(?:phantom|bfseries|multicolumn\{\d+\}\{\w\})", "", text)
+    text = re.sub(r"\$\\(?:pm|to)\$", "m", text.replace(r"\,", "."))
+    font.set_size(700, 72)  # the grid of pixels is fine then
+    font.set_text(re.sub(r"\\text\w+|[\\{}$]", "", text).strip())
+    return 1.14 * font.get_width_height()[0] / 64 / 100
+
+
+@pytest.mark.parametrize("forms", [SMALL_FORMS, PAPER_FORMS], ids=["small", "paper"])
+def test_no_table_is_wider_than_the_line_or_smaller_than_seven_points(forms: dict[str, pl.DataFrame]) -> None:
+    """What is wider would be shrunk to fit. \\scriptsize is 7 points, smaller are \\tiny and indices."""
+    for name, table in forms.items():
+        tex = as_latex(table)
+        assert r"\scriptsize" in tex and not re.search(r"\\tiny|[_^]\{", tex), name
+        for part in tabulars(tex):
+            [kinds] = re.findall(r"\\begin\{tabular\}\{(.*)\}", part)
+            kinds = re.findall(r"(?:>\{[^ ]*?\})?(p\{\d+pt\}|[lr])", kinds.replace(r">{\bfseries}r", "r"))
+            lines = [line.removesuffix(r" \\").split(" & ") for line in part.splitlines() if line.endswith(r" \\")]
+            lines = [line for line in lines if len(line) == len(kinds)]
+            width = 0.0
+            for i, kind in enumerate(kinds):
+                cells = [line[i] for line in lines]
+                fixed = re.findall(r"p\{(\d+)", kind)
+                upright = [cell for cell in cells if "rotatebox" not in cell]
+                width += 6 + max(float(fixed[0]) if fixed else 8, *(0 if fixed else measured(cell) for cell in upright))
+            assert width <= 345, (name, part.splitlines()[:6])
 
 
 def test_what_all_rows_share_stands_below() -> None:
