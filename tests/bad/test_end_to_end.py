@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 import yaml
-from project import Project
+from project import ROOT, Project
 
 from bad import Trap
 
@@ -120,6 +120,14 @@ def test_a_start_from_elsewhere_without_a_study_is_one_line(project: Project) ->
     assert said.startswith("error: no study is named: do so with --configfile") and str(elsewhere) in said
     command += ["--configfile", "../small.yaml", "--config", f"data_root={project.folder / 'Daten ü [2]'}"]
     assert subprocess.run(command, cwd=elsewhere, env=project.environment, capture_output=True).returncode == 0
+
+
+def test_the_package_of_another_clone_is_refused(project: Project) -> None:
+    command = [sys.executable, "-m", "snakemake", "-n", "--configfile", "small.yaml"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}
+    said = ended_at_start(subprocess.run(command, cwd=project.folder, env=environment, capture_output=True, text=True))
+    own, other = project.folder / "src/rmtension", ROOT / "src/rmtension"
+    assert said.startswith(f"error: {own}: not what {sys.executable} imports, which is {other}: take the .venv of this")
 
 
 def test_a_default_study_that_is_no_yaml_is_one_line(project: Project) -> None:
