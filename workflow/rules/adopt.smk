@@ -1,12 +1,4 @@
 # A reward model that was trained elsewhere, in the place of one that is trained here.
-from rmtension.inputs import model_files
-
-
-def adopted_files(wildcards):
-    """Of the folder that a reward model is adopted from."""
-    return list(map(str, model_files(adopted(wildcards))))
-
-
 ruleorder: adopt > train
 
 

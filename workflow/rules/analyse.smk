@@ -11,13 +11,6 @@ FIGURES = provenance.registered("figures", "FIGURES")
 RECKONED = yaml.safe_load(Path(resource("plan.yaml")).read_text(encoding="utf-8"))
 
 
-def tables_memory(wildcards, input):
-    """In MB, as `rmtension plan` reckons with, by the files as large as they are."""
-    sizes = {kind: sum(map(os.path.getsize, input[kind])) for kind in RECKONED["tables"]}
-    read = sum(RECKONED["tables"][kind]["memory"] * size for kind, size in sizes.items())
-    return int(1000 * RECKONED["rules"]["tables"]["memory_gb"] + read / 1e6)
-
-
 CARDS_RESOURCES = [resource("tasks.csv"), resource("paper/tasks.csv")]
 RESULTS_RESOURCES = [resource("official.csv"), resource("tasks.csv"), *published()]
 

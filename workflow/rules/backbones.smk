@@ -1,11 +1,6 @@
 # A backbone as a Hugging Face folder: made here, linked, or converted.
 
 
-def backbone_files(wildcards):
-    """What it is made of."""
-    return read_files(study.models[wildcards.model].source)
-
-
 rule backbone:
     input:
         files=backbone_files,

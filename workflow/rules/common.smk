@@ -4,6 +4,7 @@ from functools import cache
 from pydantic_core import to_jsonable_python
 
 from rmtension.files import fingerprint, sha256
+from rmtension.inputs import model_files
 from rmtension.study import PUBLISHED
 
 
@@ -40,6 +41,21 @@ def read_files(*sections):
     return [*sorted(own), *map(str, files)]
 
 
+def backbone_files(wildcards):
+    """What it is made of."""
+    return read_files(study.models[wildcards.model].source)
+
+
+def data_files(wildcards):
+    """What a regime's pairs are read from."""
+    return read_files(*(study.sources[name] for name in study.regime_data(wildcards.regime).sources))
+
+
+def benchmark_files(wildcards):
+    """What a benchmark's comparisons are read from."""
+    return read_files(study.benchmarks[wildcards.benchmark])
+
+
 def read_by_jobs():
     """What the jobs of this run read and do not make."""
     jobs = list(workflow.dag.needrun_jobs())
@@ -50,7 +66,7 @@ def read_by_jobs():
 def settings(*read, **parts):
     """All that a job takes from the study, as one mapping of plain values; a part may be a function of the wildcards.
 
-    Every rule has this one param: Snakemake compares params as a set without their names, so that one that takes on
+    All rules have this one param: Snakemake compares params as a set without their names, so that one that takes on
     the value of another would go unseen, and leaves out what is no builtin. The text of a mapping holds its keys.
 
     read: lists of the files that the job reads and no job makes. Their content is a setting too: Snakemake looks at
@@ -102,6 +118,11 @@ def adopted(wildcards):
     return ADOPTED[RM.format(**wildcards)]
 
 
+def adopted_files(wildcards):
+    """Of the folder that a reward model is adopted from."""
+    return list(map(str, model_files(adopted(wildcards))))
+
+
 def reward_models(pattern):
     """A file of every reward model of the study."""
     return expand(pattern, model=study.models, regime=study.regimes, seed=study.seeds)
@@ -137,3 +158,10 @@ def selected(wildcards):
     """The file of sets that holds all that is ablated on a benchmark."""
     swept = wildcards.benchmark in study.ablation.sweep_benchmarks
     return rules.select.output[0] if swept else rules.select_sets.output[0]
+
+
+def tables_memory(wildcards, input):
+    """In MB, as `rmtension plan` reckons with, by the files as large as they are."""
+    sizes = {kind: sum(map(os.path.getsize, input[kind])) for kind in RECKONED["tables"]}
+    read = sum(RECKONED["tables"][kind]["memory"] * size for kind, size in sizes.items())
+    return int(1000 * RECKONED["rules"]["tables"]["memory_gb"] + read / 1e6)

@@ -1,16 +1,6 @@
 # Preference pairs of a regime, and benchmarks, as one kind of table each.
 
 
-def data_files(wildcards):
-    """What a regime's pairs are read from."""
-    return read_files(*(study.sources[name] for name in study.regime_data(wildcards.regime).sources))
-
-
-def benchmark_files(wildcards):
-    """What a benchmark's comparisons are read from."""
-    return read_files(study.benchmarks[wildcards.benchmark])
-
-
 rule data:
     input:
         files=data_files,
