@@ -30,9 +30,8 @@ REFERENCE = runpy.run_path(str(ROOT / "docs" / "study_reference.py"))
 # --- the studies ----------------------------------------------------------------------------------------------
 
 
-def read(file: Path) -> Settings:
-    content: Settings = yaml.safe_load(file.read_text(encoding="utf-8"))
-    return content
+def studies_in(folder: Path) -> dict[str, Settings]:
+    return {file.stem: yaml.safe_load(file.read_text(encoding="utf-8")) for file in sorted(folder.glob("*.yaml"))}
 
 
 def folder_of(part: Settings) -> str:
@@ -86,14 +85,11 @@ def emptied(study: Settings, *places: Place) -> Settings:
         for key in keys:
             section = section.setdefault(key, {})
         if last in section:  # not in a mapping that has been emptied
-            section[last] = type(section[last])()
+            section[last] = {} if isinstance(section[last], dict) else []
     return study
 
 
-HERE = Path(__file__).parent
-SHIPPED, MADE = (
-    {file.stem: read(file) for file in sorted(folder.glob("*.yaml"))} for folder in (ROOT / "studies", HERE)
-)
+SHIPPED, MADE = studies_in(ROOT / "studies"), studies_in(Path(__file__).parent)
 CONTAINERS = dict(containers(Study.model_validate(MADE["everything"])))
 
 
