@@ -217,7 +217,7 @@ ASKED = {  # jobs, memory and minutes of each rule
     "train": (3, "1100M", 5),
     "activations": (3, "1100M", 5),
     "evaluate": (3, "1100M", 5),
-    "sets": (1, "3000M", 30),  # one after another what 3 reward models need of 3 rules, the 3 reward models at once
+    "sets": (1, "6000M", 30),  # one after another what 3 reward models need of 3 rules, at most 2000M, the 3 at once
 }
 
 
