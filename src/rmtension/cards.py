@@ -19,9 +19,9 @@ from rmtension.comparisons import COMPARISONS, PAIRS
 from rmtension.files import made_here, read_json, read_table, reading, scan_table
 from rmtension.hygiene import HYGIENE, benchmark_counts, counts, opening
 from rmtension.naming import BUFFER
-from rmtension.official import unexpected_counts, wanted_tasks
 from rmtension.study import OwnBenchmark, PublishedBenchmark, Section, Study
 from rmtension.sums import summable
+from rmtension.tasks import unexpected_counts, wanted_tasks
 
 # What families of backbones call the same number in their config.json.
 SIZES = {

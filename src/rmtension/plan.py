@@ -18,9 +18,9 @@ from transformers import AutoConfig, AutoModel
 from rmtension.architectures import layer_sizes
 from rmtension.errors import UserError
 from rmtension.naming import ranks_heads
-from rmtension.official import wanted_tasks
 from rmtension.readers import read_benchmark, read_pairs
 from rmtension.study import Compute, GgufModel, Located, MadeModel, Section, Study, SyntheticPairs, nearest
+from rmtension.tasks import wanted_tasks
 
 KNOWN: dict[str, Any] = yaml.safe_load((Path(__file__).parents[2] / "resources" / "plan.yaml").read_text("utf-8"))
 BYTES, RULES = KNOWN["bytes"], KNOWN["rules"]

@@ -45,12 +45,17 @@ def imported_modules(file: Path) -> set[str]:
     return {n.removeprefix("rmtension.") for n in names if n.startswith("rmtension.")}
 
 
+def module_file(name: str) -> Path:
+    """Where a module of this package lies; name: as in an import, without the package's."""
+    return PACKAGE.joinpath(*name.split(".")).with_suffix(".py")
+
+
 def module_files(script: Path) -> list[Path]:
     """Every module of this package that a script comes to import and its result depends on, itself left out."""
     found: set[Path] = set()
     pending = [script]
     while pending:
-        modules = {PACKAGE / f"{name}.py" for name in imported_modules(pending.pop()) - WITHOUT_PART}
+        modules = {module_file(name) for name in imported_modules(pending.pop()) - WITHOUT_PART}
         fresh = {file for file in modules if file.exists()} - found
         found |= fresh
         pending += fresh
@@ -59,7 +64,7 @@ def module_files(script: Path) -> list[Path]:
 
 def registered(module: str, registry: str) -> list[str]:
     """Keys of a dict that a module of this package defines, read without importing it and what it imports."""
-    tree = ast.parse((PACKAGE / f"{module}.py").read_text(encoding="utf-8"))
+    tree = ast.parse(module_file(module).read_text(encoding="utf-8"))
     plain = {ast.unparse(node.targets[0]): node.value for node in tree.body if isinstance(node, ast.Assign)}
     typed = {ast.unparse(node.target): node.value for node in tree.body if isinstance(node, ast.AnnAssign)}
     found = (plain | typed)[registry]

@@ -23,7 +23,6 @@ from rmtension.errors import UserError
 from rmtension.files import fetched, reading
 from rmtension.hygiene import opening, shared, sift
 from rmtension.inputs import READS, SPLITS, data_files, found, whole_sets
-from rmtension.official import TIES, tasks_of, unexpected_counts, wanted_tasks
 from rmtension.study import (
     Columns,
     HHPairs,
@@ -35,6 +34,7 @@ from rmtension.study import (
     SyntheticPairs,
     nearest,
 )
+from rmtension.tasks import TIES, tasks_of, unexpected_counts, wanted_tasks
 
 logger = logging.getLogger(__name__)
 

@@ -26,7 +26,7 @@ from rmtension.neuron_tables import (
     rmsd_table,
     stability_table,
 )
-from rmtension.official import official_metrics, subset_names
+from rmtension.official import official_metrics
 from rmtension.published import twin
 from rmtension.results import Results
 from rmtension.statistics import (
@@ -39,6 +39,7 @@ from rmtension.statistics import (
     divide,
 )
 from rmtension.sums import summable
+from rmtension.tasks import subset_names
 
 NONE = pl.col("ablation") == "none"
 

@@ -24,7 +24,7 @@ from tokenizers import Tokenizer, pre_tokenizers
 
 from rmtension import synthetic
 from rmtension.evaluation import evaluate
-from rmtension.official import official_metrics, sections, subset_names
+from rmtension.official import official_metrics, sections
 from rmtension.packing import collate, pack
 from rmtension.readers import read_benchmark
 from rmtension.reward_model import (
@@ -38,6 +38,7 @@ from rmtension.reward_model import (
     tokenise,
 )
 from rmtension.study import PublishedBenchmark
+from rmtension.tasks import subset_names
 from rmtension.training import bradley_terry, margins
 
 CPU = torch.device("cpu")

@@ -12,9 +12,9 @@ from example_results import SETTINGS, TASKS, example
 
 from rmtension.claims import ledger
 from rmtension.holes import SEARCHES, holes_table, orientations
-from rmtension.official import known_tasks
 from rmtension.study import UNORIENTED, Study
 from rmtension.tables import make_tables
+from rmtension.tasks import known_tasks
 
 SINGLE = {"helpful": SETTINGS["regimes"]["helpful"]}
 OWN_TEST = {"own-test": {"kind": "regime-test"}}

@@ -8,8 +8,8 @@ from math import tanh
 import polars as pl
 import pytest
 
-from rmtension import official
-from rmtension.official import official_metrics, sections, subset_names
+from rmtension.official import SECTIONS_FILE, official_metrics, sections
+from rmtension.tasks import TASKS_FILE, subset_names
 
 Sides = tuple[Sequence[float], Sequence[float]] | tuple[None, None]
 Scored = Mapping[str, Sequence[Sides]]
@@ -74,8 +74,8 @@ def test_comparisons_are_counted_scored_or_not() -> None:
 
 
 def test_weights_are_the_real_counts_but_where_the_official_ones_are_not() -> None:
-    tasks = pl.read_csv(official.TASKS_FILE).filter(pl.col("benchmark") != "reward-bench-2")
-    both = pl.read_csv(official.SECTIONS_FILE).join(tasks, on=["benchmark", "subset"])
+    tasks = pl.read_csv(TASKS_FILE).filter(pl.col("benchmark") != "reward-bench-2")
+    both = pl.read_csv(SECTIONS_FILE).join(tasks, on=["benchmark", "subset"])
     assert len(both) == 17 + 4
     differing = both.filter(pl.col("weight") != pl.col("n_prompts")).select("subset", "weight", "n_prompts")
     assert differing.rows() == [("math-prm", 984, 447)]

@@ -13,7 +13,6 @@ import pytest
 from rmtension import readers
 from rmtension.comparisons import COMPARISONS, PAIRS, as_comparisons
 from rmtension.errors import UserError
-from rmtension.official import TASKS_FILE
 from rmtension.readers import hold_out, read_benchmark, regime_pairs
 from rmtension.scoring import read_request
 from rmtension.study import (
@@ -27,6 +26,7 @@ from rmtension.study import (
     SyntheticPairs,
     Validation,
 )
+from rmtension.tasks import TASKS_FILE
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
 REWARD_BENCH_FILE, RM_BENCH_FILE = "reward-bench/filtered.parquet", "rm-bench/train.parquet"
