@@ -21,7 +21,7 @@ from benchmarks.side import Measured, Stopwatch, warm_up
 from rmtension.ablation import Mask
 from rmtension.activations import activation_statistics
 from rmtension.attention import PACKED
-from rmtension.device import start_torch
+from rmtension.base.device import start_torch
 from rmtension.evaluation import candidate_scores
 from rmtension.packing import Packed, batches, pack
 from rmtension.plan import BYTES, size_of

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from transformers.utils import logging
 
-from rmtension.errors import UserError
+from rmtension.base.errors import UserError
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"

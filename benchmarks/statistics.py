@@ -12,8 +12,8 @@ from benchmarks import harness, workloads
 from benchmarks.harness import Side
 from benchmarks.side import Measured, Stopwatch, warm_up
 from rmtension.activations import activation_statistics
+from rmtension.base.device import start_torch
 from rmtension.comparisons import as_comparisons
-from rmtension.device import start_torch
 from rmtension.packing import batches
 from rmtension.reward_model import load_backbone, load_reward_model, load_tokenizer
 

@@ -19,8 +19,8 @@ from torch import Tensor
 from benchmarks import harness, workloads
 from rmtension.ablation import Mask, ablated
 from rmtension.architectures import activation_modules
+from rmtension.base.device import arithmetic, start_torch
 from rmtension.comparisons import as_comparisons
-from rmtension.device import arithmetic, start_torch
 from rmtension.evaluation import candidate_scores
 from rmtension.packing import Batch, Packed, batches, collate, pack
 from rmtension.reward_model import hidden_states, load_reward_model, load_tokenizer, score

@@ -16,7 +16,7 @@ import polars as pl
 
 from benchmarks import harness
 from benchmarks.harness import ROOT
-from rmtension.errors import UserError
+from rmtension.base.errors import UserError
 
 PARTS = ("Snakefile", "config.yaml", "profiles", "workflow", "src", "resources", "envs", "studies")
 STARTS = {

@@ -17,9 +17,9 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from benchmarks.harness import ROOT
 from rmtension.architectures import layer_sizes, longest_text
 from rmtension.backbones import convert_gguf, save
+from rmtension.base.errors import UserError
+from rmtension.base.files import replacing
 from rmtension.comparisons import as_comparisons, draw
-from rmtension.errors import UserError
-from rmtension.files import replacing
 from rmtension.packing import Packed
 from rmtension.plan import KNOWN, size_of
 from rmtension.readers import read_benchmark, read_pairs

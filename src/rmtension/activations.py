@@ -16,12 +16,12 @@ import torch
 from torch import Tensor
 
 from rmtension.architectures import activation_modules, layer_sizes, longest_text, projection_modules
+from rmtension.base.errors import UserError
+from rmtension.base.files import read_table
+from rmtension.base.memory import within_memory
+from rmtension.base.progress import Progress
 from rmtension.comparisons import PAIRS, as_comparisons, draw
-from rmtension.errors import UserError
-from rmtension.files import read_table
-from rmtension.memory import within_memory
 from rmtension.packing import Batch, Packed, batches
-from rmtension.progress import Progress
 from rmtension.reward_model import (
     hidden_states,
     load_backbone,

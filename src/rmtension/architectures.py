@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from rmtension.errors import UserError
+from rmtension.base.errors import UserError
 
 
 @dataclass(frozen=True)

@@ -23,9 +23,9 @@ from transformers import (
 from transformers.integrations.gguf.gguf_tokenizer_mapping import GGUF_PRE_TOKENIZER_SPLITS
 
 from rmtension import synthetic
-from rmtension.errors import UserError
-from rmtension.files import refuse_pointer, write_checksums
-from rmtension.progress import Progress
+from rmtension.base.errors import UserError
+from rmtension.base.files import refuse_pointer, write_checksums
+from rmtension.base.progress import Progress
 from rmtension.reward_model import NO_CODE, load_backbone, load_tokenizer, opening, save_tokenizer
 from rmtension.study import FolderModel, GgufModel, MadeModel
 

@@ -15,12 +15,12 @@ from typing import Any
 import polars as pl
 import polars.selectors as cs
 
+from rmtension.base.files import made_here, read_json, read_table, reading, scan_table
+from rmtension.base.sums import summable
 from rmtension.comparisons import COMPARISONS, PAIRS
-from rmtension.files import made_here, read_json, read_table, reading, scan_table
 from rmtension.hygiene import HYGIENE, benchmark_counts, counts, opening
 from rmtension.naming import BUFFER
 from rmtension.study import OwnBenchmark, PublishedBenchmark, Section, Study
-from rmtension.sums import summable
 from rmtension.tasks import unexpected_counts, wanted_tasks
 
 # What families of backbones call the same number in their config.json.

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from rmtension.files import replacing
+from rmtension.base.files import replacing
 
 logger = logging.getLogger(__name__)
 

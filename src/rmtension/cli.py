@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rmtension.errors import UserError
+from rmtension.base.errors import UserError
 
 if TYPE_CHECKING:
     import polars as pl
@@ -105,7 +105,7 @@ def score(
     import torch
     from transformers.utils import logging
 
-    from rmtension.device import start_torch
+    from rmtension.base.device import start_torch
     from rmtension.dialogues import FORMS
     from rmtension.neuron_sets import named_set
     from rmtension.neurons import UNIT

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from rmtension.files import ANY, read_table, scan_table
+from rmtension.base.files import ANY, read_table, scan_table
 
 # Preference pairs: chosen and rejected are whole dialogues.
 PAIRS = dict.fromkeys(["comparison_id", "chosen", "rejected", "source", "orientation"], pl.String())

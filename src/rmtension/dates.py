@@ -10,8 +10,8 @@ from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
 
-from rmtension.errors import UserError
-from rmtension.files import writing
+from rmtension.base.errors import UserError
+from rmtension.base.files import writing
 
 SKEW = 60  # seconds that the clocks of two disks may differ by: that long is waited for
 

@@ -15,11 +15,11 @@ from torch import Tensor
 
 from rmtension.ablation import Mask, ablated
 from rmtension.architectures import longest_text
-from rmtension.errors import UserError
-from rmtension.files import CHECKSUMS, fingerprint, reading
-from rmtension.memory import within_memory
+from rmtension.base.errors import UserError
+from rmtension.base.files import CHECKSUMS, fingerprint, reading
+from rmtension.base.memory import within_memory
+from rmtension.base.progress import Progress
 from rmtension.packing import Batch, Packed, batches
-from rmtension.progress import Progress
 from rmtension.reward_model import load_config, load_reward_model, load_tokenizer, pack_comparisons, score
 
 logger = logging.getLogger(__name__)

@@ -30,10 +30,10 @@ from PIL.PngImagePlugin import PngInfo
 from scipy.special import comb
 
 from rmtension import study
-from rmtension.errors import UserError
-from rmtension.files import replacing
+from rmtension.base.errors import UserError
+from rmtension.base.files import replacing
+from rmtension.base.pages import HEIGHTS, evenly, kept_together
 from rmtension.naming import OVERALL
-from rmtension.pages import HEIGHTS, evenly, kept_together
 
 Tables = Mapping[str, pl.DataFrame]
 Pages = list[Figure]

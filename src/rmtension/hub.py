@@ -11,8 +11,8 @@ from typing import Any
 
 import yaml
 
-from rmtension.errors import UserError
-from rmtension.files import CHECKSUMS, cause_of, read_yaml, remove, sha256, sole_writer, write_text
+from rmtension.base.errors import UserError
+from rmtension.base.files import CHECKSUMS, cause_of, read_yaml, remove, sha256, sole_writer, write_text
 from rmtension.inputs import INDEX, READS, WEIGHTS, matches, shards
 from rmtension.study import COMMIT, Located, Study, load_study, lock_key
 

@@ -12,7 +12,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, Field
 
-from rmtension.errors import UserError
+from rmtension.base.errors import UserError
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 # Of a model: no code, no pickles, no weights in a second precision, no adapter. Shards go by the names that INDEX has.

@@ -30,7 +30,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from rmtension.errors import UserError
+from rmtension.base.errors import UserError
 
 WORKER = "RMTENSION_WORKER"  # environment variable: the worker's environment and the name of its socket
 INSIDE = "RMTENSION_INSIDE_WORKER"

@@ -10,8 +10,8 @@ from typing import Any
 
 import polars as pl
 
-from rmtension.errors import UserError
-from rmtension.files import from_here
+from rmtension.base.errors import UserError
+from rmtension.base.files import from_here
 from rmtension.provenance import content, made_files, read_records
 from rmtension.study import nearest
 

@@ -9,8 +9,8 @@ from typing import NamedTuple, Self
 
 import polars as pl
 
-from rmtension.errors import UserError
-from rmtension.files import from_here, read_table, reading
+from rmtension.base.errors import UserError
+from rmtension.base.files import from_here, read_table, reading
 from rmtension.naming import THIRDS
 from rmtension.neurons import NEURON, UNIT, of_both_responses, oriented_set
 from rmtension.study import nearest

@@ -9,7 +9,7 @@ from itertools import product
 import numpy as np
 import polars as pl
 
-from rmtension.errors import UserError
+from rmtension.base.errors import UserError
 from rmtension.naming import ablation_name, exclusive_names, ranks_heads, tension_names, tension_sets_index
 from rmtension.study import Neurons
 

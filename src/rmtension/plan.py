@@ -16,7 +16,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModel
 
 from rmtension.architectures import layer_sizes
-from rmtension.errors import UserError
+from rmtension.base.errors import UserError
 from rmtension.naming import ranks_heads
 from rmtension.readers import read_benchmark, read_pairs
 from rmtension.study import Compute, GgufModel, Located, MadeModel, Section, Study, SyntheticPairs, nearest

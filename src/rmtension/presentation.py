@@ -17,9 +17,9 @@ from pathlib import Path
 
 import polars as pl
 
-from rmtension.files import replacing, write_parquet, write_text
+from rmtension.base.files import replacing, write_parquet, write_text
+from rmtension.base.pages import Rows, evenly, kept_together
 from rmtension.naming import AVERAGE, OVERALL
-from rmtension.pages import Rows, evenly, kept_together
 
 # Column whose words become columns -> the one that groups them.
 ACROSS = {"task": "orientation", "metric": "benchmark", "percent": "", "third": "", "benchmark": ""}

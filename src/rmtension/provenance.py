@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from rmtension import __version__
-from rmtension.environment import environment
-from rmtension.errors import UserError
-from rmtension.files import CHECKSUMS, fingerprint, sha256, write_text
+from rmtension.base.environment import environment
+from rmtension.base.errors import UserError
+from rmtension.base.files import CHECKSUMS, fingerprint, sha256, write_text
 
 PACKAGE = Path(__file__).parent
-WITHOUT_PART = {"errors", "jobs", "progress"}  # start, log and report jobs: no result depends on them
+WITHOUT_PART = {"base.errors", "jobs", "base.progress"}  # start, log and report jobs: no result depends on them
 IMPORTS = re.compile(r"^\s*(from rmtension[\w.]* import (?:\([^)]*\)|.+)|import rmtension.*)$", re.MULTILINE)
 RUN = "RMTENSION_RUN"  # environment variable: what is the same for every job of a run, as JSON
 CIRCUMSTANCES = ("study", "code", "environment", "device", "slurm_job", "started", "ended")

@@ -17,10 +17,10 @@ import polars as pl
 from pydantic import TypeAdapter, ValidationError
 
 from rmtension import synthetic
+from rmtension.base.errors import UserError
+from rmtension.base.files import fetched, reading
 from rmtension.comparisons import COMPARISONS, PAIRS, draw
 from rmtension.dialogues import REPLY, Dialogue, Prompted, Words, fault_of
-from rmtension.errors import UserError
-from rmtension.files import fetched, reading
 from rmtension.hygiene import opening, shared, sift
 from rmtension.inputs import READS, SPLITS, data_files, found, whole_sets
 from rmtension.study import (

@@ -17,9 +17,9 @@ import yaml
 from itables.utils import read_package_file
 from PIL import Image
 
-from rmtension.files import write_text
+from rmtension.base.files import write_text
+from rmtension.base.pages import HEIGHTS
 from rmtension.naming import OVERALL
-from rmtension.pages import HEIGHTS
 from rmtension.study import Study
 
 FEW_ROWS = 12  # a table no longer than this is shown as it is, without search

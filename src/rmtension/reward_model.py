@@ -23,9 +23,9 @@ from transformers import (
 
 from rmtension.architectures import architecture
 from rmtension.attention import PACKED
-from rmtension.errors import UserError
+from rmtension.base.errors import UserError
+from rmtension.base.files import cause_of, refuse_pointer
 from rmtension.faults import key_at_fault
-from rmtension.files import cause_of, refuse_pointer
 from rmtension.inputs import INDEX, WEIGHTS, model_files, shards
 from rmtension.naming import BUFFER
 from rmtension.older_names import add_to_config, add_to_tokenizer

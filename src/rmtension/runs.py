@@ -24,8 +24,8 @@ from pathlib import Path
 
 import psutil
 
-from rmtension.errors import UserError
-from rmtension.files import replacing
+from rmtension.base.errors import UserError
+from rmtension.base.files import replacing
 
 PATIENCE = 300  # seconds for cancelled jobs to end; SLURM itself kills them after its KillWait, 30 by default
 

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 from scipy.stats import false_discovery_control
 
+from rmtension.base.sums import summable
 from rmtension.naming import AVERAGE, OVERALL
-from rmtension.sums import summable
 
 REWARD_MODEL = ["model", "regime", "seed"]
 TASK = ["orientation", "task"]

@@ -21,7 +21,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from rmtension.errors import UserError
+from rmtension.base.errors import UserError
 from rmtension.inputs import READS, SPLITS, data_files, found, model_files
 from rmtension.naming import AVERAGE, ablation_name, tension_sets_index
 

@@ -17,6 +17,7 @@ import numpy as np
 import polars as pl
 import polars.selectors as cs
 
+from rmtension.base.sums import summable
 from rmtension.compatibility import compatibility_table
 from rmtension.naming import OVERALL, ranks_heads
 from rmtension.neuron_tables import (
@@ -38,7 +39,6 @@ from rmtension.statistics import (
     discovery_rates,
     divide,
 )
-from rmtension.sums import summable
 from rmtension.tasks import subset_names
 
 NONE = pl.col("ablation") == "none"

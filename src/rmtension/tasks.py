@@ -6,8 +6,8 @@ from pathlib import Path
 
 import polars as pl
 
-from rmtension.errors import UserError
-from rmtension.files import reading, require_columns
+from rmtension.base.errors import UserError
+from rmtension.base.files import reading, require_columns
 from rmtension.study import ALL, UNORIENTED, OwnBenchmark, PublishedBenchmark, nearest
 
 RESOURCES = Path(__file__).parents[2] / "resources"

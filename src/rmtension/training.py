@@ -21,14 +21,14 @@ from torch import Tensor, distributed, nn
 from torch.nn.functional import logsigmoid
 
 from rmtension.architectures import longest_text
+from rmtension.base.errors import UserError
+from rmtension.base.files import fingerprint, read_table, remove_leftovers, replacing, write_checksums
+from rmtension.base.memory import within_memory
+from rmtension.base.processes import anywhere, signals_noted
+from rmtension.base.progress import Progress
 from rmtension.checkpoints import read_checkpoint, write_checkpoint
 from rmtension.comparisons import PAIRS, as_comparisons
-from rmtension.errors import UserError
-from rmtension.files import fingerprint, read_table, remove_leftovers, replacing, write_checksums
-from rmtension.memory import within_memory
 from rmtension.packing import Batch, Lengths, Packed, collate, group_by_length
-from rmtension.processes import anywhere, signals_noted
-from rmtension.progress import Progress
 from rmtension.reward_model import (
     load_tokenizer,
     new_reward_model,

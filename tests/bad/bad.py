@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from tiny_models import save_backbone
 
-from rmtension.errors import UserError
+from rmtension.base.errors import UserError
 from rmtension.reward_model import load_tokenizer, new_reward_model, save_reward_model
 
 

@@ -14,7 +14,7 @@ import pytest
 from pydantic import TypeAdapter
 
 from bad import refused
-from rmtension.errors import UserError
+from rmtension.base.errors import UserError
 from rmtension.inputs import data_files
 from rmtension.readers import Readable, read_benchmark, regime_pairs
 from rmtension.study import PairSource, RegimeData, Validation

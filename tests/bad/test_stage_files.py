@@ -19,8 +19,8 @@ from test_cards import write_study
 
 from bad import both, refused, save_models
 from rmtension import jobs
+from rmtension.base.files import write_checksums
 from rmtension.evaluation import SCHEMA, read_previous
-from rmtension.files import write_checksums
 from rmtension.neurons import RANKINGS, SETS, STATISTICS, oriented_sets
 from rmtension.results import load_scores, load_stage
 from rmtension.study import Activations, Neurons, Training

@@ -16,7 +16,7 @@ import yaml
 from project import ROOT, Project
 from pydantic import BaseModel
 
-from rmtension.errors import UserError
+from rmtension.base.errors import UserError
 from rmtension.official import EARNED
 from rmtension.study import UNORIENTED, OwnBenchmark, PublishedBenchmark, Study, load_study
 from rmtension.tasks import TIES, wanted_tasks

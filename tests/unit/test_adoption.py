@@ -20,7 +20,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreT
 
 from rmtension.adoption import adopt_reward_model
 from rmtension.backbones import train_tokenizer
-from rmtension.errors import UserError
+from rmtension.base.errors import UserError
 from rmtension.reward_model import (
     CHAT_TEMPLATE,
     load_reward_model,

@@ -16,7 +16,7 @@ from rmtension import backbones
 from rmtension.activations import reward_model_statistics
 from rmtension.architectures import ARCHITECTURES, layer_sizes, projection_modules
 from rmtension.backbones import make_backbone, prepare_backbone
-from rmtension.errors import UserError
+from rmtension.base.errors import UserError
 from rmtension.packing import collate
 from rmtension.reward_model import (
     load_backbone,

@@ -17,7 +17,7 @@ from transformers.pytorch_utils import Conv1D
 from benchmarks import harness, limit, workloads
 from benchmarks.growth import made
 from benchmarks.harness import Side
-from rmtension.errors import UserError
+from rmtension.base.errors import UserError
 from rmtension.packing import batches
 from rmtension.plan import size_of
 from rmtension.reward_model import hidden_states

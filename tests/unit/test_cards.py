@@ -8,8 +8,8 @@ from typing import Any
 import polars as pl
 import pytest
 
+from rmtension.base.errors import UserError
 from rmtension.cards import cards, parameters
-from rmtension.errors import UserError
 from rmtension.hygiene import counts
 from rmtension.study import Study, Training
 

@@ -20,8 +20,8 @@ from transformers import AutoModelForSequenceClassification, PreTrainedTokenizer
 from typer.testing import CliRunner
 
 from rmtension import scoring
+from rmtension.base.errors import UserError
 from rmtension.cli import app
-from rmtension.errors import UserError
 from rmtension.reward_model import load_tokenizer, save_reward_model
 
 PROGRAM = [sys.executable, "-c", "from rmtension.cli import main; main()"]

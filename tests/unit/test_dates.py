@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from rmtension.base.errors import UserError
 from rmtension.dates import date_of_new, refuse_future
-from rmtension.errors import UserError
 
 DAY, LARGE = 86_400.0, 10  # seconds; bytes
 

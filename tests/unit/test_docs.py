@@ -17,8 +17,8 @@ from pydantic import TypeAdapter
 from rmtension import readers
 from rmtension.activations import reward_model_statistics
 from rmtension.backbones import make_backbone
+from rmtension.base.environment import environment
 from rmtension.comparisons import as_comparisons
-from rmtension.environment import environment
 from rmtension.evaluation import evaluate
 from rmtension.neurons import oriented_sets, rankings, sets_to_frame
 from rmtension.provenance import KEYS

@@ -19,7 +19,7 @@ from rmtension.ablation import Mask, ablated
 from rmtension.activations import activation_statistics
 from rmtension.architectures import activation_modules, layer_sizes, longest_text
 from rmtension.attention import PACKED
-from rmtension.device import arithmetic
+from rmtension.base.device import arithmetic
 from rmtension.evaluation import candidate_scores
 from rmtension.packing import Batch, Packed, Tokens, batches, collate, group_by_length, pack
 from rmtension.reward_model import score

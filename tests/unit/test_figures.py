@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle, StepPatch
 from matplotlib.text import Text
 
-from rmtension.errors import UserError
+from rmtension.base.errors import UserError
 from rmtension.figures import FIGURES, TASK, make_figures, selected, style, write_figure
 from rmtension.naming import OVERALL
 from rmtension.study import Analysis, Figures

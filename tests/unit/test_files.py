@@ -20,8 +20,8 @@ import yaml
 from tokenizers import Tokenizer
 from transformers import AutoConfig
 
-from rmtension.errors import UserError
-from rmtension.files import cause_of, replacing, write_text
+from rmtension.base.errors import UserError
+from rmtension.base.files import cause_of, replacing, write_text
 
 ONE, OTHER = "1" * 32, "a7" * 16  # as temporary names have them
 

@@ -14,7 +14,7 @@ from pydantic import TypeAdapter
 from tiny_models import save_backbone
 
 from rmtension.backbones import prepare_backbone
-from rmtension.errors import UserError
+from rmtension.base.errors import UserError
 from rmtension.hub import wanted
 from rmtension.inputs import found, model_files
 from rmtension.readers import read_benchmark, read_hh_pairs

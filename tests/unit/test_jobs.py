@@ -32,7 +32,7 @@ snakemake = SimpleNamespace(
 )
 job = jobs.start(snakemake)
 import logging, os, pathlib, sys, time
-from rmtension.errors import UserError
+from rmtension.base.errors import UserError
 {body}
 job.finish()
 """

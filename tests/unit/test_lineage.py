@@ -12,8 +12,8 @@ import polars as pl
 import pytest
 from typer.testing import CliRunner
 
+from rmtension.base.errors import UserError
 from rmtension.cli import app
-from rmtension.errors import UserError
 from rmtension.lineage import Lineage
 from rmtension.naming import OVERALL
 

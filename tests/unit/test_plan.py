@@ -12,8 +12,8 @@ import yaml
 from project import ROOT, Project
 from typer.testing import CliRunner
 
+from rmtension.base.errors import UserError
 from rmtension.cli import app
-from rmtension.errors import UserError
 from rmtension.hub import read_study
 from rmtension.plan import KNOWN, RULES, configuration, make_plan, size_of
 from rmtension.study import Study

@@ -19,7 +19,7 @@ import pytest
 import yaml
 
 from rmtension import provenance
-from rmtension.errors import UserError
+from rmtension.base.errors import UserError
 from rmtension.lineage import code_of
 from rmtension.provenance import code_version, module_files, read_records, registered, settings_hash, write_record
 

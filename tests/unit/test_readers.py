@@ -11,8 +11,8 @@ import polars as pl
 import pytest
 
 from rmtension import readers
+from rmtension.base.errors import UserError
 from rmtension.comparisons import COMPARISONS, PAIRS, as_comparisons
-from rmtension.errors import UserError
 from rmtension.readers import hold_out, read_benchmark, regime_pairs
 from rmtension.scoring import read_request
 from rmtension.study import (

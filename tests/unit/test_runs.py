@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from rmtension import runs
-from rmtension.errors import UserError
+from rmtension.base.errors import UserError
 from rmtension.runs import Run
 
 

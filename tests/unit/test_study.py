@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from rmtension.errors import UserError
+from rmtension.base.errors import UserError
 from rmtension.study import PublishedBenchmark, Study, load_study
 
 ROOT = Path(__file__).parents[2]

@@ -16,7 +16,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from rmtension.adoption import adopt_reward_model
 from rmtension.backbones import convert_gguf, gguf_tokenizer, make_backbone, prepare_backbone
-from rmtension.errors import UserError
+from rmtension.base.errors import UserError
 from rmtension.reward_model import (
     CHAT_TEMPLATE,
     load_tokenizer,

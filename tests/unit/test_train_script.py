@@ -24,10 +24,11 @@ import torch
 from safetensors.numpy import load_file
 from tiny_models import save_backbone
 
-from rmtension import device, jobs, processes
-from rmtension.device import claimed, take_gpus
-from rmtension.errors import UserError
-from rmtension.memory import within_memory
+from rmtension import jobs
+from rmtension.base import device, processes
+from rmtension.base.device import claimed, take_gpus
+from rmtension.base.errors import UserError
+from rmtension.base.memory import within_memory
 from rmtension.study import Training
 
 SCRIPT = Path(__file__).parents[2] / "workflow" / "scripts" / "train.py"

@@ -18,8 +18,8 @@ from tiny_models import random_model
 
 from rmtension.ablation import Mask
 from rmtension.activations import activation_statistics
+from rmtension.base.errors import UserError
 from rmtension.checkpoints import write_checkpoint
-from rmtension.errors import UserError
 from rmtension.evaluation import candidate_scores
 from rmtension.packing import Packed, pack
 from rmtension.study import Training

@@ -43,7 +43,7 @@ SCORES = "results/small/scores/tiny/helpful/seed-0/tasks.parquet"
 FETCHER = """
 import json, sys
 from pathlib import Path
-from rmtension.errors import UserError
+from rmtension.base.errors import UserError
 from rmtension.hub import fetch
 for line in sys.stdin:
     piece, folder = json.loads(line)

@@ -3,7 +3,7 @@ from functools import cache
 
 from pydantic_core import to_jsonable_python
 
-from rmtension.files import fingerprint, sha256
+from rmtension.base.files import fingerprint, sha256
 from rmtension.inputs import model_files
 from rmtension.study import PUBLISHED
 

@@ -7,8 +7,8 @@ job = jobs.start(snakemake)
 from pathlib import Path
 
 from rmtension.activations import reward_model_statistics
-from rmtension.device import arithmetic, start_torch
-from rmtension.files import write_parquet
+from rmtension.base.device import arithmetic, start_torch
+from rmtension.base.files import write_parquet
 from rmtension.study import Activations
 
 settings = snakemake.params.settings

@@ -7,8 +7,8 @@ job = jobs.start(snakemake)
 from pathlib import Path
 
 from rmtension.adoption import adopt_reward_model
-from rmtension.device import start_torch
-from rmtension.environment import environment
+from rmtension.base.device import start_torch
+from rmtension.base.environment import environment
 
 settings = snakemake.params.settings
 start_torch(settings["threads"])

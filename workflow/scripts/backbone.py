@@ -9,8 +9,8 @@ from pathlib import Path
 from pydantic import TypeAdapter
 
 from rmtension.backbones import prepare_backbone
-from rmtension.device import start_torch
-from rmtension.files import replacing
+from rmtension.base.device import start_torch
+from rmtension.base.files import replacing
 from rmtension.study import BackboneSource
 
 settings = snakemake.params.settings

@@ -9,7 +9,7 @@ from pathlib import Path
 from pydantic import TypeAdapter
 
 from rmtension.readers import read_benchmark
-from rmtension.files import write_parquet
+from rmtension.base.files import write_parquet
 from rmtension.study import Benchmark
 
 settings = snakemake.params.settings

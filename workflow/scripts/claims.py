@@ -7,7 +7,7 @@ job = jobs.start(snakemake)
 from pathlib import Path
 
 from rmtension.claims import ledger, ledger_markdown
-from rmtension.files import read_tables, write_parquet, write_text
+from rmtension.base.files import read_tables, write_parquet, write_text
 from rmtension.holes import HOLES
 from rmtension.presentation import write_table
 from rmtension.study import Study

@@ -7,7 +7,7 @@ job = jobs.start(snakemake)
 from pathlib import Path
 
 from rmtension.readers import regime_pairs
-from rmtension.files import write_parquet
+from rmtension.base.files import write_parquet
 from rmtension.study import RegimeData
 
 tables = regime_pairs(RegimeData.model_validate(snakemake.params.settings["data"]))

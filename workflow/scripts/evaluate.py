@@ -7,9 +7,9 @@ job = jobs.start(snakemake)
 from pathlib import Path
 
 from rmtension.comparisons import read_comparisons
-from rmtension.device import arithmetic, start_torch
+from rmtension.base.device import arithmetic, start_torch
 from rmtension.evaluation import evaluate, read_previous, scoring_fingerprint
-from rmtension.files import read_table, write_parquet
+from rmtension.base.files import read_table, write_parquet
 from rmtension.neurons import SETS
 
 settings, code = snakemake.params.settings, [Path(file) for file in snakemake.input.code]

@@ -7,7 +7,7 @@ job = jobs.start(snakemake)
 from pathlib import Path
 
 from rmtension.figures import make_figures, write_figure
-from rmtension.files import read_tables
+from rmtension.base.files import read_tables
 from rmtension.study import Analysis, Figures
 
 settings = snakemake.params.settings

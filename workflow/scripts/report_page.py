@@ -6,8 +6,8 @@ job = jobs.start(snakemake)
 
 from pathlib import Path
 
-from rmtension.environment import environment
-from rmtension.files import read_table, read_tables
+from rmtension.base.environment import environment
+from rmtension.base.files import read_table, read_tables
 from rmtension.provenance import settings_hash
 from rmtension.report import write_report
 from rmtension.study import Study

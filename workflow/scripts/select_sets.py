@@ -6,7 +6,7 @@ job = jobs.start(snakemake)
 
 from pathlib import Path
 
-from rmtension.files import read_table, write_parquet
+from rmtension.base.files import read_table, write_parquet
 from rmtension.neurons import (
     RANKINGS,
     STATISTICS,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import polars as pl
 
-from rmtension.files import read_table, write_parquet
+from rmtension.base.files import read_table, write_parquet
 from rmtension.neurons import RANKINGS, SETS, oriented_sets, sets_to_frame
 
 settings = snakemake.params.settings

@@ -6,9 +6,9 @@ job = jobs.start(snakemake)
 
 from pathlib import Path
 
-from rmtension.device import start_torch
-from rmtension.processes import together
-from rmtension.environment import environment
+from rmtension.base.device import start_torch
+from rmtension.base.processes import together
+from rmtension.base.environment import environment
 from rmtension.study import Training
 from rmtension.training import TrainingRun, train_reward_model
 

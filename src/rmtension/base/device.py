@@ -16,7 +16,7 @@ from functools import cache
 
 import torch
 
-from rmtension.errors import UserError
+from rmtension.base.errors import UserError
 
 logger = logging.getLogger(__name__)
 

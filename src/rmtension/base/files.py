@@ -21,7 +21,7 @@ from typing import IO, Any
 import polars as pl
 import yaml
 
-from rmtension.errors import UserError
+from rmtension.base.errors import UserError
 
 logger = logging.getLogger(__name__)
 

@@ -8,8 +8,8 @@ from typing import TypeVar
 
 import torch
 
-from rmtension.errors import UserError
-from rmtension.processes import anywhere
+from rmtension.base.errors import UserError
+from rmtension.base.processes import anywhere
 
 logger = logging.getLogger(__name__)
 
