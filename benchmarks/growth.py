@@ -25,7 +25,7 @@ from rmtension.base.device import start_torch
 from rmtension.evaluation import candidate_scores
 from rmtension.packing import Packed, batches, pack
 from rmtension.plan import BYTES, size_of
-from rmtension.study import Training
+from rmtension.study.study import Training
 from rmtension.training import Trainer, learning_rate, steps
 
 PLAIN = {"pairs": 4, "length": 128, "candidates": 2, "ablations": 1}

@@ -24,7 +24,7 @@ from rmtension.comparisons import as_comparisons
 from rmtension.evaluation import candidate_scores
 from rmtension.packing import Batch, Packed, batches, collate, pack
 from rmtension.reward_model import hidden_states, load_reward_model, load_tokenizer, score
-from rmtension.study import Training
+from rmtension.study.study import Training
 from rmtension.training import Trainer
 
 Work = Callable[[], object]

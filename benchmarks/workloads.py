@@ -30,7 +30,7 @@ from rmtension.reward_model import (
     save_reward_model,
     tokenise,
 )
-from rmtension.study import HHPairs, PublishedBenchmark, RegimeData, Validation
+from rmtension.study.study import HHPairs, PublishedBenchmark, RegimeData, Validation
 
 DATA, CACHE = ROOT / "data", ROOT / "benchmarks" / "cache"
 GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"

@@ -18,7 +18,7 @@ import polars as pl
 
 from rmtension.hub import read_study
 from rmtension.plan import GENERAL, KNOWN, Planner, Size, Volume
-from rmtension.study import Study
+from rmtension.study.study import Study
 
 PAGE = Path(__file__).with_name("performance.md")
 NOTES = Path(__file__).with_name("performance-notes.md")

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import polars as pl
 
-from rmtension.naming import AVERAGE, OVERALL
 from rmtension.published import MIXED, SETS, orientations, published_cells, read, unmixed
+from rmtension.study.naming import AVERAGE, OVERALL
 
 PAGE = Path(__file__).with_name("replication-audit.md")
 CELLS = published_cells()

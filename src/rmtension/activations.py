@@ -29,7 +29,7 @@ from rmtension.reward_model import (
     load_tokenizer,
     pack_comparisons,
 )
-from rmtension.study import Activations
+from rmtension.study.study import Activations
 
 logger = logging.getLogger(__name__)
 

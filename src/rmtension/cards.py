@@ -19,8 +19,8 @@ from rmtension.base.files import made_here, read_json, read_table, reading, scan
 from rmtension.base.sums import summable
 from rmtension.comparisons import COMPARISONS, PAIRS
 from rmtension.hygiene import HYGIENE, benchmark_counts, counts, opening
-from rmtension.naming import BUFFER
-from rmtension.study import OwnBenchmark, PublishedBenchmark, Section, Study
+from rmtension.study.naming import BUFFER
+from rmtension.study.study import OwnBenchmark, PublishedBenchmark, Section, Study
 from rmtension.tasks import unexpected_counts, wanted_tasks
 
 # What families of backbones call the same number in their config.json.

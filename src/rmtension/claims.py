@@ -14,10 +14,10 @@ from typing import Any, Literal, NamedTuple
 
 import polars as pl
 
-from rmtension.naming import AVERAGE, OVERALL
 from rmtension.presentation import as_markdown
 from rmtension.published import UNSIGNED, has_paper_sets, is_signed, read, with_like_averages
-from rmtension.study import Study
+from rmtension.study.naming import AVERAGE, OVERALL
+from rmtension.study.study import Study
 
 Tables = Mapping[str, pl.DataFrame]
 Direction = Literal["above", "below"]

@@ -110,7 +110,7 @@ def score(
     from rmtension.neuron_sets import named_set
     from rmtension.neurons import UNIT
     from rmtension.scoring import Scorer
-    from rmtension.study import nearest
+    from rmtension.study.study import nearest
 
     logging.disable_progress_bar()
     logging.set_verbosity_error()

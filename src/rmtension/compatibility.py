@@ -9,8 +9,8 @@ import polars as pl
 import polars.selectors as cs
 
 from rmtension.base.sums import summable
-from rmtension.naming import OVERALL
 from rmtension.results import Results
+from rmtension.study.naming import OVERALL
 
 SCHEMA = {
     **dict.fromkeys(["switch", "key", "setting", "quantity", "model", "regime"], pl.String()),

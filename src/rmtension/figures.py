@@ -29,11 +29,11 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from scipy.special import comb
 
-from rmtension import study
 from rmtension.base.errors import UserError
 from rmtension.base.files import replacing
 from rmtension.base.pages import HEIGHTS, evenly, kept_together
-from rmtension.naming import OVERALL
+from rmtension.study import study
+from rmtension.study.naming import OVERALL
 
 Tables = Mapping[str, pl.DataFrame]
 Pages = list[Figure]

@@ -10,10 +10,10 @@ import polars as pl
 import yaml
 
 from rmtension.claims import CLAIMS, Tables
-from rmtension.naming import AVERAGE, OVERALL
 from rmtension.official import EARNED, sections
 from rmtension.published import BACKBONES, CELL, PERCENT, SCORING, has_paper_sets, paper_models, published_cells, read
-from rmtension.study import ALL, PUBLISHED, UNORIENTED, OwnBenchmark, PublishedBenchmark, Scoring, Section, Study
+from rmtension.study.naming import AVERAGE, OVERALL
+from rmtension.study.study import ALL, PUBLISHED, UNORIENTED, OwnBenchmark, PublishedBenchmark, Scoring, Section, Study
 from rmtension.tasks import known_tasks, wanted_tasks
 
 Settings = Mapping[str, Any]

@@ -13,8 +13,8 @@ import yaml
 
 from rmtension.base.errors import UserError
 from rmtension.base.files import CHECKSUMS, cause_of, read_yaml, remove, sha256, sole_writer, write_text
-from rmtension.inputs import INDEX, READS, WEIGHTS, matches, shards
-from rmtension.study import COMMIT, Located, Study, load_study, lock_key
+from rmtension.study.inputs import INDEX, READS, WEIGHTS, matches, shards
+from rmtension.study.study import COMMIT, Located, Study, load_study, lock_key
 
 FETCH = "snakemake --cores 1 --until fetch --configfile STUDY"
 LOCK = "rmtension lock STUDY"

@@ -11,9 +11,9 @@ import polars as pl
 
 from rmtension.base.errors import UserError
 from rmtension.base.files import from_here, read_table, reading
-from rmtension.naming import THIRDS
 from rmtension.neurons import NEURON, UNIT, of_both_responses, oriented_set
-from rmtension.study import nearest
+from rmtension.study.naming import THIRDS
+from rmtension.study.study import nearest
 
 
 def read_columns(file: Path, *columns: str) -> pl.DataFrame:

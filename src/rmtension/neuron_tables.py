@@ -12,9 +12,9 @@ from itertools import combinations
 import polars as pl
 
 from rmtension.base.sums import summable
-from rmtension.naming import OVERALL, THIRDS
 from rmtension.results import Results
 from rmtension.statistics import REWARD_MODEL
+from rmtension.study.naming import OVERALL, THIRDS
 
 GROUP = [*REWARD_MODEL, "scoring", "selection"]
 NEURON = ["layer", "neuron"]

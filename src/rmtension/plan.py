@@ -17,9 +17,9 @@ from transformers import AutoConfig, AutoModel
 
 from rmtension.architectures import layer_sizes
 from rmtension.base.errors import UserError
-from rmtension.naming import ranks_heads
 from rmtension.readers import read_benchmark, read_pairs
-from rmtension.study import Compute, GgufModel, Located, MadeModel, Section, Study, SyntheticPairs, nearest
+from rmtension.study.naming import ranks_heads
+from rmtension.study.study import Compute, GgufModel, Located, MadeModel, Section, Study, SyntheticPairs, nearest
 from rmtension.tasks import wanted_tasks
 
 KNOWN: dict[str, Any] = yaml.safe_load((Path(__file__).parents[2] / "resources" / "plan.yaml").read_text("utf-8"))

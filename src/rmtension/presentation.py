@@ -19,7 +19,7 @@ import polars as pl
 
 from rmtension.base.files import replacing, write_parquet, write_text
 from rmtension.base.pages import Rows, evenly, kept_together
-from rmtension.naming import AVERAGE, OVERALL
+from rmtension.study.naming import AVERAGE, OVERALL
 
 # Column whose words become columns -> the one that groups them.
 ACROSS = {"task": "orientation", "metric": "benchmark", "percent": "", "third": "", "benchmark": ""}

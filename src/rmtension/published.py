@@ -8,8 +8,8 @@ from pathlib import Path, PurePosixPath
 import polars as pl
 
 from rmtension.base.sums import summable
-from rmtension.naming import AVERAGE, OVERALL, ablation_name
-from rmtension.study import FolderModel, Study
+from rmtension.study.naming import AVERAGE, OVERALL, ablation_name
+from rmtension.study.study import FolderModel, Study
 
 FOLDER = Path(__file__).parents[2] / "resources" / "paper"
 # The paper's backbones, by its names for them.

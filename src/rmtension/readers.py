@@ -22,8 +22,8 @@ from rmtension.base.files import fetched, reading
 from rmtension.comparisons import COMPARISONS, PAIRS, draw
 from rmtension.dialogues import REPLY, Dialogue, Prompted, Words, fault_of
 from rmtension.hygiene import opening, shared, sift
-from rmtension.inputs import READS, SPLITS, data_files, found, whole_sets
-from rmtension.study import (
+from rmtension.study.inputs import READS, SPLITS, data_files, found, whole_sets
+from rmtension.study.study import (
     Columns,
     HHPairs,
     OwnBenchmark,

@@ -19,8 +19,8 @@ from PIL import Image
 
 from rmtension.base.files import write_text
 from rmtension.base.pages import HEIGHTS
-from rmtension.naming import OVERALL
-from rmtension.study import Study
+from rmtension.study.naming import OVERALL
+from rmtension.study.study import Study
 
 FEW_ROWS = 12  # a table no longer than this is shown as it is, without search
 SIGNED = ("delta", "difference", "closeness")

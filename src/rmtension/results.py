@@ -15,10 +15,10 @@ import polars.selectors as cs
 
 from rmtension.base.files import Columns, scan_table
 from rmtension.base.sums import summable
-from rmtension.naming import AVERAGE, OVERALL, THIRDS, ablation_name, tension_sets_index
 from rmtension.neurons import NEURON, RANKINGS, SETS, STATISTICS
 from rmtension.statistics import REWARD_MODEL, TASK, Block, Bootstrap, Draws, blocks
-from rmtension.study import UNORIENTED, Study
+from rmtension.study.naming import AVERAGE, OVERALL, THIRDS, ablation_name, tension_sets_index
+from rmtension.study.study import UNORIENTED, Study
 
 CONTROLS = ["whole", "size-matched", "matched-random", "random"]
 # What is read of a scores file.

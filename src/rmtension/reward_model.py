@@ -26,10 +26,10 @@ from rmtension.attention import PACKED
 from rmtension.base.errors import UserError
 from rmtension.base.files import cause_of, refuse_pointer
 from rmtension.faults import key_at_fault
-from rmtension.inputs import INDEX, WEIGHTS, model_files, shards
-from rmtension.naming import BUFFER
 from rmtension.older_names import add_to_config, add_to_tokenizer
 from rmtension.packing import Batch, Packed, Tokens, pack
+from rmtension.study.inputs import INDEX, WEIGHTS, model_files, shards
+from rmtension.study.naming import BUFFER
 
 NO_CODE: dict[str, Any] = {"trust_remote_code": False, "local_files_only": True}
 COMPLETE = "give it complete files, its own, from where it was made"

@@ -17,7 +17,7 @@ from scipy.sparse import csr_array
 from scipy.stats import false_discovery_control
 
 from rmtension.base.sums import summable
-from rmtension.naming import AVERAGE, OVERALL
+from rmtension.study.naming import AVERAGE, OVERALL
 
 REWARD_MODEL = ["model", "regime", "seed"]
 TASK = ["orientation", "task"]

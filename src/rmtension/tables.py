@@ -19,7 +19,6 @@ import polars.selectors as cs
 
 from rmtension.base.sums import summable
 from rmtension.compatibility import compatibility_table
-from rmtension.naming import OVERALL, ranks_heads
 from rmtension.neuron_tables import (
     depth_table,
     neuron_overlap_table,
@@ -39,6 +38,7 @@ from rmtension.statistics import (
     discovery_rates,
     divide,
 )
+from rmtension.study.naming import OVERALL, ranks_heads
 from rmtension.tasks import subset_names
 
 NONE = pl.col("ablation") == "none"

@@ -8,7 +8,7 @@ import polars as pl
 
 from rmtension.base.errors import UserError
 from rmtension.base.files import reading, require_columns
-from rmtension.study import ALL, UNORIENTED, OwnBenchmark, PublishedBenchmark, nearest
+from rmtension.study.study import ALL, UNORIENTED, OwnBenchmark, PublishedBenchmark, nearest
 
 RESOURCES = Path(__file__).parents[2] / "resources"
 TASKS_FILE = RESOURCES / "paper" / "tasks.csv"

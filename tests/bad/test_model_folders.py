@@ -31,7 +31,7 @@ from rmtension.reward_model import (
     new_reward_model,
 )
 from rmtension.scoring import Scorer
-from rmtension.study import FolderModel, GgufModel, MadeModel, Training
+from rmtension.study.study import FolderModel, GgufModel, MadeModel, Training
 from rmtension.training import TrainingRun, train_reward_model
 
 CPU = torch.device("cpu")

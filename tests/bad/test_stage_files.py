@@ -23,7 +23,7 @@ from rmtension.base.files import write_checksums
 from rmtension.evaluation import SCHEMA, read_previous
 from rmtension.neurons import RANKINGS, SETS, STATISTICS, oriented_sets
 from rmtension.results import load_scores, load_stage
-from rmtension.study import Activations, Neurons, Training
+from rmtension.study.study import Activations, Neurons, Training
 from rmtension.tasks import known_tasks
 
 SCRIPTS = Path(__file__).parents[2] / "workflow" / "scripts"

@@ -11,7 +11,7 @@ import pytest
 from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 from test_report import FIGURES, TABLES, write_example
 
-from rmtension.naming import OVERALL
+from rmtension.study.naming import OVERALL
 
 CHROMIUM = shutil.which("chromium")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium on this machine")

@@ -37,7 +37,7 @@ from rmtension.reward_model import (
     score,
     tokenise,
 )
-from rmtension.study import PublishedBenchmark
+from rmtension.study.study import PublishedBenchmark
 from rmtension.tasks import subset_names
 from rmtension.training import bradley_terry, margins
 

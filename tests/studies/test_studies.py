@@ -18,7 +18,7 @@ from pydantic import BaseModel
 
 from rmtension.base.errors import UserError
 from rmtension.official import EARNED
-from rmtension.study import UNORIENTED, OwnBenchmark, PublishedBenchmark, Study, load_study
+from rmtension.study.study import UNORIENTED, OwnBenchmark, PublishedBenchmark, Study, load_study
 from rmtension.tasks import TIES, wanted_tasks
 
 Settings = dict[str, Any]  # what a study file holds

@@ -10,7 +10,7 @@ import polars as pl
 
 from rmtension.results import Results
 from rmtension.statistics import REWARD_MODEL
-from rmtension.study import Study
+from rmtension.study.study import Study
 
 MADE = {"kind": "made", "family": "gpt2", "layers": 4, "width": 8, "heads": 2, "neurons": 5,
         "pretraining": {"texts": 1, "epochs": 1}}  # fmt: skip

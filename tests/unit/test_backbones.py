@@ -27,7 +27,7 @@ from rmtension.reward_model import (
     save_reward_model,
     score,
 )
-from rmtension.study import Activations, FolderModel, MadeModel, Training
+from rmtension.study.study import Activations, FolderModel, MadeModel, Training
 from rmtension.synthetic import corpus
 from rmtension.training import TrainingRun, train_reward_model
 

@@ -11,7 +11,7 @@ import pytest
 from rmtension.base.errors import UserError
 from rmtension.cards import cards, parameters
 from rmtension.hygiene import counts
-from rmtension.study import Study, Training
+from rmtension.study.study import Study, Training
 
 STUDY = Study.model_validate({
     "name": "example",

@@ -13,9 +13,9 @@ import pytest
 from example_results import SETTINGS
 
 from rmtension.claims import CLAIMS, Claim, Interval, Part, ledger, ledger_markdown
-from rmtension.naming import OVERALL
 from rmtension.published import published_cells
-from rmtension.study import Study
+from rmtension.study.naming import OVERALL
+from rmtension.study.study import Study
 
 MIXED = "helpful-harmless"
 SINGLES = ["helpful", "harmless"]

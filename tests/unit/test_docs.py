@@ -23,7 +23,7 @@ from rmtension.evaluation import evaluate
 from rmtension.neurons import oriented_sets, rankings, sets_to_frame
 from rmtension.provenance import KEYS
 from rmtension.readers import Readable, read_benchmark, regime_pairs
-from rmtension.study import MadeModel, OwnPairs, Study, SyntheticBenchmark
+from rmtension.study.study import MadeModel, OwnPairs, Study, SyntheticBenchmark
 from rmtension.training import TrainingRun, train_reward_model
 
 DOCS = Path(__file__).parents[2] / "docs"

@@ -20,8 +20,8 @@ from matplotlib.text import Text
 
 from rmtension.base.errors import UserError
 from rmtension.figures import FIGURES, TASK, make_figures, selected, style, write_figure
-from rmtension.naming import OVERALL
-from rmtension.study import Analysis, Figures
+from rmtension.study.naming import OVERALL
+from rmtension.study.study import Analysis, Figures
 
 SETTINGS = Figures(dpi=40)
 REGIMES = ["helpful", "harmless", "helpful-harmless"]

@@ -12,7 +12,7 @@ from example_results import SETTINGS, TASKS, example
 
 from rmtension.claims import ledger
 from rmtension.holes import SEARCHES, holes_table, orientations
-from rmtension.study import UNORIENTED, Study
+from rmtension.study.study import UNORIENTED, Study
 from rmtension.tables import make_tables
 from rmtension.tasks import known_tasks
 

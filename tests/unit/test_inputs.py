@@ -16,10 +16,18 @@ from tiny_models import save_backbone
 from rmtension.backbones import prepare_backbone
 from rmtension.base.errors import UserError
 from rmtension.hub import wanted
-from rmtension.inputs import found, model_files
 from rmtension.readers import read_benchmark, read_hh_pairs
 from rmtension.reward_model import load_backbone, load_tokenizer
-from rmtension.study import BackboneSource, Benchmark, FolderModel, GgufModel, HHPairs, PairSource, PublishedBenchmark
+from rmtension.study.inputs import found, model_files
+from rmtension.study.study import (
+    BackboneSource,
+    Benchmark,
+    FolderModel,
+    GgufModel,
+    HHPairs,
+    PairSource,
+    PublishedBenchmark,
+)
 
 PLACE = "repository"
 INDEX = json.dumps({"metadata": {}, "weight_map": {"a": "model-1-of-2.safetensors", "b": "model-2-of-2.safetensors"}})

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from rmtension.base.errors import UserError
 from rmtension.cli import app
 from rmtension.lineage import Lineage
-from rmtension.naming import OVERALL
+from rmtension.study.naming import OVERALL
 
 REGIMES = ["helpful", "harmless"]
 TABLE = "results/s/tables/accuracy"

@@ -12,7 +12,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rmtension.naming import ablation_name, tension_sets_index
 from rmtension.neurons import (
     UNIT,
     loudness_cells,
@@ -26,7 +25,8 @@ from rmtension.neurons import (
     tension_sets,
     whole_sets,
 )
-from rmtension.study import Neurons
+from rmtension.study.naming import ablation_name, tension_sets_index
+from rmtension.study.study import Neurons
 
 # Few distinct values, so that ties abound.
 values = st.lists(st.integers(-3, 3).map(float), min_size=1, max_size=60)

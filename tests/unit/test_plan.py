@@ -16,7 +16,7 @@ from rmtension.base.errors import UserError
 from rmtension.cli import app
 from rmtension.hub import read_study
 from rmtension.plan import KNOWN, RULES, configuration, make_plan, size_of
-from rmtension.study import Study
+from rmtension.study.study import Study
 
 PAPER = {
     "openai-community/gpt2": 124_439_808,

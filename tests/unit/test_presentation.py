@@ -13,8 +13,8 @@ import polars as pl
 import pytest
 from matplotlib.ft2font import FT2Font
 
-from rmtension.naming import OVERALL
 from rmtension.presentation import as_latex, as_markdown, readable, write_table
+from rmtension.study.naming import OVERALL
 
 SMALL = {"aim": "helpful", "focus_50%": "helpful", "Tact & <tone>": "harmless"}
 PUBLISHED = pl.read_csv(Path(__file__).parents[2] / "resources" / "paper" / "tasks.csv")

@@ -14,9 +14,9 @@ from typing import Any
 import polars as pl
 import pytest
 
-from rmtension.naming import OVERALL
 from rmtension.published import CELL, published_cells, twin
-from rmtension.study import Study
+from rmtension.study.naming import OVERALL
+from rmtension.study.study import Study
 
 ROOT = Path(__file__).parents[2]
 PAPER = ROOT / "resources" / "paper"

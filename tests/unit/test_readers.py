@@ -15,7 +15,7 @@ from rmtension.base.errors import UserError
 from rmtension.comparisons import COMPARISONS, PAIRS, as_comparisons
 from rmtension.readers import hold_out, read_benchmark, regime_pairs
 from rmtension.scoring import read_request
-from rmtension.study import (
+from rmtension.study.study import (
     Columns,
     HHPairs,
     OwnBenchmark,

@@ -21,10 +21,10 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from rmtension.figures import PAGE_WIDTH, write_figure
-from rmtension.naming import OVERALL
 from rmtension.provenance import registered
 from rmtension.report import SECTIONS, filled, sortable, write_report
-from rmtension.study import Study
+from rmtension.study.naming import OVERALL
+from rmtension.study.study import Study
 
 STUDY = Study.model_validate(yaml.safe_load((Path(__file__).parents[2] / "config.yaml").read_text()))
 RNG = np.random.default_rng(0)

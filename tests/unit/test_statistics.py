@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rmtension.naming import OVERALL
 from rmtension.statistics import Block, Bootstrap, Draws, blocks, concat, discovery_rates
+from rmtension.study.naming import OVERALL
 
 BY = ["model", "regime"]
 BOOTSTRAP = Bootstrap(draws=300, seed=1, confidence=0.9)

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from rmtension.base.errors import UserError
-from rmtension.study import PublishedBenchmark, Study, load_study
+from rmtension.study.study import PublishedBenchmark, Study, load_study
 
 ROOT = Path(__file__).parents[2]
 DEFAULT = yaml.safe_load((ROOT / "config.yaml").read_text())

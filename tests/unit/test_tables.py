@@ -14,9 +14,9 @@ import polars as pl
 import pytest
 from example_results import HEADS, LAYERS, NEURONS, SETTINGS, STUDY, TASKS, example
 
-from rmtension.naming import OVERALL
 from rmtension.results import UNITS, Results, held, load_control_overlaps, same_style
-from rmtension.study import Study
+from rmtension.study.naming import OVERALL
+from rmtension.study.study import Study
 from rmtension.tables import TABLES, histogram, make_tables
 
 RESULTS = example()

@@ -29,7 +29,7 @@ from rmtension.base import device, processes
 from rmtension.base.device import claimed, take_gpus
 from rmtension.base.errors import UserError
 from rmtension.base.memory import within_memory
-from rmtension.study import Training
+from rmtension.study.study import Training
 
 SCRIPT = Path(__file__).parents[2] / "workflow" / "scripts" / "train.py"
 # Snakemake puts such an object before a script's own text.

@@ -22,7 +22,7 @@ from rmtension.base.errors import UserError
 from rmtension.checkpoints import write_checkpoint
 from rmtension.evaluation import candidate_scores
 from rmtension.packing import Packed, pack
-from rmtension.study import Training
+from rmtension.study.study import Training
 from rmtension.training import Trainer, shares, steps
 
 SETTINGS = Training(learning_rate=3e-3, pairs_per_step=4, evaluation_interval=5, keep="last")

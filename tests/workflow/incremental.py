@@ -20,7 +20,7 @@ import yaml
 from project import PARTS, ROOT, Project
 from pydantic import ValidationError
 
-from rmtension.study import Study
+from rmtension.study.study import Study
 
 STUDIES = Path(__file__).parent
 PAGE = ROOT / "docs" / "incremental.md"
@@ -490,7 +490,7 @@ NOTES = {
     "one percentile fewer": "nothing is scored",
     "one scoring fewer": "nothing is scored",
     "seeds in another order": "tables follow it",
-    "`src/rmtension/study.py`": "holds the types of every stage's settings",
+    "`src/rmtension/study/study.py`": "holds the types of every stage's settings",
     "`src/rmtension/tasks.py`": "the readers of pairs and of benchmarks are one module",
 }
 

@@ -21,8 +21,8 @@ from project import Project
 from running import wait_until
 
 from rmtension.backbones import make_backbone
-from rmtension.inputs import INDEX, READS
-from rmtension.study import FolderModel, HHPairs, MadeModel, Pretraining, PublishedBenchmark
+from rmtension.study.inputs import INDEX, READS
+from rmtension.study.study import FolderModel, HHPairs, MadeModel, Pretraining, PublishedBenchmark
 
 MODEL, PAIRS, BENCHMARK = "tiny/gpt2", "tiny/hh", "tiny/bench"
 TINY = MadeModel(

@@ -32,7 +32,7 @@ from incremental import (
 from project import ROOT, Project
 from pydantic import BaseModel
 
-from rmtension.study import Study
+from rmtension.study.study import Study
 
 STUDY = {"cards": 1} | dict.fromkeys(ANALYSIS, 1)  # what says what the study was
 REFERENCE = runpy.run_path(str(ROOT / "docs" / "study_reference.py"))

@@ -4,8 +4,8 @@ from functools import cache
 from pydantic_core import to_jsonable_python
 
 from rmtension.base.files import fingerprint, sha256
-from rmtension.inputs import model_files
-from rmtension.study import PUBLISHED
+from rmtension.study.inputs import model_files
+from rmtension.study.study import PUBLISHED
 
 
 def code(script):

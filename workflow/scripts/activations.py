@@ -9,7 +9,7 @@ from pathlib import Path
 from rmtension.activations import reward_model_statistics
 from rmtension.base.device import arithmetic, start_torch
 from rmtension.base.files import write_parquet
-from rmtension.study import Activations
+from rmtension.study.study import Activations
 
 settings = snakemake.params.settings
 device = start_torch(settings["threads"], settings["gpus"])

@@ -11,7 +11,7 @@ from pydantic import TypeAdapter
 from rmtension.backbones import prepare_backbone
 from rmtension.base.device import start_torch
 from rmtension.base.files import replacing
-from rmtension.study import BackboneSource
+from rmtension.study.study import BackboneSource
 
 settings = snakemake.params.settings
 start_torch(settings["threads"])

@@ -10,7 +10,7 @@ from pydantic import TypeAdapter
 
 from rmtension.readers import read_benchmark
 from rmtension.base.files import write_parquet
-from rmtension.study import Benchmark
+from rmtension.study.study import Benchmark
 
 settings = snakemake.params.settings
 benchmark = TypeAdapter(Benchmark).validate_python(settings["benchmark"])

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rmtension.cards import cards
 from rmtension.presentation import write_table
-from rmtension.study import Study
+from rmtension.study.study import Study
 
 folder = Path(snakemake.output.parquet[0]).parents[1]
 tables = cards(folder, Study.model_validate(snakemake.params.settings["study"]))

@@ -10,7 +10,7 @@ from rmtension.claims import ledger, ledger_markdown
 from rmtension.base.files import read_tables, write_parquet, write_text
 from rmtension.holes import HOLES
 from rmtension.presentation import write_table
-from rmtension.study import Study
+from rmtension.study.study import Study
 
 tables, study = read_tables(snakemake.input.tables), Study.model_validate(snakemake.params.settings["study"])
 claims = ledger(tables, study)

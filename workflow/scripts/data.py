@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rmtension.readers import regime_pairs
 from rmtension.base.files import write_parquet
-from rmtension.study import RegimeData
+from rmtension.study.study import RegimeData
 
 tables = regime_pairs(RegimeData.model_validate(snakemake.params.settings["data"]))
 for output in map(Path, snakemake.output):

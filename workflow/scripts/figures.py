@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rmtension.figures import make_figures, write_figure
 from rmtension.base.files import read_tables
-from rmtension.study import Analysis, Figures
+from rmtension.study.study import Analysis, Figures
 
 settings = snakemake.params.settings
 style, analysis = Figures.model_validate(settings["figures"]), Analysis.model_validate(settings["analysis"])

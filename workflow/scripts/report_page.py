@@ -10,7 +10,7 @@ from rmtension.base.environment import environment
 from rmtension.base.files import read_table, read_tables
 from rmtension.provenance import settings_hash
 from rmtension.report import write_report
-from rmtension.study import Study
+from rmtension.study.study import Study
 
 tables = read_tables(snakemake.input.tables)
 figures = {path.stem: path for path in map(Path, snakemake.input.figures)}

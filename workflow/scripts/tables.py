@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rmtension.presentation import write_table
 from rmtension.results import Results
-from rmtension.study import Study
+from rmtension.study.study import Study
 from rmtension.tables import make_tables
 
 folder = Path(snakemake.output.parquet[0]).parents[1]

@@ -9,7 +9,7 @@ from pathlib import Path
 from rmtension.base.device import start_torch
 from rmtension.base.processes import together
 from rmtension.base.environment import environment
-from rmtension.study import Training
+from rmtension.study.study import Training
 from rmtension.training import TrainingRun, train_reward_model
 
 settings = snakemake.params.settings

@@ -22,8 +22,8 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from rmtension.base.errors import UserError
-from rmtension.inputs import READS, SPLITS, data_files, found, model_files
-from rmtension.naming import AVERAGE, ablation_name, tension_sets_index
+from rmtension.study.inputs import READS, SPLITS, data_files, found, model_files
+from rmtension.study.naming import AVERAGE, ablation_name, tension_sets_index
 
 
 def six_digits(percent: float) -> float:
