@@ -16,7 +16,7 @@ from benchmarks.harness import Side
 from benchmarks.side import Measured, Stopwatch
 from rmtension import evaluation
 from rmtension.base.device import start_torch
-from rmtension.comparisons import as_comparisons
+from rmtension.data.comparisons import as_comparisons
 from rmtension.packing import batches
 from rmtension.reward_model import load_reward_model, load_tokenizer
 

@@ -14,8 +14,8 @@ from benchmarks import harness, workloads
 from benchmarks.ablation import PADDED, TOLERANCE, scored
 from benchmarks.harness import Side
 from benchmarks.side import Measured, Stopwatch
+from rmtension.data.readers import read_benchmark
 from rmtension.packing import batches
-from rmtension.readers import read_benchmark
 from rmtension.reward_model import load_tokenizer
 from rmtension.study.study import PublishedBenchmark
 

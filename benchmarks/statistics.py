@@ -13,7 +13,7 @@ from benchmarks.harness import Side
 from benchmarks.side import Measured, Stopwatch, warm_up
 from rmtension.activations import activation_statistics
 from rmtension.base.device import start_torch
-from rmtension.comparisons import as_comparisons
+from rmtension.data.comparisons import as_comparisons
 from rmtension.packing import batches
 from rmtension.reward_model import load_backbone, load_reward_model, load_tokenizer
 

@@ -17,7 +17,7 @@ from benchmarks import harness, workloads
 from benchmarks.harness import Side
 from benchmarks.side import Measured, Stopwatch, warm_up
 from rmtension.base.device import start_torch
-from rmtension.comparisons import as_comparisons
+from rmtension.data.comparisons import as_comparisons
 from rmtension.reward_model import load_reward_model, load_tokenizer
 from rmtension.study.study import Training
 from rmtension.training import Trainer, learning_rate, steps

@@ -20,7 +20,7 @@ from benchmarks import harness, workloads
 from rmtension.ablation import Mask, ablated
 from rmtension.architectures import activation_modules
 from rmtension.base.device import arithmetic, start_torch
-from rmtension.comparisons import as_comparisons
+from rmtension.data.comparisons import as_comparisons
 from rmtension.evaluation import candidate_scores
 from rmtension.packing import Batch, Packed, batches, collate, pack
 from rmtension.reward_model import hidden_states, load_reward_model, load_tokenizer, score

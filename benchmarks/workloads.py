@@ -19,10 +19,10 @@ from rmtension.architectures import layer_sizes, longest_text
 from rmtension.backbones import convert_gguf, save
 from rmtension.base.errors import UserError
 from rmtension.base.files import replacing
-from rmtension.comparisons import as_comparisons, draw
+from rmtension.data.comparisons import as_comparisons, draw
+from rmtension.data.readers import read_benchmark, read_pairs
 from rmtension.packing import Packed
 from rmtension.plan import KNOWN, size_of
-from rmtension.readers import read_benchmark, read_pairs
 from rmtension.reward_model import (
     load_tokenizer,
     new_reward_model,

@@ -16,7 +16,7 @@ from unittest.mock import patch
 
 import polars as pl
 
-from rmtension.hub import read_study
+from rmtension.data.hub import read_study
 from rmtension.plan import GENERAL, KNOWN, Planner, Size, Volume
 from rmtension.study.study import Study
 

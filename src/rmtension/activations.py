@@ -20,7 +20,7 @@ from rmtension.base.errors import UserError
 from rmtension.base.files import read_table
 from rmtension.base.memory import within_memory
 from rmtension.base.progress import Progress
-from rmtension.comparisons import PAIRS, as_comparisons, draw
+from rmtension.data.comparisons import PAIRS, as_comparisons, draw
 from rmtension.packing import Batch, Packed, batches
 from rmtension.reward_model import (
     hidden_states,

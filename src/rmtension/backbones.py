@@ -22,10 +22,10 @@ from transformers import (
 )
 from transformers.integrations.gguf.gguf_tokenizer_mapping import GGUF_PRE_TOKENIZER_SPLITS
 
-from rmtension import synthetic
 from rmtension.base.errors import UserError
 from rmtension.base.files import refuse_pointer, write_checksums
 from rmtension.base.progress import Progress
+from rmtension.data import synthetic
 from rmtension.reward_model import NO_CODE, load_backbone, load_tokenizer, opening, save_tokenizer
 from rmtension.study.study import FolderModel, GgufModel, MadeModel
 

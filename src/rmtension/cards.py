@@ -17,11 +17,11 @@ import polars.selectors as cs
 
 from rmtension.base.files import made_here, read_json, read_table, reading, scan_table
 from rmtension.base.sums import summable
-from rmtension.comparisons import COMPARISONS, PAIRS
-from rmtension.hygiene import HYGIENE, benchmark_counts, counts, opening
+from rmtension.data.comparisons import COMPARISONS, PAIRS
+from rmtension.data.hygiene import HYGIENE, benchmark_counts, counts, opening
+from rmtension.data.tasks import unexpected_counts, wanted_tasks
 from rmtension.study.naming import BUFFER
 from rmtension.study.study import OwnBenchmark, PublishedBenchmark, Section, Study
-from rmtension.tasks import unexpected_counts, wanted_tasks
 
 # What families of backbones call the same number in their config.json.
 SIZES = {

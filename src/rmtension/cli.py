@@ -49,7 +49,7 @@ def read_input(file: str, prompt: str | None, response: list[str] | None) -> Ite
         return iter([("--prompt", {"prompt": prompt, "responses": response})])
     if file == "-" and sys.stdin.isatty():
         raise UserError("nothing to score: give --prompt and --response, a file, or JSON lines on standard input")
-    from rmtension.readers import files_of, json_rows, numbered_rows
+    from rmtension.data.readers import files_of, json_rows, numbered_rows
 
     def line(number: int) -> str:
         return f"line {number + 1}"
@@ -106,7 +106,7 @@ def score(
     from transformers.utils import logging
 
     from rmtension.base.device import start_torch
-    from rmtension.dialogues import FORMS
+    from rmtension.data.dialogues import FORMS
     from rmtension.neuron_sets import named_set
     from rmtension.neurons import UNIT
     from rmtension.scoring import Scorer
@@ -206,7 +206,7 @@ def plan(
     rmtension plan config.yaml
     rmtension plan studies/offline-smollm2.yaml --device h100 --utilisation 0.4
     """
-    from rmtension.hub import read_study
+    from rmtension.data.hub import read_study
     from rmtension.plan import make_plan
 
     made = make_plan(read_study(study), device, utilisation)
@@ -274,7 +274,7 @@ def lock(
     \b
     rmtension lock studies/paper.yaml
     """
-    from rmtension import hub
+    from rmtension.data import hub
 
     for name, commit in hub.lock(study).items():
         print(f"{name}: {commit}")

@@ -10,11 +10,11 @@ import polars as pl
 import yaml
 
 from rmtension.claims import CLAIMS, Tables
+from rmtension.data.tasks import known_tasks, wanted_tasks
 from rmtension.official import EARNED, sections
 from rmtension.published import BACKBONES, CELL, PERCENT, SCORING, has_paper_sets, paper_models, published_cells, read
 from rmtension.study.naming import AVERAGE, OVERALL
 from rmtension.study.study import ALL, PUBLISHED, UNORIENTED, OwnBenchmark, PublishedBenchmark, Scoring, Section, Study
-from rmtension.tasks import known_tasks, wanted_tasks
 
 Settings = Mapping[str, Any]
 Search = Callable[[Study, Tables], Iterator["Hole"]]

@@ -9,7 +9,7 @@ from pathlib import Path
 import polars as pl
 
 from rmtension.base.sums import summable
-from rmtension.tasks import TIES
+from rmtension.data.tasks import TIES
 
 SECTIONS_FILE = Path(__file__).parents[2] / "resources" / "official.csv"
 

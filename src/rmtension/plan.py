@@ -17,10 +17,10 @@ from transformers import AutoConfig, AutoModel
 
 from rmtension.architectures import layer_sizes
 from rmtension.base.errors import UserError
-from rmtension.readers import read_benchmark, read_pairs
+from rmtension.data.readers import read_benchmark, read_pairs
+from rmtension.data.tasks import wanted_tasks
 from rmtension.study.naming import ranks_heads
 from rmtension.study.study import Compute, GgufModel, Located, MadeModel, Section, Study, SyntheticPairs, nearest
-from rmtension.tasks import wanted_tasks
 
 KNOWN: dict[str, Any] = yaml.safe_load((Path(__file__).parents[2] / "resources" / "plan.yaml").read_text("utf-8"))
 BYTES, RULES = KNOWN["bytes"], KNOWN["rules"]

@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from rmtension.ablation import Mask
 from rmtension.architectures import longest_text
 from rmtension.base.errors import UserError
-from rmtension.dialogues import Dialogue, Prompted, Turn, fault_of
+from rmtension.data.dialogues import Dialogue, Prompted, Turn, fault_of
 from rmtension.evaluation import candidate_scores, refuse_what_is_no_number
 from rmtension.packing import pack
 from rmtension.reward_model import load_config, load_reward_model, load_tokenizer, tokenise

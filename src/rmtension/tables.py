@@ -19,6 +19,7 @@ import polars.selectors as cs
 
 from rmtension.base.sums import summable
 from rmtension.compatibility import compatibility_table
+from rmtension.data.tasks import subset_names
 from rmtension.neuron_tables import (
     depth_table,
     neuron_overlap_table,
@@ -39,7 +40,6 @@ from rmtension.statistics import (
     divide,
 )
 from rmtension.study.naming import OVERALL, ranks_heads
-from rmtension.tasks import subset_names
 
 NONE = pl.col("ablation") == "none"
 

@@ -27,7 +27,7 @@ from rmtension.base.memory import within_memory
 from rmtension.base.processes import anywhere, signals_noted
 from rmtension.base.progress import Progress
 from rmtension.checkpoints import read_checkpoint, write_checkpoint
-from rmtension.comparisons import PAIRS, as_comparisons
+from rmtension.data.comparisons import PAIRS, as_comparisons
 from rmtension.packing import Batch, Lengths, Packed, collate, group_by_length
 from rmtension.reward_model import (
     load_tokenizer,

@@ -15,7 +15,7 @@ from pydantic import TypeAdapter
 
 from bad import refused
 from rmtension.base.errors import UserError
-from rmtension.readers import Readable, read_benchmark, regime_pairs
+from rmtension.data.readers import Readable, read_benchmark, regime_pairs
 from rmtension.study.inputs import data_files
 from rmtension.study.study import PairSource, RegimeData, Validation
 

@@ -20,11 +20,11 @@ from test_cards import write_study
 from bad import both, refused, save_models
 from rmtension import jobs
 from rmtension.base.files import write_checksums
+from rmtension.data.tasks import known_tasks
 from rmtension.evaluation import SCHEMA, read_previous
 from rmtension.neurons import RANKINGS, SETS, STATISTICS, oriented_sets
 from rmtension.results import load_scores, load_stage
 from rmtension.study.study import Activations, Neurons, Training
-from rmtension.tasks import known_tasks
 
 SCRIPTS = Path(__file__).parents[2] / "workflow" / "scripts"
 RM = ["tiny", "helpful", "0"]
@@ -347,6 +347,6 @@ def test_a_broken_list_of_tasks_is_one_line(case: str, tmp_path: Path, monkeypat
     content, expected = TASKS[case]
     file = tmp_path / "tasks.csv"
     file.write_text(content)
-    monkeypatch.setattr("rmtension.tasks.OTHER_TASKS_FILE", file)
+    monkeypatch.setattr("rmtension.data.tasks.OTHER_TASKS_FILE", file)
     with refused(f"^{file}: {expected}", tmp_path):
         known_tasks("rm-bench")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bad import refused
-from rmtension.hub import lock_file, read_study
+from rmtension.data.hub import lock_file, read_study
 
 GOOD = Path(__file__).with_name("study.yaml").read_text()
 

@@ -22,11 +22,12 @@ from project import ROOT, Project
 from tiny_models import save_backbone
 from tokenizers import Tokenizer, pre_tokenizers
 
-from rmtension import synthetic
+from rmtension.data import synthetic
+from rmtension.data.readers import read_benchmark
+from rmtension.data.tasks import subset_names
 from rmtension.evaluation import evaluate
 from rmtension.official import official_metrics, sections
 from rmtension.packing import collate, pack
-from rmtension.readers import read_benchmark
 from rmtension.reward_model import (
     CHAT_TEMPLATE,
     load_reward_model,
@@ -38,7 +39,6 @@ from rmtension.reward_model import (
     tokenise,
 )
 from rmtension.study.study import PublishedBenchmark
-from rmtension.tasks import subset_names
 from rmtension.training import bradley_terry, margins
 
 CPU = torch.device("cpu")

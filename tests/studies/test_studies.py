@@ -17,9 +17,9 @@ from project import ROOT, Project
 from pydantic import BaseModel
 
 from rmtension.base.errors import UserError
+from rmtension.data.tasks import TIES, wanted_tasks
 from rmtension.official import EARNED
 from rmtension.study.study import UNORIENTED, OwnBenchmark, PublishedBenchmark, Study, load_study
-from rmtension.tasks import TIES, wanted_tasks
 
 Settings = dict[str, Any]  # what a study file holds
 Place = tuple[Any, ...]  # keys from the top of a study file to a value

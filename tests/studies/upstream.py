@@ -14,9 +14,9 @@ import polars as pl
 from safetensors.numpy import load_file
 from tiny_models import save_backbone
 
-from rmtension import synthetic
+from rmtension.data import synthetic
+from rmtension.data.tasks import TIES, known_tasks
 from rmtension.reward_model import load_tokenizer, new_reward_model, save_reward_model
-from rmtension.tasks import TIES, known_tasks
 
 Rows = list[dict[str, Any]]
 ROWS = 2  # of every subset

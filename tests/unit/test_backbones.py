@@ -17,6 +17,7 @@ from rmtension.activations import reward_model_statistics
 from rmtension.architectures import ARCHITECTURES, layer_sizes, projection_modules
 from rmtension.backbones import make_backbone, prepare_backbone
 from rmtension.base.errors import UserError
+from rmtension.data.synthetic import corpus
 from rmtension.packing import collate
 from rmtension.reward_model import (
     load_backbone,
@@ -28,7 +29,6 @@ from rmtension.reward_model import (
     score,
 )
 from rmtension.study.study import Activations, FolderModel, MadeModel, Training
-from rmtension.synthetic import corpus
 from rmtension.training import TrainingRun, train_reward_model
 
 CPU = torch.device("cpu")

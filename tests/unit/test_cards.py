@@ -10,7 +10,7 @@ import pytest
 
 from rmtension.base.errors import UserError
 from rmtension.cards import cards, parameters
-from rmtension.hygiene import counts
+from rmtension.data.hygiene import counts
 from rmtension.study.study import Study, Training
 
 STUDY = Study.model_validate({

@@ -14,15 +14,15 @@ import yaml
 from example_results import STUDY
 from pydantic import TypeAdapter
 
-from rmtension import readers
 from rmtension.activations import reward_model_statistics
 from rmtension.backbones import make_backbone
 from rmtension.base.environment import environment
-from rmtension.comparisons import as_comparisons
+from rmtension.data import readers
+from rmtension.data.comparisons import as_comparisons
+from rmtension.data.readers import Readable, read_benchmark, regime_pairs
 from rmtension.evaluation import evaluate
 from rmtension.neurons import oriented_sets, rankings, sets_to_frame
 from rmtension.provenance import KEYS
-from rmtension.readers import Readable, read_benchmark, regime_pairs
 from rmtension.study.study import MadeModel, OwnPairs, Study, SyntheticBenchmark
 from rmtension.training import TrainingRun, train_reward_model
 

@@ -11,10 +11,10 @@ import yaml
 from example_results import SETTINGS, TASKS, example
 
 from rmtension.claims import ledger
+from rmtension.data.tasks import known_tasks
 from rmtension.holes import SEARCHES, holes_table, orientations
 from rmtension.study.study import UNORIENTED, Study
 from rmtension.tables import make_tables
-from rmtension.tasks import known_tasks
 
 SINGLE = {"helpful": SETTINGS["regimes"]["helpful"]}
 OWN_TEST = {"own-test": {"kind": "regime-test"}}

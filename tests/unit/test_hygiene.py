@@ -6,7 +6,7 @@ import random
 
 import polars as pl
 
-from rmtension.hygiene import HYGIENE, benchmark_counts, opening, shared, sift
+from rmtension.data.hygiene import HYGIENE, benchmark_counts, opening, shared, sift
 
 QUESTIONS = ["a", "b b", "c\n\nd"]
 REPLIES = ["", " yes", " no", " well\n\nHuman: more?\n\nAssistant: no", " Human: so?", "\n\nHuman:\n\nAssistant: no",

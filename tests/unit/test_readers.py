@@ -10,10 +10,11 @@ from typing import Any
 import polars as pl
 import pytest
 
-from rmtension import readers
 from rmtension.base.errors import UserError
-from rmtension.comparisons import COMPARISONS, PAIRS, as_comparisons
-from rmtension.readers import hold_out, read_benchmark, regime_pairs
+from rmtension.data import readers
+from rmtension.data.comparisons import COMPARISONS, PAIRS, as_comparisons
+from rmtension.data.readers import hold_out, read_benchmark, regime_pairs
+from rmtension.data.tasks import TASKS_FILE
 from rmtension.scoring import read_request
 from rmtension.study.study import (
     Columns,
@@ -26,7 +27,6 @@ from rmtension.study.study import (
     SyntheticPairs,
     Validation,
 )
-from rmtension.tasks import TASKS_FILE
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
 REWARD_BENCH_FILE, RM_BENCH_FILE = "reward-bench/filtered.parquet", "rm-bench/train.parquet"

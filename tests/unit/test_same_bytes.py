@@ -12,9 +12,9 @@ import numpy as np
 import polars as pl
 from example_results import SETTINGS
 
+from rmtension.data.tasks import wanted_tasks
 from rmtension.neurons import UNIT, loudness_cells, oriented_sets, rankings, sets_to_frame, subsample, tension_sets
 from rmtension.study.study import PublishedBenchmark, Study
-from rmtension.tasks import wanted_tasks
 
 # Published benchmarks, for their official metrics, and so many neurons that polars shares them out among threads.
 STUDY = Study.model_validate(

@@ -13,8 +13,8 @@ import polars as pl
 import pytest
 import yaml
 
-from rmtension import synthetic
-from rmtension.synthetic import benchmark, corpus, preference_pairs
+from rmtension.data import synthetic
+from rmtension.data.synthetic import benchmark, corpus, preference_pairs
 
 WORDS = yaml.safe_load((Path(__file__).parents[2] / "resources" / "synthetic.yaml").read_text(encoding="utf-8"))
 OBJECTIVES = ("helpful", "harmless")
@@ -57,7 +57,7 @@ def all_comparisons() -> list[tuple[list[str], list[str]]]:
 
 def test_same_frame_in_another_process() -> None:
     code = (
-        "from rmtension.synthetic import *; import json;"
+        "from rmtension.data.synthetic import *; import json;"
         "frames = [preference_pairs('helpful', 20, 3).rows(), benchmark(2, 3).rows(), corpus(20, 3)];"
         "print(json.dumps(frames))"
     )

@@ -21,9 +21,9 @@ from transformers import (
     set_seed,
 )
 
-from rmtension import synthetic
 from rmtension.attention import PACKED
 from rmtension.backbones import train_tokenizer
+from rmtension.data import synthetic
 
 torch.set_num_threads(1)  # for models this small, threads only wait for each other
 

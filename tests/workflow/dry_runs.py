@@ -13,7 +13,7 @@ import sys
 import smart_open  # noqa: F401  Snakemake imports it late
 from snakemake import cli
 
-import rmtension.hub  # noqa: F401  for the libraries that come with it
+import rmtension.data.hub  # noqa: F401  for the libraries that come with it
 
 cli.get_argument_parser()  # imports the plugins
 

@@ -491,7 +491,7 @@ NOTES = {
     "one scoring fewer": "nothing is scored",
     "seeds in another order": "tables follow it",
     "`src/rmtension/study/study.py`": "holds the types of every stage's settings",
-    "`src/rmtension/tasks.py`": "the readers of pairs and of benchmarks are one module",
+    "`src/rmtension/data/tasks.py`": "the readers of pairs and of benchmarks are one module",
 }
 
 

@@ -44,7 +44,7 @@ FETCHER = """
 import json, sys
 from pathlib import Path
 from rmtension.base.errors import UserError
-from rmtension.hub import fetch
+from rmtension.data.hub import fetch
 for line in sys.stdin:
     piece, folder = json.loads(line)
     try:

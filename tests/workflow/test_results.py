@@ -23,9 +23,9 @@ from rmtension import provenance
 from rmtension.cards import cards
 from rmtension.claims import ledger, ledger_markdown
 from rmtension.cli import app
+from rmtension.data.hub import read_study
 from rmtension.figures import make_figures, write_figure
 from rmtension.holes import HOLES
-from rmtension.hub import read_study
 from rmtension.lineage import Lineage
 from rmtension.presentation import write_table
 from rmtension.provenance import read_records

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pydantic import TypeAdapter
 
-from rmtension.readers import read_benchmark
+from rmtension.data.readers import read_benchmark
 from rmtension.base.files import write_parquet
 from rmtension.study.study import Benchmark
 

@@ -6,7 +6,7 @@ job = jobs.start(snakemake)
 
 from pathlib import Path
 
-from rmtension.readers import regime_pairs
+from rmtension.data.readers import regime_pairs
 from rmtension.base.files import write_parquet
 from rmtension.study.study import RegimeData
 

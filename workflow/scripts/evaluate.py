@@ -6,7 +6,7 @@ job = jobs.start(snakemake)
 
 from pathlib import Path
 
-from rmtension.comparisons import read_comparisons
+from rmtension.data.comparisons import read_comparisons
 from rmtension.base.device import arithmetic, start_torch
 from rmtension.evaluation import evaluate, read_previous, scoring_fingerprint
 from rmtension.base.files import read_table, write_parquet

@@ -6,7 +6,7 @@ job = jobs.start(snakemake, network=True)
 
 from pathlib import Path
 
-from rmtension.hub import fetch
+from rmtension.data.hub import fetch
 
 fetch(snakemake.wildcards.piece, Path(snakemake.output[0]).parent)
 job.finish()

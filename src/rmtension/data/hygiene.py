@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import polars as pl
 
-from rmtension.dialogues import BREAK, MARK, REPLY
+from rmtension.data.dialogues import BREAK, MARK, REPLY
 
 # n of so many pairs or comparisons; treatment: left out or kept.
 HYGIENE = {

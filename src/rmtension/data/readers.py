@@ -16,12 +16,13 @@ import numpy as np
 import polars as pl
 from pydantic import TypeAdapter, ValidationError
 
-from rmtension import synthetic
 from rmtension.base.errors import UserError
 from rmtension.base.files import fetched, reading
-from rmtension.comparisons import COMPARISONS, PAIRS, draw
-from rmtension.dialogues import REPLY, Dialogue, Prompted, Words, fault_of
-from rmtension.hygiene import opening, shared, sift
+from rmtension.data import synthetic
+from rmtension.data.comparisons import COMPARISONS, PAIRS, draw
+from rmtension.data.dialogues import REPLY, Dialogue, Prompted, Words, fault_of
+from rmtension.data.hygiene import opening, shared, sift
+from rmtension.data.tasks import TIES, tasks_of, unexpected_counts, wanted_tasks
 from rmtension.study.inputs import READS, SPLITS, data_files, found, whole_sets
 from rmtension.study.study import (
     Columns,
@@ -34,7 +35,6 @@ from rmtension.study.study import (
     SyntheticPairs,
     nearest,
 )
-from rmtension.tasks import TIES, tasks_of, unexpected_counts, wanted_tasks
 
 logger = logging.getLogger(__name__)
 

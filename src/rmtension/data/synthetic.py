@@ -20,7 +20,7 @@ import polars as pl
 import yaml
 from numpy.random import Generator
 
-RESOURCE = Path(__file__).parents[2] / "resources" / "synthetic.yaml"
+RESOURCE = Path(__file__).parents[3] / "resources" / "synthetic.yaml"
 EARLIER_EXCHANGE = 0.25  # share of dialogues with two human turns
 
 Item = TypeVar("Item")
