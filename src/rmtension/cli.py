@@ -107,8 +107,8 @@ def score(
 
     from rmtension.base.device import start_torch
     from rmtension.data.dialogues import FORMS
-    from rmtension.neuron_sets import named_set
-    from rmtension.neurons import UNIT
+    from rmtension.neurons.ranking import UNIT
+    from rmtension.neurons.sets import named_set
     from rmtension.scoring import Scorer
     from rmtension.study.study import nearest
 
@@ -147,7 +147,7 @@ def show(
     rmtension neurons show results/default/neurons/tiny-gpt2/helpful/seed-0.parquet --scoring change --percent 5
     rmtension neurons show results/default/selected/tiny-gpt2/helpful-harmless/seed-0.parquet:shared
     """
-    from rmtension.neuron_sets import NeuronSet
+    from rmtension.neurons.sets import NeuronSet
 
     one = NeuronSet.read(place, scoring, percent)
     counts, layers, thirds, first = (len(one.members), len(one.units)), one.layers(), one.thirds(), one.top(top)
@@ -177,7 +177,7 @@ def overlap(
     rmtension neurons overlap results/default/neurons/tiny-gpt2/*/seed-0.parquet --percent 10
     rmtension neurons overlap results/default/neurons/tiny-gpt2/helpful/seed-*.parquet --scoring change --json
     """
-    from rmtension.neuron_sets import NeuronSet, matrix, overlaps
+    from rmtension.neurons.sets import NeuronSet, matrix, overlaps
 
     pairs = overlaps([NeuronSet.read(place, scoring, percent) for place in places])
     if as_json:

@@ -15,7 +15,7 @@ import polars.selectors as cs
 
 from rmtension.base.files import Columns, scan_table
 from rmtension.base.sums import summable
-from rmtension.neurons import NEURON, RANKINGS, SETS, STATISTICS
+from rmtension.neurons.ranking import NEURON, RANKINGS, SETS, STATISTICS
 from rmtension.statistics import REWARD_MODEL, TASK, Block, Bootstrap, Draws, blocks
 from rmtension.study.naming import AVERAGE, OVERALL, THIRDS, ablation_name, tension_sets_index
 from rmtension.study.study import UNORIENTED, Study

@@ -22,7 +22,7 @@ from rmtension import jobs
 from rmtension.base.files import write_checksums
 from rmtension.data.tasks import known_tasks
 from rmtension.evaluation import SCHEMA, read_previous
-from rmtension.neurons import RANKINGS, SETS, STATISTICS, oriented_sets
+from rmtension.neurons.ranking import RANKINGS, SETS, STATISTICS, oriented_sets
 from rmtension.results import load_scores, load_stage
 from rmtension.study.study import Activations, Neurons, Training
 

@@ -21,7 +21,7 @@ from rmtension.data import readers
 from rmtension.data.comparisons import as_comparisons
 from rmtension.data.readers import Readable, read_benchmark, regime_pairs
 from rmtension.evaluation import evaluate
-from rmtension.neurons import oriented_sets, rankings, sets_to_frame
+from rmtension.neurons.ranking import oriented_sets, rankings, sets_to_frame
 from rmtension.provenance import KEYS
 from rmtension.study.study import MadeModel, OwnPairs, Study, SyntheticBenchmark
 from rmtension.training import TrainingRun, train_reward_model

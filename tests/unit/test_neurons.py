@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rmtension.neurons import (
+from rmtension.neurons.ranking import (
     UNIT,
     loudness_cells,
     matched,

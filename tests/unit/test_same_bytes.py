@@ -13,7 +13,15 @@ import polars as pl
 from example_results import SETTINGS
 
 from rmtension.data.tasks import wanted_tasks
-from rmtension.neurons import UNIT, loudness_cells, oriented_sets, rankings, sets_to_frame, subsample, tension_sets
+from rmtension.neurons.ranking import (
+    UNIT,
+    loudness_cells,
+    oriented_sets,
+    rankings,
+    sets_to_frame,
+    subsample,
+    tension_sets,
+)
 from rmtension.study.study import PublishedBenchmark, Study
 
 # Published benchmarks, for their official metrics, and so many neurons that polars shares them out among threads.

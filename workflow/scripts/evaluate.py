@@ -10,7 +10,7 @@ from rmtension.data.comparisons import read_comparisons
 from rmtension.base.device import arithmetic, start_torch
 from rmtension.evaluation import evaluate, read_previous, scoring_fingerprint
 from rmtension.base.files import read_table, write_parquet
-from rmtension.neurons import SETS
+from rmtension.neurons.ranking import SETS
 
 settings, code = snakemake.params.settings, [Path(file) for file in snakemake.input.code]
 folder, comparisons = Path(snakemake.input.reward_model).parent, Path(snakemake.input.comparisons)

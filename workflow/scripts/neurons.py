@@ -7,7 +7,7 @@ job = jobs.start(snakemake)
 from pathlib import Path
 
 from rmtension.base.files import read_table, write_parquet
-from rmtension.neurons import HEADS, STATISTICS, rankings
+from rmtension.neurons.ranking import HEADS, STATISTICS, rankings
 from rmtension.study.study import Neurons
 
 settings = snakemake.params.settings

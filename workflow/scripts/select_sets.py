@@ -7,7 +7,7 @@ job = jobs.start(snakemake)
 from pathlib import Path
 
 from rmtension.base.files import read_table, write_parquet
-from rmtension.neurons import (
+from rmtension.neurons.ranking import (
     RANKINGS,
     STATISTICS,
     loudness_cells,

@@ -9,7 +9,7 @@ from pathlib import Path
 import polars as pl
 
 from rmtension.base.files import read_table, write_parquet
-from rmtension.neurons import RANKINGS, SETS, oriented_sets, sets_to_frame
+from rmtension.neurons.ranking import RANKINGS, SETS, oriented_sets, sets_to_frame
 
 settings = snakemake.params.settings
 sets, ranked = read_table(snakemake.input.sets, SETS), read_table(snakemake.input.neurons, RANKINGS)

@@ -11,7 +11,7 @@ import polars as pl
 
 from rmtension.base.errors import UserError
 from rmtension.base.files import from_here, read_table, reading
-from rmtension.neurons import NEURON, UNIT, of_both_responses, oriented_set
+from rmtension.neurons.ranking import NEURON, UNIT, of_both_responses, oriented_set
 from rmtension.study.naming import THIRDS
 from rmtension.study.study import nearest
 

@@ -1,0 +1,1 @@
+"""Neurons ranked by a scoring, and sets of them under a name."""
