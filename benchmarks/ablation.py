@@ -14,11 +14,11 @@ from transformers import AutoConfig
 from benchmarks import harness, workloads
 from benchmarks.harness import Side
 from benchmarks.side import Measured, Stopwatch
-from rmtension import evaluation
 from rmtension.base.device import start_torch
 from rmtension.data.comparisons import as_comparisons
-from rmtension.packing import batches
-from rmtension.reward_model import load_reward_model, load_tokenizer
+from rmtension.engine import evaluation
+from rmtension.engine.packing import batches
+from rmtension.engine.reward_model import load_reward_model, load_tokenizer
 
 TOLERANCE = 2e-4
 PADDED = "benchmarks.rivals.padded_scores:measured"

@@ -15,8 +15,8 @@ from benchmarks.ablation import PADDED, TOLERANCE, scored
 from benchmarks.harness import Side
 from benchmarks.side import Measured, Stopwatch
 from rmtension.data.readers import read_benchmark
-from rmtension.packing import batches
-from rmtension.reward_model import load_tokenizer
+from rmtension.engine.packing import batches
+from rmtension.engine.reward_model import load_tokenizer
 from rmtension.study.study import PublishedBenchmark
 
 FILTERED = "allenai/reward-bench/data/filtered-00000-of-00001.parquet"  # as rewardbench's own data set lies

@@ -18,15 +18,15 @@ from transformers import AutoModel, AutoModelForSequenceClassification
 from benchmarks import harness, workloads
 from benchmarks.harness import Side
 from benchmarks.side import Measured, Stopwatch, warm_up
-from rmtension.ablation import Mask
-from rmtension.activations import activation_statistics
-from rmtension.attention import PACKED
 from rmtension.base.device import start_torch
-from rmtension.evaluation import candidate_scores
-from rmtension.packing import Packed, batches, pack
+from rmtension.engine.ablation import Mask
+from rmtension.engine.activations import activation_statistics
+from rmtension.engine.attention import PACKED
+from rmtension.engine.evaluation import candidate_scores
+from rmtension.engine.packing import Packed, batches, pack
+from rmtension.engine.training import Trainer, learning_rate, steps
 from rmtension.plan import BYTES, size_of
 from rmtension.study.study import Training
-from rmtension.training import Trainer, learning_rate, steps
 
 PLAIN = {"pairs": 4, "length": 128, "candidates": 2, "ablations": 1}
 WORKS = ("train", "statistics", "evaluate")

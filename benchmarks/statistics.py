@@ -11,11 +11,11 @@ import torch
 from benchmarks import harness, workloads
 from benchmarks.harness import Side
 from benchmarks.side import Measured, Stopwatch, warm_up
-from rmtension.activations import activation_statistics
 from rmtension.base.device import start_torch
 from rmtension.data.comparisons import as_comparisons
-from rmtension.packing import batches
-from rmtension.reward_model import load_backbone, load_reward_model, load_tokenizer
+from rmtension.engine.activations import activation_statistics
+from rmtension.engine.packing import batches
+from rmtension.engine.reward_model import load_backbone, load_reward_model, load_tokenizer
 
 # Not frac_positive: values so near to zero that their sign is the rounding's make it differ by a token or two.
 COMPARED = ("mean", "mean_abs", "rms", "change_rms")

@@ -18,9 +18,9 @@ from benchmarks.harness import Side
 from benchmarks.side import Measured, Stopwatch, warm_up
 from rmtension.base.device import start_torch
 from rmtension.data.comparisons import as_comparisons
-from rmtension.reward_model import load_reward_model, load_tokenizer
+from rmtension.engine.reward_model import load_reward_model, load_tokenizer
+from rmtension.engine.training import Trainer, learning_rate, steps
 from rmtension.study.study import Training
-from rmtension.training import Trainer, learning_rate, steps
 
 SETTINGS = Training()
 STEP = SETTINGS.pairs_per_step

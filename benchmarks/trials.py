@@ -17,15 +17,15 @@ import torch
 from torch import Tensor
 
 from benchmarks import harness, workloads
-from rmtension.ablation import Mask, ablated
-from rmtension.architectures import activation_modules
 from rmtension.base.device import arithmetic, start_torch
 from rmtension.data.comparisons import as_comparisons
-from rmtension.evaluation import candidate_scores
-from rmtension.packing import Batch, Packed, batches, collate, pack
-from rmtension.reward_model import hidden_states, load_reward_model, load_tokenizer, score
+from rmtension.engine.ablation import Mask, ablated
+from rmtension.engine.architectures import activation_modules
+from rmtension.engine.evaluation import candidate_scores
+from rmtension.engine.packing import Batch, Packed, batches, collate, pack
+from rmtension.engine.reward_model import hidden_states, load_reward_model, load_tokenizer, score
+from rmtension.engine.training import Trainer
 from rmtension.study.study import Training
-from rmtension.training import Trainer
 
 Work = Callable[[], object]
 CPU = torch.device("cpu")

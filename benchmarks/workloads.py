@@ -15,21 +15,21 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from benchmarks.harness import ROOT
-from rmtension.architectures import layer_sizes, longest_text
-from rmtension.backbones import convert_gguf, save
 from rmtension.base.errors import UserError
 from rmtension.base.files import replacing
 from rmtension.data.comparisons import as_comparisons, draw
 from rmtension.data.readers import read_benchmark, read_pairs
-from rmtension.packing import Packed
-from rmtension.plan import KNOWN, size_of
-from rmtension.reward_model import (
+from rmtension.engine.architectures import layer_sizes, longest_text
+from rmtension.engine.backbones import convert_gguf, save
+from rmtension.engine.packing import Packed
+from rmtension.engine.reward_model import (
     load_tokenizer,
     new_reward_model,
     pack_comparisons,
     save_reward_model,
     tokenise,
 )
+from rmtension.plan import KNOWN, size_of
 from rmtension.study.study import HHPairs, PublishedBenchmark, RegimeData, Validation
 
 DATA, CACHE = ROOT / "data", ROOT / "benchmarks" / "cache"

@@ -13,7 +13,7 @@ from torch import Tensor
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from benchmarks.side import Measured, Stopwatch, device
-from rmtension.architectures import activation_modules
+from rmtension.engine.architectures import activation_modules
 
 
 def zeroed(neurons: Tensor, _module: object, _inputs: object, output: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer
 
 from benchmarks.side import Measured, Stopwatch, device, warm_up
-from rmtension.architectures import activation_modules
+from rmtension.engine.architectures import activation_modules
 
 LENGTH = 1024
 

@@ -107,9 +107,9 @@ def score(
 
     from rmtension.base.device import start_torch
     from rmtension.data.dialogues import FORMS
+    from rmtension.engine.scoring import Scorer
     from rmtension.neurons.ranking import UNIT
     from rmtension.neurons.sets import named_set
-    from rmtension.scoring import Scorer
     from rmtension.study.study import nearest
 
     logging.disable_progress_bar()

@@ -15,10 +15,10 @@ import yaml
 from torch import nn
 from transformers import AutoConfig, AutoModel
 
-from rmtension.architectures import layer_sizes
 from rmtension.base.errors import UserError
 from rmtension.data.readers import read_benchmark, read_pairs
 from rmtension.data.tasks import wanted_tasks
+from rmtension.engine.architectures import layer_sizes
 from rmtension.study.naming import ranks_heads
 from rmtension.study.study import Compute, GgufModel, Located, MadeModel, Section, Study, SyntheticPairs, nearest
 

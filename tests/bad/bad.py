@@ -12,7 +12,7 @@ import pytest
 from tiny_models import save_backbone
 
 from rmtension.base.errors import UserError
-from rmtension.reward_model import load_tokenizer, new_reward_model, save_reward_model
+from rmtension.engine.reward_model import load_tokenizer, new_reward_model, save_reward_model
 
 
 @contextmanager

@@ -22,17 +22,17 @@ from tokenizers.processors import TemplateProcessing
 from transformers import AutoTokenizer
 
 from bad import Trap, both, refused, save_models
-from rmtension.adoption import adopt_reward_model
-from rmtension.backbones import make_backbone, prepare_backbone, train_tokenizer
-from rmtension.reward_model import (
+from rmtension.engine.adoption import adopt_reward_model
+from rmtension.engine.backbones import make_backbone, prepare_backbone, train_tokenizer
+from rmtension.engine.reward_model import (
     load_backbone,
     load_reward_model,
     load_tokenizer,
     new_reward_model,
 )
-from rmtension.scoring import Scorer
+from rmtension.engine.scoring import Scorer
+from rmtension.engine.training import TrainingRun, train_reward_model
 from rmtension.study.study import FolderModel, GgufModel, MadeModel, Training
-from rmtension.training import TrainingRun, train_reward_model
 
 CPU = torch.device("cpu")
 

@@ -21,7 +21,7 @@ from bad import both, refused, save_models
 from rmtension import jobs
 from rmtension.base.files import write_checksums
 from rmtension.data.tasks import known_tasks
-from rmtension.evaluation import SCHEMA, read_previous
+from rmtension.engine.evaluation import SCHEMA, read_previous
 from rmtension.neurons.ranking import RANKINGS, SETS, STATISTICS, oriented_sets
 from rmtension.results import load_scores, load_stage
 from rmtension.study.study import Activations, Neurons, Training

@@ -25,10 +25,9 @@ from tokenizers import Tokenizer, pre_tokenizers
 from rmtension.data import synthetic
 from rmtension.data.readers import read_benchmark
 from rmtension.data.tasks import subset_names
-from rmtension.evaluation import evaluate
-from rmtension.official import official_metrics, sections
-from rmtension.packing import collate, pack
-from rmtension.reward_model import (
+from rmtension.engine.evaluation import evaluate
+from rmtension.engine.packing import collate, pack
+from rmtension.engine.reward_model import (
     CHAT_TEMPLATE,
     load_reward_model,
     load_tokenizer,
@@ -38,8 +37,9 @@ from rmtension.reward_model import (
     score,
     tokenise,
 )
+from rmtension.engine.training import bradley_terry, margins
+from rmtension.official import official_metrics, sections
 from rmtension.study.study import PublishedBenchmark
-from rmtension.training import bradley_terry, margins
 
 CPU = torch.device("cpu")
 HUMAN, ASSISTANT = "\n\nHuman: ", "\n\nAssistant: "

@@ -16,7 +16,7 @@ from tiny_models import save_backbone
 
 from rmtension.data import synthetic
 from rmtension.data.tasks import TIES, known_tasks
-from rmtension.reward_model import load_tokenizer, new_reward_model, save_reward_model
+from rmtension.engine.reward_model import load_tokenizer, new_reward_model, save_reward_model
 
 Rows = list[dict[str, Any]]
 ROWS = 2  # of every subset

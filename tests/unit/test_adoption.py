@@ -18,10 +18,10 @@ from tiny_models import save_backbone
 from tokenizers.processors import TemplateProcessing
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedTokenizerFast
 
-from rmtension.adoption import adopt_reward_model
-from rmtension.backbones import train_tokenizer
 from rmtension.base.errors import UserError
-from rmtension.reward_model import (
+from rmtension.engine.adoption import adopt_reward_model
+from rmtension.engine.backbones import train_tokenizer
+from rmtension.engine.reward_model import (
     CHAT_TEMPLATE,
     load_reward_model,
     load_tokenizer,

@@ -12,14 +12,14 @@ import torch
 from tiny_models import CONFIGS
 from transformers import AutoModelForSequenceClassification
 
-from rmtension import backbones
-from rmtension.activations import reward_model_statistics
-from rmtension.architectures import ARCHITECTURES, layer_sizes, projection_modules
-from rmtension.backbones import make_backbone, prepare_backbone
 from rmtension.base.errors import UserError
 from rmtension.data.synthetic import corpus
-from rmtension.packing import collate
-from rmtension.reward_model import (
+from rmtension.engine import backbones
+from rmtension.engine.activations import reward_model_statistics
+from rmtension.engine.architectures import ARCHITECTURES, layer_sizes, projection_modules
+from rmtension.engine.backbones import make_backbone, prepare_backbone
+from rmtension.engine.packing import collate
+from rmtension.engine.reward_model import (
     load_backbone,
     load_reward_model,
     load_tokenizer,
@@ -28,8 +28,8 @@ from rmtension.reward_model import (
     save_reward_model,
     score,
 )
+from rmtension.engine.training import TrainingRun, train_reward_model
 from rmtension.study.study import Activations, FolderModel, MadeModel, Training
-from rmtension.training import TrainingRun, train_reward_model
 
 CPU = torch.device("cpu")
 MADE = {

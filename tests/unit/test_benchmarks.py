@@ -18,9 +18,9 @@ from benchmarks import harness, limit, workloads
 from benchmarks.growth import made
 from benchmarks.harness import Side
 from rmtension.base.errors import UserError
-from rmtension.packing import batches
+from rmtension.engine.packing import batches
+from rmtension.engine.reward_model import hidden_states
 from rmtension.plan import size_of
-from rmtension.reward_model import hidden_states
 
 TURNS = {"ours": [(1, 1), (3, 1)], "theirs": [(8, 2), (12, 2)], "limit": [(1, 0), (1, 0)]}
 SIDES = [Side("ours", "", {}), Side("theirs", "", {}, goal=4), Side("limit", "", {}, compared=False)]

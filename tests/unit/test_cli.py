@@ -19,10 +19,10 @@ from tokenizers import Tokenizer, models
 from transformers import AutoModelForSequenceClassification, PreTrainedTokenizerFast
 from typer.testing import CliRunner
 
-from rmtension import scoring
 from rmtension.base.errors import UserError
 from rmtension.cli import app
-from rmtension.reward_model import load_tokenizer, save_reward_model
+from rmtension.engine import scoring
+from rmtension.engine.reward_model import load_tokenizer, save_reward_model
 
 PROGRAM = [sys.executable, "-c", "from rmtension.cli import main; main()"]
 UNITS = ["unit", "layer", "neuron"]

@@ -14,17 +14,17 @@ import yaml
 from example_results import STUDY
 from pydantic import TypeAdapter
 
-from rmtension.activations import reward_model_statistics
-from rmtension.backbones import make_backbone
 from rmtension.base.environment import environment
 from rmtension.data import readers
 from rmtension.data.comparisons import as_comparisons
 from rmtension.data.readers import Readable, read_benchmark, regime_pairs
-from rmtension.evaluation import evaluate
+from rmtension.engine.activations import reward_model_statistics
+from rmtension.engine.backbones import make_backbone
+from rmtension.engine.evaluation import evaluate
+from rmtension.engine.training import TrainingRun, train_reward_model
 from rmtension.neurons.ranking import oriented_sets, rankings, sets_to_frame
 from rmtension.provenance import KEYS
 from rmtension.study.study import MadeModel, OwnPairs, Study, SyntheticBenchmark
-from rmtension.training import TrainingRun, train_reward_model
 
 DOCS = Path(__file__).parents[2] / "docs"
 OUTPUTS = (DOCS / "outputs.md").read_text(encoding="utf-8")

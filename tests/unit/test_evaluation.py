@@ -12,9 +12,9 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedTokenizerFast
 from transformers.models.auto import tokenization_auto
 
-from rmtension import evaluation
-from rmtension.evaluation import SCHEMA, evaluate
-from rmtension.reward_model import save_reward_model
+from rmtension.engine import evaluation
+from rmtension.engine.evaluation import SCHEMA, evaluate
+from rmtension.engine.reward_model import save_reward_model
 
 CPU = torch.device("cpu")
 WORDS = [f"w{i}" for i in range(50)]

@@ -15,15 +15,15 @@ from tiny_models import CONFIGS, VOCABULARY, block, head_size, random_model
 from torch.nn.functional import logsigmoid, scaled_dot_product_attention
 from transformers.activations import ACT2FN
 
-from rmtension.ablation import Mask, ablated
-from rmtension.activations import activation_statistics
-from rmtension.architectures import activation_modules, layer_sizes, longest_text
-from rmtension.attention import PACKED
 from rmtension.base.device import arithmetic
-from rmtension.evaluation import candidate_scores
-from rmtension.packing import Batch, Packed, Tokens, batches, collate, group_by_length, pack
-from rmtension.reward_model import score
-from rmtension.training import bradley_terry, margins
+from rmtension.engine.ablation import Mask, ablated
+from rmtension.engine.activations import activation_statistics
+from rmtension.engine.architectures import activation_modules, layer_sizes, longest_text
+from rmtension.engine.attention import PACKED
+from rmtension.engine.evaluation import candidate_scores
+from rmtension.engine.packing import Batch, Packed, Tokens, batches, collate, group_by_length, pack
+from rmtension.engine.reward_model import score
+from rmtension.engine.training import bradley_terry, margins
 
 CPU = torch.device("cpu")
 MODELS = {family: random_model(family) for family in CONFIGS}

@@ -13,11 +13,11 @@ import torch
 from pydantic import TypeAdapter
 from tiny_models import save_backbone
 
-from rmtension.backbones import prepare_backbone
 from rmtension.base.errors import UserError
 from rmtension.data.hub import wanted
 from rmtension.data.readers import read_benchmark, read_hh_pairs
-from rmtension.reward_model import load_backbone, load_tokenizer
+from rmtension.engine.backbones import prepare_backbone
+from rmtension.engine.reward_model import load_backbone, load_tokenizer
 from rmtension.study.inputs import found, model_files
 from rmtension.study.study import (
     BackboneSource,

@@ -14,9 +14,9 @@ from tiny_models import CONFIGS, random_model
 from tokenizers import pre_tokenizers
 from transformers import AutoConfig, PreTrainedTokenizerFast
 
-from rmtension.backbones import train_tokenizer
 from rmtension.data import synthetic
-from rmtension.reward_model import save_reward_model, save_tokenizer
+from rmtension.engine.backbones import train_tokenizer
+from rmtension.engine.reward_model import save_reward_model, save_tokenizer
 
 LLAMA3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
           "original_max_position_embeddings": 16}  # fmt: skip

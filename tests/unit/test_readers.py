@@ -15,7 +15,7 @@ from rmtension.data import readers
 from rmtension.data.comparisons import COMPARISONS, PAIRS, as_comparisons
 from rmtension.data.readers import hold_out, read_benchmark, regime_pairs
 from rmtension.data.tasks import TASKS_FILE
-from rmtension.scoring import read_request
+from rmtension.engine.scoring import read_request
 from rmtension.study.study import (
     Columns,
     HHPairs,

@@ -14,10 +14,10 @@ from tiny_models import CONFIGS, save_backbone
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from rmtension.adoption import adopt_reward_model
-from rmtension.backbones import convert_gguf, gguf_tokenizer, make_backbone, prepare_backbone
 from rmtension.base.errors import UserError
-from rmtension.reward_model import (
+from rmtension.engine.adoption import adopt_reward_model
+from rmtension.engine.backbones import convert_gguf, gguf_tokenizer, make_backbone, prepare_backbone
+from rmtension.engine.reward_model import (
     CHAT_TEMPLATE,
     load_tokenizer,
     new_reward_model,

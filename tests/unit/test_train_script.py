@@ -45,7 +45,7 @@ if "RMTENSION_INSIDE_WORKER" in os.environ:
 HALT = """
 if "RMTENSION_INSIDE_WORKER" in os.environ and not pathlib.Path(snakemake.params.settings.checkpoint).exists():
     import signal
-    from rmtension import training
+    from rmtension.engine import training
     write = training.write_checkpoint
     def write_and_halt(*arguments):
         training.write_checkpoint = write

@@ -16,14 +16,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny_models import random_model
 
-from rmtension.ablation import Mask
-from rmtension.activations import activation_statistics
 from rmtension.base.errors import UserError
-from rmtension.checkpoints import write_checkpoint
-from rmtension.evaluation import candidate_scores
-from rmtension.packing import Packed, pack
+from rmtension.engine.ablation import Mask
+from rmtension.engine.activations import activation_statistics
+from rmtension.engine.checkpoints import write_checkpoint
+from rmtension.engine.evaluation import candidate_scores
+from rmtension.engine.packing import Packed, pack
+from rmtension.engine.training import Trainer, shares, steps
 from rmtension.study.study import Training
-from rmtension.training import Trainer, shares, steps
 
 SETTINGS = Training(learning_rate=3e-3, pairs_per_step=4, evaluation_interval=5, keep="last")
 

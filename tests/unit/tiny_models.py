@@ -21,9 +21,9 @@ from transformers import (
     set_seed,
 )
 
-from rmtension.attention import PACKED
-from rmtension.backbones import train_tokenizer
 from rmtension.data import synthetic
+from rmtension.engine.attention import PACKED
+from rmtension.engine.backbones import train_tokenizer
 
 torch.set_num_threads(1)  # for models this small, threads only wait for each other
 

@@ -20,7 +20,7 @@ from hub_server import LARGE, Hub, commit_of
 from project import Project
 from running import wait_until
 
-from rmtension.backbones import make_backbone
+from rmtension.engine.backbones import make_backbone
 from rmtension.study.inputs import INDEX, READS
 from rmtension.study.study import FolderModel, HHPairs, MadeModel, Pretraining, PublishedBenchmark
 

@@ -6,7 +6,7 @@ job = jobs.start(snakemake)
 
 from pathlib import Path
 
-from rmtension.activations import reward_model_statistics
+from rmtension.engine.activations import reward_model_statistics
 from rmtension.base.device import arithmetic, start_torch
 from rmtension.base.files import write_parquet
 from rmtension.study.study import Activations

@@ -6,7 +6,7 @@ job = jobs.start(snakemake)
 
 from pathlib import Path
 
-from rmtension.adoption import adopt_reward_model
+from rmtension.engine.adoption import adopt_reward_model
 from rmtension.base.device import start_torch
 from rmtension.base.environment import environment
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pydantic import TypeAdapter
 
-from rmtension.backbones import prepare_backbone
+from rmtension.engine.backbones import prepare_backbone
 from rmtension.base.device import start_torch
 from rmtension.base.files import replacing
 from rmtension.study.study import BackboneSource

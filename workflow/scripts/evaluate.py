@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rmtension.data.comparisons import read_comparisons
 from rmtension.base.device import arithmetic, start_torch
-from rmtension.evaluation import evaluate, read_previous, scoring_fingerprint
+from rmtension.engine.evaluation import evaluate, read_previous, scoring_fingerprint
 from rmtension.base.files import read_table, write_parquet
 from rmtension.neurons.ranking import SETS
 

@@ -15,13 +15,13 @@ import torch
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from rmtension.ablation import Mask
-from rmtension.architectures import longest_text
 from rmtension.base.errors import UserError
 from rmtension.data.dialogues import Dialogue, Prompted, Turn, fault_of
-from rmtension.evaluation import candidate_scores, refuse_what_is_no_number
-from rmtension.packing import pack
-from rmtension.reward_model import load_config, load_reward_model, load_tokenizer, tokenise
+from rmtension.engine.ablation import Mask
+from rmtension.engine.architectures import longest_text
+from rmtension.engine.evaluation import candidate_scores, refuse_what_is_no_number
+from rmtension.engine.packing import pack
+from rmtension.engine.reward_model import load_config, load_reward_model, load_tokenizer, tokenise
 
 REQUESTS = 256  # scored together, so that similar lengths meet in a batch
 TOKENS = 4096  # of a batch

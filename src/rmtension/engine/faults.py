@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedTokenizerFast
 
-from rmtension.attention import PACKED
+from rmtension.engine.attention import PACKED
 
 
 def build(_folder: Path, settings: dict[str, Any]) -> None:

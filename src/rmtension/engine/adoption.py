@@ -9,11 +9,18 @@ from typing import Any
 import torch
 from transformers import AutoModel
 
-from rmtension.architectures import longest_text
 from rmtension.base.errors import UserError
 from rmtension.base.files import fingerprint, replacing, write_checksums
-from rmtension.packing import collate
-from rmtension.reward_model import load_config, load_reward_model, load_tokenizer, opening, pack_comparisons, score
+from rmtension.engine.architectures import longest_text
+from rmtension.engine.packing import collate
+from rmtension.engine.reward_model import (
+    load_config,
+    load_reward_model,
+    load_tokenizer,
+    opening,
+    pack_comparisons,
+    score,
+)
 from rmtension.study.inputs import model_files
 
 PROBES = ("\n\nHuman: Is it so?\n\nAssistant: Yes, it is.", "\n\nHuman: Is it so?\n\nAssistant: No.")

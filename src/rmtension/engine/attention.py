@@ -9,7 +9,7 @@ from torch import Tensor
 from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-from rmtension.packing import Batch
+from rmtension.engine.packing import Batch
 
 PACKED = "packed"  # its name among transformers' ways to compute attention
 

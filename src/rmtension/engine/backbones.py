@@ -26,7 +26,7 @@ from rmtension.base.errors import UserError
 from rmtension.base.files import refuse_pointer, write_checksums
 from rmtension.base.progress import Progress
 from rmtension.data import synthetic
-from rmtension.reward_model import NO_CODE, load_backbone, load_tokenizer, opening, save_tokenizer
+from rmtension.engine.reward_model import NO_CODE, load_backbone, load_tokenizer, opening, save_tokenizer
 from rmtension.study.study import FolderModel, GgufModel, MadeModel
 
 logger = logging.getLogger(__name__)

@@ -20,16 +20,16 @@ from accelerate import Accelerator
 from torch import Tensor, distributed, nn
 from torch.nn.functional import logsigmoid
 
-from rmtension.architectures import longest_text
 from rmtension.base.errors import UserError
 from rmtension.base.files import fingerprint, read_table, remove_leftovers, replacing, write_checksums
 from rmtension.base.memory import within_memory
 from rmtension.base.processes import anywhere, signals_noted
 from rmtension.base.progress import Progress
-from rmtension.checkpoints import read_checkpoint, write_checkpoint
 from rmtension.data.comparisons import PAIRS, as_comparisons
-from rmtension.packing import Batch, Lengths, Packed, collate, group_by_length
-from rmtension.reward_model import (
+from rmtension.engine.architectures import longest_text
+from rmtension.engine.checkpoints import read_checkpoint, write_checkpoint
+from rmtension.engine.packing import Batch, Lengths, Packed, collate, group_by_length
+from rmtension.engine.reward_model import (
     load_tokenizer,
     new_reward_model,
     pack_comparisons,
@@ -129,7 +129,7 @@ class Trainer:
         self.accelerator = Accelerator(mixed_precision=mixed_precision(settings.precision), cpu=not on_gpu)
         scorer = Scorer(model)
         if sharded:
-            from rmtension import sharding
+            from rmtension.engine import sharding
 
             sharding.shard(scorer, model._no_split_modules, self.accelerator.device)
         optimizer = torch.optim.AdamW(scorer.parameters(), lr=settings.learning_rate, weight_decay=0.0, fused=True)
@@ -274,7 +274,7 @@ class Trainer:
     def weights(self) -> dict[str, Tensor]:
         """The model's weights, whole and on the CPU; empty but in the first process."""
         if self.sharded:
-            from rmtension import sharding
+            from rmtension.engine import sharding
 
             return sharding.weights(self.model())
         if not self.accelerator.is_main_process:
@@ -284,7 +284,7 @@ class Trainer:
     def optimizer_state(self) -> dict[str, Any]:
         """Likewise the optimiser's state."""
         if self.sharded:
-            from rmtension import sharding
+            from rmtension.engine import sharding
 
             return sharding.optimizer_state(self.model(), self.optimizer.optimizer)
         state: dict[str, Any] = self.optimizer.state_dict()
@@ -303,7 +303,7 @@ class Trainer:
         if content is None:
             return
         if self.sharded:
-            from rmtension import sharding
+            from rmtension.engine import sharding
 
             sharding.restore(self.model(), self.optimizer.optimizer, content)
         else:

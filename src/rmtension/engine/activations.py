@@ -15,14 +15,14 @@ import polars.selectors as cs
 import torch
 from torch import Tensor
 
-from rmtension.architectures import activation_modules, layer_sizes, longest_text, projection_modules
 from rmtension.base.errors import UserError
 from rmtension.base.files import read_table
 from rmtension.base.memory import within_memory
 from rmtension.base.progress import Progress
 from rmtension.data.comparisons import PAIRS, as_comparisons, draw
-from rmtension.packing import Batch, Packed, batches
-from rmtension.reward_model import (
+from rmtension.engine.architectures import activation_modules, layer_sizes, longest_text, projection_modules
+from rmtension.engine.packing import Batch, Packed, batches
+from rmtension.engine.reward_model import (
     hidden_states,
     load_backbone,
     load_reward_model,

@@ -11,7 +11,7 @@ import polars as pl
 import torch
 from torch import Tensor, nn
 
-from rmtension.architectures import activation_modules, layer_sizes, projection_modules
+from rmtension.engine.architectures import activation_modules, layer_sizes, projection_modules
 
 
 class Mask(NamedTuple):

@@ -21,13 +21,13 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from rmtension.architectures import architecture
-from rmtension.attention import PACKED
 from rmtension.base.errors import UserError
 from rmtension.base.files import cause_of, refuse_pointer
-from rmtension.faults import key_at_fault
-from rmtension.older_names import add_to_config, add_to_tokenizer
-from rmtension.packing import Batch, Packed, Tokens, pack
+from rmtension.engine.architectures import architecture
+from rmtension.engine.attention import PACKED
+from rmtension.engine.faults import key_at_fault
+from rmtension.engine.older_names import add_to_config, add_to_tokenizer
+from rmtension.engine.packing import Batch, Packed, Tokens, pack
 from rmtension.study.inputs import INDEX, WEIGHTS, model_files, shards
 from rmtension.study.naming import BUFFER
 

@@ -13,14 +13,14 @@ import torch
 import transformers
 from torch import Tensor
 
-from rmtension.ablation import Mask, ablated
-from rmtension.architectures import longest_text
 from rmtension.base.errors import UserError
 from rmtension.base.files import CHECKSUMS, fingerprint, reading
 from rmtension.base.memory import within_memory
 from rmtension.base.progress import Progress
-from rmtension.packing import Batch, Packed, batches
-from rmtension.reward_model import load_config, load_reward_model, load_tokenizer, pack_comparisons, score
+from rmtension.engine.ablation import Mask, ablated
+from rmtension.engine.architectures import longest_text
+from rmtension.engine.packing import Batch, Packed, batches
+from rmtension.engine.reward_model import load_config, load_reward_model, load_tokenizer, pack_comparisons, score
 
 logger = logging.getLogger(__name__)
 

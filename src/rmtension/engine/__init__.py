@@ -1,0 +1,1 @@
+"""What runs a model: packing, training, statistics, ablation, scores."""
