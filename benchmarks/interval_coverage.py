@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
-from rmtension.statistics import Block, Bootstrap
+from rmtension.analysis.statistics import Block, Bootstrap
 
 STUDIES, COMPARISONS, LEVEL, EASE = 1000, 100, 0.5, 1.0
 

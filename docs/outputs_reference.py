@@ -21,11 +21,11 @@ sys.path.insert(0, str(PAGE.parents[1] / "tests" / "unit"))
 from example_results import example  # noqa: E402
 from test_cards import example_cards  # noqa: E402
 
-from rmtension.cards import CARDS  # noqa: E402
-from rmtension.claims import ledger  # noqa: E402
-from rmtension.holes import HOLES  # noqa: E402
-from rmtension.results import UNITS, Unit  # noqa: E402
-from rmtension.tables import DERIVED, TABLES, make_tables  # noqa: E402
+from rmtension.analysis.cards import CARDS  # noqa: E402
+from rmtension.analysis.claims import ledger  # noqa: E402
+from rmtension.analysis.holes import HOLES  # noqa: E402
+from rmtension.analysis.results import UNITS, Unit  # noqa: E402
+from rmtension.analysis.tables import DERIVED, TABLES, make_tables  # noqa: E402
 
 # Where the paper has it.
 PAPER = {

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import polars as pl
 
-from rmtension.published import MIXED, SETS, orientations, published_cells, read, unmixed
+from rmtension.analysis.published import MIXED, SETS, orientations, published_cells, read, unmixed
 from rmtension.study.naming import AVERAGE, OVERALL
 
 PAGE = Path(__file__).with_name("replication-audit.md")

@@ -22,6 +22,7 @@ from project import ROOT, Project
 from tiny_models import save_backbone
 from tokenizers import Tokenizer, pre_tokenizers
 
+from rmtension.analysis.official import official_metrics, sections
 from rmtension.data import synthetic
 from rmtension.data.readers import read_benchmark
 from rmtension.data.tasks import subset_names
@@ -38,7 +39,6 @@ from rmtension.engine.reward_model import (
     tokenise,
 )
 from rmtension.engine.training import bradley_terry, margins
-from rmtension.official import official_metrics, sections
 from rmtension.study.study import PublishedBenchmark
 
 CPU = torch.device("cpu")

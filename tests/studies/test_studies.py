@@ -16,9 +16,9 @@ import yaml
 from project import ROOT, Project
 from pydantic import BaseModel
 
+from rmtension.analysis.official import EARNED
 from rmtension.base.errors import UserError
 from rmtension.data.tasks import TIES, wanted_tasks
-from rmtension.official import EARNED
 from rmtension.study.study import UNORIENTED, OwnBenchmark, PublishedBenchmark, Study, load_study
 
 Settings = dict[str, Any]  # what a study file holds

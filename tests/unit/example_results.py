@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from rmtension.results import Results
-from rmtension.statistics import REWARD_MODEL
+from rmtension.analysis.results import Results
+from rmtension.analysis.statistics import REWARD_MODEL
 from rmtension.study.study import Study
 
 MADE = {"kind": "made", "family": "gpt2", "layers": 4, "width": 8, "heads": 2, "neurons": 5,

@@ -8,8 +8,8 @@ from typing import Any
 import polars as pl
 import pytest
 
+from rmtension.analysis.cards import cards, parameters
 from rmtension.base.errors import UserError
-from rmtension.cards import cards, parameters
 from rmtension.data.hygiene import counts
 from rmtension.study.study import Study, Training
 

@@ -12,8 +12,8 @@ import polars as pl
 import pytest
 from example_results import SETTINGS
 
-from rmtension.claims import CLAIMS, Claim, Interval, Part, ledger, ledger_markdown
-from rmtension.published import published_cells
+from rmtension.analysis.claims import CLAIMS, Claim, Interval, Part, ledger, ledger_markdown
+from rmtension.analysis.published import published_cells
 from rmtension.study.naming import OVERALL
 from rmtension.study.study import Study
 

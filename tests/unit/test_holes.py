@@ -10,11 +10,11 @@ import pytest
 import yaml
 from example_results import SETTINGS, TASKS, example
 
-from rmtension.claims import ledger
+from rmtension.analysis.claims import ledger
+from rmtension.analysis.holes import SEARCHES, holes_table, orientations
+from rmtension.analysis.tables import make_tables
 from rmtension.data.tasks import known_tasks
-from rmtension.holes import SEARCHES, holes_table, orientations
 from rmtension.study.study import UNORIENTED, Study
-from rmtension.tables import make_tables
 
 SINGLE = {"helpful": SETTINGS["regimes"]["helpful"]}
 OWN_TEST = {"own-test": {"kind": "regime-test"}}

@@ -8,8 +8,8 @@ from math import tanh
 import polars as pl
 import pytest
 
+from rmtension.analysis.official import SECTIONS_FILE, official_metrics, sections
 from rmtension.data.tasks import TASKS_FILE, subset_names
-from rmtension.official import SECTIONS_FILE, official_metrics, sections
 
 Sides = tuple[Sequence[float], Sequence[float]] | tuple[None, None]
 Scored = Mapping[str, Sequence[Sides]]

@@ -34,19 +34,30 @@ LOCK = dict(
 
 
 def modules(script: str) -> set[str]:
-    return {file.stem for file in module_files(ROOT / "workflow" / "scripts" / script)}
+    files = module_files(ROOT / "workflow" / "scripts" / script)
+    return {str(file.relative_to(provenance.PACKAGE).with_suffix("")) for file in files}
 
 
 def test_import_closures() -> None:
-    assert modules("figures.py") == {"figures", "pages", "study", "inputs", "naming", "files"}
-    assert {"ablation", "evaluation", "packing", "reward_model"} <= modules("evaluate.py")
-    assert modules("evaluate.py").isdisjoint({"training", "activations", "tables", "readers", "synthetic"})
-    assert "packing" in modules("train.py") and "readers" not in modules("train.py")
+    study = {"study/study", "study/inputs", "study/naming"}
+    assert modules("figures.py") == {"report/figures", "base/pages", "base/files", *study}
+    assert {"engine/ablation", "engine/evaluation", "engine/packing"} <= modules("evaluate.py")
+    others = {"engine/training", "engine/activations", "analysis/tables", "data/readers", "data/synthetic"}
+    assert modules("evaluate.py").isdisjoint(others)
+    assert "engine/packing" in modules("train.py") and "data/readers" not in modules("train.py")
 
 
-@pytest.mark.parametrize("name", ["cards.CARDS", "tables.TABLES", "tables.DERIVED", "holes.HOLES", "figures.FIGURES"])
-def test_registries_are_read_as_they_are_defined(name: str) -> None:
-    module, registry = name.split(".")
+@pytest.mark.parametrize(
+    ("module", "registry"),
+    [
+        ("analysis.cards", "CARDS"),
+        ("analysis.tables", "TABLES"),
+        ("analysis.tables", "DERIVED"),
+        ("analysis.holes", "HOLES"),
+        ("report.figures", "FIGURES"),
+    ],
+)
+def test_registries_are_read_as_they_are_defined(module: str, registry: str) -> None:
     assert registered(module, registry) == list(getattr(import_module(f"rmtension.{module}"), registry))
 
 

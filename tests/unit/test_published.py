@@ -14,7 +14,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from rmtension.published import CELL, published_cells, twin
+from rmtension.analysis.published import CELL, published_cells, twin
 from rmtension.study.naming import OVERALL
 from rmtension.study.study import Study
 

@@ -41,9 +41,9 @@ RUN = """
 import sys
 from pathlib import Path
 from test_same_bytes import STUDY
-from rmtension.presentation import write_table
-from rmtension.results import Results
-from rmtension.tables import make_tables
+from rmtension.analysis.presentation import write_table
+from rmtension.analysis.results import Results
+from rmtension.analysis.tables import make_tables
 for name, table in make_tables(Results.load(Path(sys.argv[1]), STUDY)).items():
     write_table(table, Path(sys.argv[2], f"{name}.parquet"))
 """

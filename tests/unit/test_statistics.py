@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rmtension.statistics import Block, Bootstrap, Draws, blocks, concat, discovery_rates
+from rmtension.analysis.statistics import Block, Bootstrap, Draws, blocks, concat, discovery_rates
 from rmtension.study.naming import OVERALL
 
 BY = ["model", "regime"]

@@ -257,8 +257,9 @@ def file_rows() -> Iterable[Row]:
     code = [*listed("src/rmtension", "*.py"), *listed("src/rmtension", "*.j2"), *listed("workflow/scripts", "*.py")]
     for file in [*code, *listed("resources", "*.*")]:
         yield Row(f"`{file}`", "a comment", {file: comment})
-    threshold = {"src/rmtension/claims.py": replacement('"fraction", "below", 0.75', '"fraction", "below", 0.8')}
-    yield Row("a claim's threshold, in `src/rmtension/claims.py`", "0.8 for 0.75", threshold)
+    claims = "src/rmtension/analysis/claims.py"
+    threshold = {claims: replacement('"fraction", "below", 0.75', '"fraction", "below", 0.8')}
+    yield Row(f"a claim's threshold, in `{claims}`", "0.8 for 0.75", threshold)
 
 
 def workflow_rows() -> Iterable[Row]:

@@ -79,7 +79,8 @@ def test_files_of_models_and_data_rerun_what_reads_them_and_those_beside_them_no
 def test_other_content_reruns_what_reads_it_whatever_its_date(tmp_path: Path) -> None:
     """Such as of a file that was moved or unpacked, and is dated before what was made of the one before it."""
     project = prepared(Project(tmp_path / "project"))
-    code = ["training.py", "activations.py", "neurons.py", "evaluation.py", "figures.py", "report.html.j2"]
+    code = ["engine/training.py", "engine/activations.py", "neurons/ranking.py", "engine/evaluation.py"]
+    code += ["report/figures.py", "report/page.html.j2"]
     files = [*(f"src/rmtension/{name}" for name in code), "resources/tasks.csv", "resources/paper/claims.csv"]
     rows = [*read_rows(), *(Row(file, "", {file: comment}, KINDS) for file in files)]
     for row in rows:
@@ -104,7 +105,7 @@ def test_files_that_were_changed_after_their_jobs_are_named_before_a_job_reads_t
 
 def test_every_module_and_script_is_on_the_page() -> None:
     page = PAGE.read_text(encoding="utf-8")
-    files = [*(ROOT / "src" / "rmtension").glob("*.py"), *(ROOT / "workflow" / "scripts").glob("*.py")]
+    files = [*(ROOT / "src" / "rmtension").rglob("*.py"), *(ROOT / "workflow" / "scripts").glob("*.py")]
     assert [file.name for file in files if f"{file.relative_to(ROOT)}`" not in page] == []
 
 
@@ -146,7 +147,7 @@ def jobs_on_page(change: str) -> str:
         ("one seed fewer", "cards, analysis"),
         ("`analysis.draws`", "analysis"),
         ("`figures.palette`", "figures, report_page"),
-        ("a claim's threshold, in `src/rmtension/claims.py`", "claims, figures, report_page"),
+        ("a claim's threshold, in `src/rmtension/analysis/claims.py`", "claims, figures, report_page"),
         ("`models.hub.source.revision`", "fetch, backbone, train 2, activations 2, neurons 2, select_sets 2, select 2, "
                                          "evaluate 6, cards, analysis"),
     ],

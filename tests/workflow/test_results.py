@@ -20,17 +20,17 @@ from transformers import AutoModel, AutoModelForSequenceClassification, AutoToke
 from typer.testing import CliRunner
 
 from rmtension import provenance
-from rmtension.cards import cards
-from rmtension.claims import ledger, ledger_markdown
+from rmtension.analysis.cards import cards
+from rmtension.analysis.claims import ledger, ledger_markdown
+from rmtension.analysis.holes import HOLES
+from rmtension.analysis.presentation import write_table
+from rmtension.analysis.results import Results
+from rmtension.analysis.tables import make_tables
 from rmtension.cli import app
 from rmtension.data.hub import read_study
 from rmtension.figures import make_figures, write_figure
-from rmtension.holes import HOLES
 from rmtension.lineage import Lineage
-from rmtension.presentation import write_table
 from rmtension.provenance import read_records
-from rmtension.results import Results
-from rmtension.tables import make_tables
 
 RM = "tiny/helpful-harmless/seed-7"
 
@@ -80,7 +80,7 @@ def test_every_table_and_figure_has_its_twins(finished: Project) -> None:
         folder: {(p.stem, p.suffix) for p in (finished.results / folder).iterdir()} for folder in ("tables", "figures")
     }
     registries = [("cards", "CARDS"), ("tables", "TABLES"), ("tables", "DERIVED"), ("holes", "HOLES")]
-    tables = [name for registry in registries for name in provenance.registered(*registry)]
+    tables = [name for module, key in registries for name in provenance.registered(f"analysis.{module}", key)]
     figures = provenance.registered("figures", "FIGURES")
     assert forms["tables"] == {(t, form) for t in tables for form in (".parquet", ".csv", ".md", ".tex")}
     assert forms["figures"] == {(f, form) for f in figures for form in (".pdf", ".png")}

@@ -1,11 +1,11 @@
 # Tables from all that the other stages have left, and figures from tables. A table or figure is named in its module
 # alone: the registries there are read without importing them.
-CARDS = provenance.registered("cards", "CARDS")
+CARDS = provenance.registered("analysis.cards", "CARDS")
 OF_RESULTS = [
-    *provenance.registered("tables", "TABLES"),
-    *provenance.registered("tables", "DERIVED"),
+    *provenance.registered("analysis.tables", "TABLES"),
+    *provenance.registered("analysis.tables", "DERIVED"),
 ]
-HOLES = provenance.registered("holes", "HOLES")
+HOLES = provenance.registered("analysis.holes", "HOLES")
 TABLES = [*CARDS, *OF_RESULTS, *HOLES]
 FIGURES = provenance.registered("figures", "FIGURES")
 RECKONED = yaml.safe_load(Path(resource("plan.yaml")).read_text(encoding="utf-8"))

@@ -6,8 +6,8 @@ job = jobs.start(snakemake)
 
 from pathlib import Path
 
-from rmtension.cards import cards
-from rmtension.presentation import write_table
+from rmtension.analysis.cards import cards
+from rmtension.analysis.presentation import write_table
 from rmtension.study.study import Study
 
 folder = Path(snakemake.output.parquet[0]).parents[1]

@@ -6,10 +6,10 @@ job = jobs.start(snakemake)
 
 from pathlib import Path
 
-from rmtension.presentation import write_table
-from rmtension.results import Results
+from rmtension.analysis.presentation import write_table
+from rmtension.analysis.results import Results
 from rmtension.study.study import Study
-from rmtension.tables import make_tables
+from rmtension.analysis.tables import make_tables
 
 folder = Path(snakemake.output.parquet[0]).parents[1]
 results = Results.load(folder, Study.model_validate(snakemake.params.settings["study"]))

@@ -13,10 +13,10 @@ from typing import NamedTuple
 import polars as pl
 import polars.selectors as cs
 
+from rmtension.analysis.statistics import REWARD_MODEL, TASK, Block, Bootstrap, Draws, blocks
 from rmtension.base.files import Columns, scan_table
 from rmtension.base.sums import summable
 from rmtension.neurons.ranking import NEURON, RANKINGS, SETS, STATISTICS
-from rmtension.statistics import REWARD_MODEL, TASK, Block, Bootstrap, Draws, blocks
 from rmtension.study.naming import AVERAGE, OVERALL, THIRDS, ablation_name, tension_sets_index
 from rmtension.study.study import UNORIENTED, Study
 

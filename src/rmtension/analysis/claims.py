@@ -14,8 +14,8 @@ from typing import Any, Literal, NamedTuple
 
 import polars as pl
 
-from rmtension.presentation import as_markdown
-from rmtension.published import UNSIGNED, has_paper_sets, is_signed, read, with_like_averages
+from rmtension.analysis.presentation import as_markdown
+from rmtension.analysis.published import UNSIGNED, has_paper_sets, is_signed, read, with_like_averages
 from rmtension.study.naming import AVERAGE, OVERALL
 from rmtension.study.study import Study
 

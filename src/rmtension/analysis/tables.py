@@ -17,20 +17,18 @@ import numpy as np
 import polars as pl
 import polars.selectors as cs
 
-from rmtension.base.sums import summable
-from rmtension.compatibility import compatibility_table
-from rmtension.data.tasks import subset_names
-from rmtension.neuron_tables import (
+from rmtension.analysis.compatibility import compatibility_table
+from rmtension.analysis.neuron_tables import (
     depth_table,
     neuron_overlap_table,
     neuron_retention_table,
     rmsd_table,
     stability_table,
 )
-from rmtension.official import official_metrics
-from rmtension.published import twin
-from rmtension.results import Results
-from rmtension.statistics import (
+from rmtension.analysis.official import official_metrics
+from rmtension.analysis.published import twin
+from rmtension.analysis.results import Results
+from rmtension.analysis.statistics import (
     REWARD_MODEL,
     TASK,
     Block,
@@ -39,6 +37,8 @@ from rmtension.statistics import (
     discovery_rates,
     divide,
 )
+from rmtension.base.sums import summable
+from rmtension.data.tasks import subset_names
 from rmtension.study.naming import OVERALL, ranks_heads
 
 NONE = pl.col("ablation") == "none"

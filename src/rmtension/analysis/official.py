@@ -11,7 +11,7 @@ import polars as pl
 from rmtension.base.sums import summable
 from rmtension.data.tasks import TIES
 
-SECTIONS_FILE = Path(__file__).parents[2] / "resources" / "official.csv"
+SECTIONS_FILE = Path(__file__).parents[3] / "resources" / "official.csv"
 
 CHOSEN, REJECTED = pl.col("chosen_scores"), pl.col("rejected_scores")
 BOTH = pl.concat_list(CHOSEN, REJECTED)

@@ -11,9 +11,9 @@ from itertools import combinations
 
 import polars as pl
 
+from rmtension.analysis.results import Results
+from rmtension.analysis.statistics import REWARD_MODEL
 from rmtension.base.sums import summable
-from rmtension.results import Results
-from rmtension.statistics import REWARD_MODEL
 from rmtension.study.naming import OVERALL, THIRDS
 
 GROUP = [*REWARD_MODEL, "scoring", "selection"]

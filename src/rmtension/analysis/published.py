@@ -11,7 +11,7 @@ from rmtension.base.sums import summable
 from rmtension.study.naming import AVERAGE, OVERALL, ablation_name
 from rmtension.study.study import FolderModel, Study
 
-FOLDER = Path(__file__).parents[2] / "resources" / "paper"
+FOLDER = Path(__file__).parents[3] / "resources" / "paper"
 # The paper's backbones, by its names for them.
 BACKBONES = {
     "gpt2-small": "openai-community/gpt2",

@@ -9,10 +9,19 @@ from typing import Any, NamedTuple, get_args
 import polars as pl
 import yaml
 
-from rmtension.claims import CLAIMS, Tables
+from rmtension.analysis.claims import CLAIMS, Tables
+from rmtension.analysis.official import EARNED, sections
+from rmtension.analysis.published import (
+    BACKBONES,
+    CELL,
+    PERCENT,
+    SCORING,
+    has_paper_sets,
+    paper_models,
+    published_cells,
+    read,
+)
 from rmtension.data.tasks import known_tasks, wanted_tasks
-from rmtension.official import EARNED, sections
-from rmtension.published import BACKBONES, CELL, PERCENT, SCORING, has_paper_sets, paper_models, published_cells, read
 from rmtension.study.naming import AVERAGE, OVERALL
 from rmtension.study.study import ALL, PUBLISHED, UNORIENTED, OwnBenchmark, PublishedBenchmark, Scoring, Section, Study
 

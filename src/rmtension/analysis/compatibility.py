@@ -8,8 +8,8 @@ from collections.abc import Mapping
 import polars as pl
 import polars.selectors as cs
 
+from rmtension.analysis.results import Results
 from rmtension.base.sums import summable
-from rmtension.results import Results
 from rmtension.study.naming import OVERALL
 
 SCHEMA = {
