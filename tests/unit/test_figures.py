@@ -19,7 +19,7 @@ from matplotlib.patches import Rectangle, StepPatch
 from matplotlib.text import Text
 
 from rmtension.base.errors import UserError
-from rmtension.figures import FIGURES, TASK, make_figures, selected, style, write_figure
+from rmtension.report.figures import FIGURES, TASK, make_figures, selected, style, write_figure
 from rmtension.study.naming import OVERALL
 from rmtension.study.study import Analysis, Figures
 

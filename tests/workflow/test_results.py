@@ -28,9 +28,9 @@ from rmtension.analysis.results import Results
 from rmtension.analysis.tables import make_tables
 from rmtension.cli import app
 from rmtension.data.hub import read_study
-from rmtension.figures import make_figures, write_figure
 from rmtension.lineage import Lineage
 from rmtension.provenance import read_records
+from rmtension.report.figures import make_figures, write_figure
 
 RM = "tiny/helpful-harmless/seed-7"
 
@@ -81,7 +81,7 @@ def test_every_table_and_figure_has_its_twins(finished: Project) -> None:
     }
     registries = [("cards", "CARDS"), ("tables", "TABLES"), ("tables", "DERIVED"), ("holes", "HOLES")]
     tables = [name for module, key in registries for name in provenance.registered(f"analysis.{module}", key)]
-    figures = provenance.registered("figures", "FIGURES")
+    figures = provenance.registered("report.figures", "FIGURES")
     assert forms["tables"] == {(t, form) for t in tables for form in (".parquet", ".csv", ".md", ".tex")}
     assert forms["figures"] == {(f, form) for f in figures for form in (".pdf", ".png")}
     assert "<html" in (finished.results / "report.html").read_text()

@@ -7,7 +7,7 @@ OF_RESULTS = [
 ]
 HOLES = provenance.registered("analysis.holes", "HOLES")
 TABLES = [*CARDS, *OF_RESULTS, *HOLES]
-FIGURES = provenance.registered("figures", "FIGURES")
+FIGURES = provenance.registered("report.figures", "FIGURES")
 RECKONED = yaml.safe_load(Path(resource("plan.yaml")).read_text(encoding="utf-8"))
 
 

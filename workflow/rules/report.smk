@@ -1,7 +1,7 @@
 # One page that shows it all.
 
 
-PAGE_TEMPLATE = os.path.relpath(provenance.PACKAGE / "report.html.j2")
+PAGE_TEMPLATE = os.path.relpath(provenance.PACKAGE / "report" / "page.html.j2")
 
 
 rule report_page:

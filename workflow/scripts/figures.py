@@ -6,7 +6,7 @@ job = jobs.start(snakemake)
 
 from pathlib import Path
 
-from rmtension.figures import make_figures, write_figure
+from rmtension.report.figures import make_figures, write_figure
 from rmtension.base.files import read_tables
 from rmtension.study.study import Analysis, Figures
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from rmtension.base.environment import environment
 from rmtension.base.files import read_table, read_tables
 from rmtension.provenance import settings_hash
-from rmtension.report import write_report
+from rmtension.report.page import write_report
 from rmtension.study.study import Study
 
 tables = read_tables(snakemake.input.tables)

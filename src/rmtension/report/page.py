@@ -170,7 +170,7 @@ def write_report(
         for heading, exhibits in (SECTIONS | {"Further tables": further}).items()
     }
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
-    template = environment.from_string(Path(__file__).with_name("report.html.j2").read_text(encoding="utf-8"))
+    template = environment.from_string(Path(__file__).with_name("page.html.j2").read_text(encoding="utf-8"))
     page = template.render(
         study=study,
         settings=yaml.safe_dump(study.analysed(), sort_keys=False, allow_unicode=True),
