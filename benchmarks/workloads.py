@@ -29,7 +29,7 @@ from rmtension.engine.reward_model import (
     save_reward_model,
     tokenise,
 )
-from rmtension.plan import KNOWN, size_of
+from rmtension.running.plan import KNOWN, size_of
 from rmtension.study.study import HHPairs, PublishedBenchmark, RegimeData, Validation
 
 DATA, CACHE = ROOT / "data", ROOT / "benchmarks" / "cache"

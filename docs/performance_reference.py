@@ -17,7 +17,7 @@ from unittest.mock import patch
 import polars as pl
 
 from rmtension.data.hub import read_study
-from rmtension.plan import GENERAL, KNOWN, Planner, Size, Volume
+from rmtension.running.plan import GENERAL, KNOWN, Planner, Size, Volume
 from rmtension.study.study import Study
 
 PAGE = Path(__file__).with_name("performance.md")

@@ -207,7 +207,7 @@ def plan(
     rmtension plan studies/offline-smollm2.yaml --device h100 --utilisation 0.4
     """
     from rmtension.data.hub import read_study
-    from rmtension.plan import make_plan
+    from rmtension.running.plan import make_plan
 
     made = make_plan(read_study(study), device, utilisation)
     if as_json:
@@ -242,7 +242,7 @@ def provenance(
     rmtension provenance results/default/tables/accuracy.csv --row 0
     rmtension provenance results/default/tables/accuracy.csv --where regime=helpful --where seed=0 --json
     """
-    from rmtension.lineage import Lineage
+    from rmtension.running.lineage import Lineage
 
     lineage = Lineage(place)
     chosen = lineage.named_in_row(row) if row is not None else {}

@@ -18,12 +18,12 @@ from test_cards import STUDY as CARDS_STUDY
 from test_cards import write_study
 
 from bad import both, refused, save_models
-from rmtension import jobs
 from rmtension.analysis.results import load_scores, load_stage
 from rmtension.base.files import write_checksums
 from rmtension.data.tasks import known_tasks
 from rmtension.engine.evaluation import SCHEMA, read_previous
 from rmtension.neurons.ranking import RANKINGS, SETS, STATISTICS, oriented_sets
+from rmtension.running import jobs
 from rmtension.study.study import Activations, Neurons, Training
 
 SCRIPTS = Path(__file__).parents[2] / "workflow" / "scripts"

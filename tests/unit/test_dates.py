@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from rmtension.base.errors import UserError
-from rmtension.dates import date_of_new, refuse_future
+from rmtension.running.dates import date_of_new, refuse_future
 
 DAY, LARGE = 86_400.0, 10  # seconds; bytes
 
@@ -75,7 +75,7 @@ def test_the_clock_is_that_of_the_disk_with_the_results(
     tmp_path: Path, waited: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = dated(tmp_path / "a", DAY)
-    monkeypatch.setattr("rmtension.dates.date_of_new", lambda folder: time.time() + 2 * DAY)
+    monkeypatch.setattr("rmtension.running.dates.date_of_new", lambda folder: time.time() + 2 * DAY)
     refuse_future([file], tmp_path, LARGE)
     monkeypatch.undo()
     assert abs(date_of_new(tmp_path / "new") - time.time()) < DAY

@@ -23,7 +23,7 @@ from rmtension.engine.backbones import make_backbone
 from rmtension.engine.evaluation import evaluate
 from rmtension.engine.training import TrainingRun, train_reward_model
 from rmtension.neurons.ranking import oriented_sets, rankings, sets_to_frame
-from rmtension.provenance import KEYS
+from rmtension.running.provenance import KEYS
 from rmtension.study.study import MadeModel, OwnPairs, Study, SyntheticBenchmark
 
 DOCS = Path(__file__).parents[2] / "docs"

@@ -19,11 +19,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from rmtension import jobs, provenance
+from rmtension.running import jobs, provenance
 
 SCRIPT = """
 from types import SimpleNamespace
-from rmtension import jobs
+from rmtension.running import jobs
 class Named(dict):
     __iter__ = lambda self: iter(self.values())
 snakemake = SimpleNamespace(

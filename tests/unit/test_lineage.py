@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from rmtension.base.errors import UserError
 from rmtension.cli import app
-from rmtension.lineage import Lineage
+from rmtension.running.lineage import Lineage
 from rmtension.study.naming import OVERALL
 
 REGIMES = ["helpful", "harmless"]

@@ -18,10 +18,17 @@ from typing import Any
 import pytest
 import yaml
 
-from rmtension import provenance
 from rmtension.base.errors import UserError
-from rmtension.lineage import code_of
-from rmtension.provenance import code_version, module_files, read_records, registered, settings_hash, write_record
+from rmtension.running import provenance
+from rmtension.running.lineage import code_of
+from rmtension.running.provenance import (
+    code_version,
+    module_files,
+    read_records,
+    registered,
+    settings_hash,
+    write_record,
+)
 
 ROOT = Path(__file__).parents[2]
 LOCK = dict(

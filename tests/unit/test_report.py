@@ -20,9 +20,9 @@ import yaml
 from matplotlib.figure import Figure
 from PIL import Image
 
-from rmtension.provenance import registered
 from rmtension.report.figures import PAGE_WIDTH, write_figure
 from rmtension.report.page import SECTIONS, filled, sortable, write_report
+from rmtension.running.provenance import registered
 from rmtension.study.naming import OVERALL
 from rmtension.study.study import Study
 

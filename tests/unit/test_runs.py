@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from rmtension import runs
 from rmtension.base.errors import UserError
-from rmtension.runs import Run
+from rmtension.running import runs
+from rmtension.running.runs import Run
 
 
 @pytest.fixture

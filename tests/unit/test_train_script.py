@@ -24,18 +24,18 @@ import torch
 from safetensors.numpy import load_file
 from tiny_models import save_backbone
 
-from rmtension import jobs
 from rmtension.base import device, processes
 from rmtension.base.device import claimed, take_gpus
 from rmtension.base.errors import UserError
 from rmtension.base.memory import within_memory
+from rmtension.running import jobs
 from rmtension.study.study import Training
 
 SCRIPT = Path(__file__).parents[2] / "workflow" / "scripts" / "train.py"
 # Snakemake puts such an object before a script's own text.
 PREAMBLE = """
 import json, os, pathlib, types
-from rmtension import jobs
+from rmtension.running import jobs
 jobs.Job.finish = lambda *_: None  # no record: there is no Snakemake that knows more
 snakemake = json.loads(pathlib.Path({given!r}).read_text(), object_hook=lambda names: types.SimpleNamespace(**names))
 if "RMTENSION_INSIDE_WORKER" in os.environ:

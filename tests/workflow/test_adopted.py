@@ -8,7 +8,7 @@ import polars as pl
 from project import Project
 from test_rerun import STUDY
 
-from rmtension.lineage import Lineage
+from rmtension.running.lineage import Lineage
 
 COMPUTE = "compute: {mem_mb: 1000, runtime: 5}"
 

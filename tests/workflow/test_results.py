@@ -19,7 +19,6 @@ from project import ROOT, Project
 from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer
 from typer.testing import CliRunner
 
-from rmtension import provenance
 from rmtension.analysis.cards import cards
 from rmtension.analysis.claims import ledger, ledger_markdown
 from rmtension.analysis.holes import HOLES
@@ -28,9 +27,10 @@ from rmtension.analysis.results import Results
 from rmtension.analysis.tables import make_tables
 from rmtension.cli import app
 from rmtension.data.hub import read_study
-from rmtension.lineage import Lineage
-from rmtension.provenance import read_records
 from rmtension.report.figures import make_figures, write_figure
+from rmtension.running import provenance
+from rmtension.running.lineage import Lineage
+from rmtension.running.provenance import read_records
 
 RM = "tiny/helpful-harmless/seed-7"
 

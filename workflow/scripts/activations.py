@@ -1,6 +1,6 @@
 """Activation statistics of one reward model and its base."""
 
-from rmtension import jobs
+from rmtension.running import jobs
 
 job = jobs.start(snakemake)
 

@@ -1,6 +1,6 @@
 """Check and link one reward model that was trained elsewhere."""
 
-from rmtension import jobs
+from rmtension.running import jobs
 
 job = jobs.start(snakemake)
 

@@ -1,6 +1,6 @@
 """One backbone as a Hugging Face folder."""
 
-from rmtension import jobs
+from rmtension.running import jobs
 
 job = jobs.start(snakemake)
 

@@ -1,6 +1,6 @@
 """The comparisons of one benchmark."""
 
-from rmtension import jobs
+from rmtension.running import jobs
 
 job = jobs.start(snakemake)
 

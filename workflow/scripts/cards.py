@@ -1,6 +1,6 @@
 """Cards of the models, the data, the training and the benchmarks, in all forms."""
 
-from rmtension import jobs
+from rmtension.running import jobs
 
 job = jobs.start(snakemake)
 

@@ -1,6 +1,6 @@
 """The paper's claims, judged by the study's tables, and what the study did not measure."""
 
-from rmtension import jobs
+from rmtension.running import jobs
 
 job = jobs.start(snakemake)
 

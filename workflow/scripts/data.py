@@ -1,6 +1,6 @@
 """Every split of one regime's preference pairs, and what was odd about them."""
 
-from rmtension import jobs
+from rmtension.running import jobs
 
 job = jobs.start(snakemake)
 

@@ -1,6 +1,6 @@
 """Every ablation of one reward model on one benchmark."""
 
-from rmtension import jobs
+from rmtension.running import jobs
 
 job = jobs.start(snakemake)
 

@@ -1,6 +1,6 @@
 """One repository of the hub, as far as a study reads it."""
 
-from rmtension import jobs
+from rmtension.running import jobs
 
 job = jobs.start(snakemake, network=True)
 

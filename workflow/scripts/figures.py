@@ -1,6 +1,6 @@
 """Every figure of the study, as pdf and png."""
 
-from rmtension import jobs
+from rmtension.running import jobs
 
 job = jobs.start(snakemake)
 

@@ -1,6 +1,6 @@
 """Rank the neurons and attention heads of one reward model."""
 
-from rmtension import jobs
+from rmtension.running import jobs
 
 job = jobs.start(snakemake)
 

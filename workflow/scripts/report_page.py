@@ -1,6 +1,6 @@
 """The report of the study as one page."""
 
-from rmtension import jobs
+from rmtension.running import jobs
 
 job = jobs.start(snakemake)
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rmtension.base.environment import environment
 from rmtension.base.files import read_table, read_tables
-from rmtension.provenance import settings_hash
+from rmtension.running.provenance import settings_hash
 from rmtension.report.page import write_report
 from rmtension.study.study import Study
 

@@ -1,6 +1,6 @@
 """The sets of one size that are ablated in one reward model."""
 
-from rmtension import jobs
+from rmtension.running import jobs
 
 job = jobs.start(snakemake)
 

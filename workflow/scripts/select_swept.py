@@ -1,6 +1,6 @@
 """Every set that is ablated in one reward model: those of one size, and the sweep over sizes."""
 
-from rmtension import jobs
+from rmtension.running import jobs
 
 job = jobs.start(snakemake)
 

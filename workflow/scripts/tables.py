@@ -1,6 +1,6 @@
 """Every table of the study but its cards, in all forms."""
 
-from rmtension import jobs
+from rmtension.running import jobs
 
 job = jobs.start(snakemake)
 

@@ -1,6 +1,6 @@
 """Train one reward model."""
 
-from rmtension import jobs
+from rmtension.running import jobs
 
 job = jobs.start(snakemake)
 

@@ -12,7 +12,7 @@ import polars as pl
 
 from rmtension.base.errors import UserError
 from rmtension.base.files import from_here
-from rmtension.provenance import content, made_files, read_records
+from rmtension.running.provenance import content, made_files, read_records
 from rmtension.study.study import nearest
 
 Record = Mapping[str, Any]

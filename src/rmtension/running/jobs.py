@@ -60,7 +60,9 @@ class Job:
 
     def finish(self, device: Any = "cpu") -> None:
         """Call last: leaves the record of provenance; `device`: where the script's results were computed."""
-        from rmtension.provenance import write_record  # heavy, and not for a script that is handed to the worker
+        from rmtension.running.provenance import (
+            write_record,  # heavy, and not for a script that is handed to the worker
+        )
 
         write_record(self.snakemake, self.started, self.grows, device)
 
@@ -135,7 +137,7 @@ def is_of_this_user(connection: socket.socket) -> bool:
 
 def share_package() -> None:
     """Let scripts find this very checkout's package, in whatever environment Snakemake starts them."""
-    package = str(Path(__file__).parents[1])
+    package = str(Path(__file__).parents[2])
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))
 
 
@@ -153,7 +155,7 @@ def start_worker() -> None:
             listener.bind(f"\0{address}")
             listener.listen(64)
             number = listener.fileno()
-            command = [sys.executable, "-m", "rmtension.jobs", str(number)]
+            command = [sys.executable, "-m", "rmtension.running.jobs", str(number)]
             worker = subprocess.Popen(
                 command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True, pass_fds=[number]
             )

@@ -21,8 +21,8 @@ from rmtension.base.environment import environment
 from rmtension.base.errors import UserError
 from rmtension.base.files import CHECKSUMS, fingerprint, sha256, write_text
 
-PACKAGE = Path(__file__).parent
-WITHOUT_PART = {"base.errors", "jobs", "base.progress"}  # start, log and report jobs: no result depends on them
+PACKAGE = Path(__file__).parents[1]
+WITHOUT_PART = {"base.errors", "running.jobs", "base.progress"}  # start, log and report jobs: no result depends on them
 IMPORTS = re.compile(r"^\s*(from rmtension[\w.]* import (?:\([^)]*\)|.+)|import rmtension.*)$", re.MULTILINE)
 RUN = "RMTENSION_RUN"  # environment variable: what is the same for every job of a run, as JSON
 CIRCUMSTANCES = ("study", "code", "environment", "device", "slurm_job", "started", "ended")
