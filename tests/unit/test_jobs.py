@@ -155,7 +155,8 @@ def test_a_killed_client_takes_its_script_along(tmp_path: Path, environment: dic
 
 
 def test_a_worker_ends_with_its_parent() -> None:
-    body = "from rmtension import jobs; import time; jobs.start_worker(); print('started', flush=True); time.sleep(600)"
+    body = "import time; from rmtension.running import jobs; jobs.start_worker(); print('started', flush=True)"
+    body += "; time.sleep(600)"
     parent = subprocess.Popen([sys.executable, "-c", body], stdout=subprocess.PIPE, text=True)
     assert parent.stdout is not None and parent.stdout.readline()
     (worker,) = psutil.Process(parent.pid).children()
@@ -180,7 +181,9 @@ def how_it_ran(folder: Path, environment: dict[str, str]) -> str:
 @contextmanager
 def worker_of(environment: dict[str, str]) -> Iterator[tuple[dict[str, str], list[psutil.Process], list[str]]]:
     """A process that starts a worker: the environment of its jobs, the worker if any, and what both have said then."""
-    body = "import json, os; from rmtension import jobs; jobs.start_worker(); print(json.dumps(dict(os.environ)))"
+    body = (
+        "import json, os; from rmtension.running import jobs; jobs.start_worker(); print(json.dumps(dict(os.environ)))"
+    )
     parent = subprocess.Popen(
         [sys.executable, "-c", f"{body}; print(flush=True); input()"], env=environment, text=True,
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,

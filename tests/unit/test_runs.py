@@ -130,7 +130,7 @@ def test_without_knowing_what_ran_nothing_is_started(queue: Path, tmp_path: Path
 
 def test_process_numbers_are_others_in_a_container() -> None:
     command = ["unshare", "--pid", "--fork", "--mount-proc", sys.executable, "-c"]
-    command += ["from rmtension import runs; print(runs.numbering())"]
+    command += ["from rmtension.running import runs; print(runs.numbering())"]
     inside = subprocess.run(command, capture_output=True, text=True)
     if "unshare" in inside.stderr:
         pytest.skip("needs leave to make a namespace")

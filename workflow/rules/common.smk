@@ -3,7 +3,7 @@ from functools import cache
 
 from pydantic_core import to_jsonable_python
 
-from rmtension.base.files import fingerprint, sha256
+from rmtension.base.files import RESOURCES, fingerprint, sha256
 from rmtension.study.inputs import model_files
 from rmtension.study.study import PUBLISHED
 
@@ -16,7 +16,7 @@ def code(script):
 
 def resource(name):
     """A file that comes with the project."""
-    return os.path.relpath(provenance.PACKAGE.parents[1] / "resources" / name)
+    return os.path.relpath(RESOURCES / name)
 
 
 def published():

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import product
-from pathlib import Path
 
 import polars as pl
 
+from rmtension.base.files import RESOURCES
 from rmtension.base.sums import summable
 from rmtension.data.tasks import TIES
 
-SECTIONS_FILE = Path(__file__).parents[3] / "resources" / "official.csv"
+SECTIONS_FILE = RESOURCES / "official.csv"
 
 CHOSEN, REJECTED = pl.col("chosen_scores"), pl.col("rejected_scores")
 BOTH = pl.concat_list(CHOSEN, REJECTED)

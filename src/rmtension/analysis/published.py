@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 import polars as pl
 
+from rmtension.base.files import RESOURCES
 from rmtension.base.sums import summable
 from rmtension.study.naming import AVERAGE, OVERALL, ablation_name
 from rmtension.study.study import FolderModel, Study
 
-FOLDER = Path(__file__).parents[3] / "resources" / "paper"
+FOLDER = RESOURCES / "paper"
 # The paper's backbones, by its names for them.
 BACKBONES = {
     "gpt2-small": "openai-community/gpt2",

@@ -25,6 +25,7 @@ from rmtension.base.errors import UserError
 
 logger = logging.getLogger(__name__)
 
+RESOURCES = Path(__file__).parents[3] / "resources"  # what comes with the project
 CHECKSUMS = "checksums.json"
 UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
 FULL = 2**16  # bytes that are free on a disk that counts as full

@@ -12,7 +12,6 @@ import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import numpy as np
@@ -20,7 +19,9 @@ import polars as pl
 import yaml
 from numpy.random import Generator
 
-RESOURCE = Path(__file__).parents[3] / "resources" / "synthetic.yaml"
+from rmtension.base.files import RESOURCES
+
+RESOURCE = RESOURCES / "synthetic.yaml"
 EARLIER_EXCHANGE = 0.25  # share of dialogues with two human turns
 
 Item = TypeVar("Item")

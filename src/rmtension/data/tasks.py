@@ -7,10 +7,9 @@ from pathlib import Path
 import polars as pl
 
 from rmtension.base.errors import UserError
-from rmtension.base.files import reading, require_columns
+from rmtension.base.files import RESOURCES, reading, require_columns
 from rmtension.study.study import ALL, UNORIENTED, OwnBenchmark, PublishedBenchmark, nearest
 
-RESOURCES = Path(__file__).parents[3] / "resources"
 TASKS_FILE = RESOURCES / "paper" / "tasks.csv"
 OTHER_TASKS_FILE = RESOURCES / "tasks.csv"  # those that are not of the paper
 TASKS = {**dict.fromkeys(["benchmark", "subset", "task", "orientation"], pl.String()), "n_prompts": pl.Int64()}

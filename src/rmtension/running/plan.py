@@ -16,13 +16,14 @@ from torch import nn
 from transformers import AutoConfig, AutoModel
 
 from rmtension.base.errors import UserError
+from rmtension.base.files import RESOURCES
 from rmtension.data.readers import read_benchmark, read_pairs
 from rmtension.data.tasks import wanted_tasks
 from rmtension.engine.architectures import layer_sizes
 from rmtension.study.naming import ranks_heads
 from rmtension.study.study import Compute, GgufModel, Located, MadeModel, Section, Study, SyntheticPairs, nearest
 
-KNOWN: dict[str, Any] = yaml.safe_load((Path(__file__).parents[3] / "resources" / "plan.yaml").read_text("utf-8"))
+KNOWN: dict[str, Any] = yaml.safe_load((RESOURCES / "plan.yaml").read_text("utf-8"))
 BYTES, RULES = KNOWN["bytes"], KNOWN["rules"]
 SCHEMA = {
     "rule": pl.String, "jobs": pl.Int64, "gpu_hours": pl.Float64, "cpu_hours": pl.Float64,
