@@ -17,7 +17,7 @@ from benchmarks.side import Measured, Stopwatch
 from rmtension.data.readers import read_benchmark
 from rmtension.engine.packing import batches
 from rmtension.engine.reward_model import load_tokenizer
-from rmtension.study.study import PublishedBenchmark
+from rmtension.study.benchmarks import PublishedBenchmark
 
 FILTERED = "allenai/reward-bench/data/filtered-00000-of-00001.parquet"  # as rewardbench's own data set lies
 NOTHING = {"ablation": pl.String, "unit": pl.String, "layer": pl.Int32, "neuron": pl.Int32}

@@ -26,7 +26,7 @@ from rmtension.engine.evaluation import candidate_scores
 from rmtension.engine.packing import Packed, batches, pack
 from rmtension.engine.training import Trainer, learning_rate, steps
 from rmtension.running.plan import BYTES, size_of
-from rmtension.study.study import Training
+from rmtension.study.stages import Training
 
 PLAIN = {"pairs": 4, "length": 128, "candidates": 2, "ablations": 1}
 WORKS = ("train", "statistics", "evaluate")

@@ -20,7 +20,7 @@ from rmtension.base.device import start_torch
 from rmtension.data.comparisons import as_comparisons
 from rmtension.engine.reward_model import load_reward_model, load_tokenizer
 from rmtension.engine.training import Trainer, learning_rate, steps
-from rmtension.study.study import Training
+from rmtension.study.stages import Training
 
 SETTINGS = Training()
 STEP = SETTINGS.pairs_per_step

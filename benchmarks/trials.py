@@ -25,7 +25,7 @@ from rmtension.engine.evaluation import candidate_scores
 from rmtension.engine.packing import Batch, Packed, batches, collate, pack
 from rmtension.engine.reward_model import hidden_states, load_reward_model, load_tokenizer, score
 from rmtension.engine.training import Trainer
-from rmtension.study.study import Training
+from rmtension.study.stages import Training
 
 Work = Callable[[], object]
 CPU = torch.device("cpu")

@@ -30,7 +30,8 @@ from rmtension.engine.reward_model import (
     tokenise,
 )
 from rmtension.running.plan import KNOWN, size_of
-from rmtension.study.study import HHPairs, PublishedBenchmark, RegimeData, Validation
+from rmtension.study.benchmarks import PublishedBenchmark
+from rmtension.study.data import HHPairs, RegimeData, Validation
 
 DATA, CACHE = ROOT / "data", ROOT / "benchmarks" / "cache"
 GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"

@@ -110,7 +110,7 @@ def score(
     from rmtension.engine.scoring import Scorer
     from rmtension.neurons.ranking import UNIT
     from rmtension.neurons.sets import named_set
-    from rmtension.study.study import nearest
+    from rmtension.study.section import nearest
 
     logging.disable_progress_bar()
     logging.set_verbosity_error()

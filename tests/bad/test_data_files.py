@@ -16,8 +16,8 @@ from pydantic import TypeAdapter
 from bad import refused
 from rmtension.base.errors import UserError
 from rmtension.data.readers import Readable, read_benchmark, regime_pairs
+from rmtension.study.data import PairSource, RegimeData, Validation
 from rmtension.study.inputs import data_files
-from rmtension.study.study import PairSource, RegimeData, Validation
 
 PLAIN = {"prompt": "p", "chosen": "c", "rejected": "r", "subset": "donotanswer"}
 STYLES = {"prompt": "p", "chosen": ["a", "b", "c"], "rejected": ["d", "e", "f"], "domain": "chat"}

@@ -32,7 +32,8 @@ from rmtension.engine.reward_model import (
 )
 from rmtension.engine.scoring import Scorer
 from rmtension.engine.training import TrainingRun, train_reward_model
-from rmtension.study.study import FolderModel, GgufModel, MadeModel, Training
+from rmtension.study.models import FolderModel, GgufModel, MadeModel
+from rmtension.study.stages import Training
 
 CPU = torch.device("cpu")
 

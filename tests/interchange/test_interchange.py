@@ -39,7 +39,7 @@ from rmtension.engine.reward_model import (
     tokenise,
 )
 from rmtension.engine.training import bradley_terry, margins
-from rmtension.study.study import PublishedBenchmark
+from rmtension.study.benchmarks import PublishedBenchmark
 
 CPU = torch.device("cpu")
 HUMAN, ASSISTANT = "\n\nHuman: ", "\n\nAssistant: "

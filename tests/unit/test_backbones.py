@@ -29,7 +29,8 @@ from rmtension.engine.reward_model import (
     score,
 )
 from rmtension.engine.training import TrainingRun, train_reward_model
-from rmtension.study.study import Activations, FolderModel, MadeModel, Training
+from rmtension.study.models import FolderModel, MadeModel
+from rmtension.study.stages import Activations, Training
 
 CPU = torch.device("cpu")
 MADE = {

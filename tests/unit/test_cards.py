@@ -11,7 +11,8 @@ import pytest
 from rmtension.analysis.cards import cards, parameters
 from rmtension.base.errors import UserError
 from rmtension.data.hygiene import counts
-from rmtension.study.study import Study, Training
+from rmtension.study.stages import Training
+from rmtension.study.study import Study
 
 STUDY = Study.model_validate({
     "name": "example",

@@ -24,7 +24,10 @@ from rmtension.engine.evaluation import evaluate
 from rmtension.engine.training import TrainingRun, train_reward_model
 from rmtension.neurons.ranking import oriented_sets, rankings, sets_to_frame
 from rmtension.running.provenance import KEYS
-from rmtension.study.study import MadeModel, OwnPairs, Study, SyntheticBenchmark
+from rmtension.study.benchmarks import SyntheticBenchmark
+from rmtension.study.data import OwnPairs
+from rmtension.study.models import MadeModel
+from rmtension.study.study import Study
 
 DOCS = Path(__file__).parents[2] / "docs"
 OUTPUTS = (DOCS / "outputs.md").read_text(encoding="utf-8")

@@ -21,7 +21,7 @@ from matplotlib.text import Text
 from rmtension.base.errors import UserError
 from rmtension.report.figures import FIGURES, TASK, make_figures, selected, style, write_figure
 from rmtension.study.naming import OVERALL
-from rmtension.study.study import Analysis, Figures
+from rmtension.study.stages import Analysis, Figures
 
 SETTINGS = Figures(dpi=40)
 REGIMES = ["helpful", "harmless", "helpful-harmless"]

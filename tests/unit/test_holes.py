@@ -14,7 +14,8 @@ from rmtension.analysis.claims import ledger
 from rmtension.analysis.holes import SEARCHES, holes_table, orientations
 from rmtension.analysis.tables import make_tables
 from rmtension.data.tasks import known_tasks
-from rmtension.study.study import UNORIENTED, Study
+from rmtension.study.benchmarks import UNORIENTED
+from rmtension.study.study import Study
 
 SINGLE = {"helpful": SETTINGS["regimes"]["helpful"]}
 OWN_TEST = {"own-test": {"kind": "regime-test"}}

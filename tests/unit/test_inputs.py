@@ -18,16 +18,10 @@ from rmtension.data.hub import wanted
 from rmtension.data.readers import read_benchmark, read_hh_pairs
 from rmtension.engine.backbones import prepare_backbone
 from rmtension.engine.reward_model import load_backbone, load_tokenizer
+from rmtension.study.benchmarks import Benchmark, PublishedBenchmark
+from rmtension.study.data import HHPairs, PairSource
 from rmtension.study.inputs import found, model_files
-from rmtension.study.study import (
-    BackboneSource,
-    Benchmark,
-    FolderModel,
-    GgufModel,
-    HHPairs,
-    PairSource,
-    PublishedBenchmark,
-)
+from rmtension.study.models import BackboneSource, FolderModel, GgufModel
 
 PLACE = "repository"
 INDEX = json.dumps({"metadata": {}, "weight_map": {"a": "model-1-of-2.safetensors", "b": "model-2-of-2.safetensors"}})

@@ -26,7 +26,7 @@ from rmtension.neurons.ranking import (
     whole_sets,
 )
 from rmtension.study.naming import ablation_name, tension_sets_index
-from rmtension.study.study import Neurons
+from rmtension.study.stages import Neurons
 
 # Few distinct values, so that ties abound.
 values = st.lists(st.integers(-3, 3).map(float), min_size=1, max_size=60)

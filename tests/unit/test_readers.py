@@ -16,17 +16,8 @@ from rmtension.data.comparisons import COMPARISONS, PAIRS, as_comparisons
 from rmtension.data.readers import hold_out, read_benchmark, regime_pairs
 from rmtension.data.tasks import TASKS_FILE
 from rmtension.engine.scoring import read_request
-from rmtension.study.study import (
-    Columns,
-    HHPairs,
-    OwnBenchmark,
-    OwnPairs,
-    PublishedBenchmark,
-    RegimeData,
-    SyntheticBenchmark,
-    SyntheticPairs,
-    Validation,
-)
+from rmtension.study.benchmarks import OwnBenchmark, PublishedBenchmark, SyntheticBenchmark
+from rmtension.study.data import Columns, HHPairs, OwnPairs, RegimeData, SyntheticPairs, Validation
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
 REWARD_BENCH_FILE, RM_BENCH_FILE = "reward-bench/filtered.parquet", "rm-bench/train.parquet"

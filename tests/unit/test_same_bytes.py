@@ -22,7 +22,8 @@ from rmtension.neurons.ranking import (
     subsample,
     tension_sets,
 )
-from rmtension.study.study import PublishedBenchmark, Study
+from rmtension.study.benchmarks import PublishedBenchmark
+from rmtension.study.study import Study
 
 # Published benchmarks, for their official metrics, and so many neurons that polars shares them out among threads.
 STUDY = Study.model_validate(

@@ -10,7 +10,10 @@ import pytest
 import yaml
 
 from rmtension.base.errors import UserError
-from rmtension.study.study import PublishedBenchmark, Study, load_study
+from rmtension.study.benchmarks import PublishedBenchmark
+from rmtension.study.loading import load_study
+from rmtension.study.places import fetched
+from rmtension.study.study import Study
 
 ROOT = Path(__file__).parents[2]
 DEFAULT = yaml.safe_load((ROOT / "config.yaml").read_text())
@@ -154,7 +157,7 @@ def test_a_commit_comes_from_the_study_or_its_lock_file(revision: str | None, co
     locked = {"x/y": "a" * 40, "x/y@main": "b" * 40, "other/y@other": "e" * 40}
     settings = changed("benchmarks/rb", {"kind": "rm-bench", "hub": "x/y", "revision": revision})
     study = load_study(settings | {"data_root": "data", "hub_cache": "hub"}, "f", locked)
-    assert study.fetched() == {"benchmarks.rb": Path(f"data/hub/rm-bench/x/y/{commit}/checksums.json")}
+    assert fetched(study) == {"benchmarks.rb": Path(f"data/hub/rm-bench/x/y/{commit}/checksums.json")}
     cached = PublishedBenchmark.model_validate(study.benchmarks["rb"].cached("hub").model_dump())
     assert cached.local("data") == Path(f"data/hub/rm-bench/x/y/{commit}/files")
 

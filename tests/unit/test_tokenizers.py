@@ -25,7 +25,7 @@ from rmtension.engine.reward_model import (
     save_tokenizer,
     tokenise,
 )
-from rmtension.study.study import FolderModel, MadeModel
+from rmtension.study.models import FolderModel, MadeModel
 
 TEXTS = [
     "\n\nHuman: Steps?\n\nAssistant: Steps:\n\n1. Wash\n  2. Dry\r\n\r\n\tIn 2024, for 1,000 days.",

@@ -29,7 +29,7 @@ from rmtension.base.device import claimed, take_gpus
 from rmtension.base.errors import UserError
 from rmtension.base.memory import within_memory
 from rmtension.running import jobs
-from rmtension.study.study import Training
+from rmtension.study.stages import Training
 
 SCRIPT = Path(__file__).parents[2] / "workflow" / "scripts" / "train.py"
 # Snakemake puts such an object before a script's own text.

@@ -23,7 +23,7 @@ from rmtension.engine.checkpoints import write_checkpoint
 from rmtension.engine.evaluation import candidate_scores
 from rmtension.engine.packing import Packed, pack
 from rmtension.engine.training import Trainer, shares, steps
-from rmtension.study.study import Training
+from rmtension.study.stages import Training
 
 SETTINGS = Training(learning_rate=3e-3, pairs_per_step=4, evaluation_interval=5, keep="last")
 

@@ -20,6 +20,7 @@ import yaml
 from project import PARTS, ROOT, Project
 from pydantic import ValidationError
 
+from rmtension.study.places import fetched
 from rmtension.study.study import Study
 
 STUDIES = Path(__file__).parent
@@ -404,7 +405,7 @@ def prepared(project: Project) -> Project:
     for name in [*READ, *(f"local/{other}" for other in others)]:
         (project.folder / name).parent.mkdir(parents=True, exist_ok=True)
         (project.folder / name).write_text(name)
-    for checksums in Study.model_validate(yaml.safe_load((project.folder / KINDS).read_text())).fetched().values():
+    for checksums in fetched(Study.model_validate(yaml.safe_load((project.folder / KINDS).read_text()))).values():
         (project.folder / checksums).parent.mkdir(parents=True)
         (project.folder / checksums).write_text("{}")
     as_if_run(project, KINDS)
@@ -491,7 +492,6 @@ NOTES = {
     "one percentile fewer": "nothing is scored",
     "one scoring fewer": "nothing is scored",
     "seeds in another order": "tables follow it",
-    "`src/rmtension/study/study.py`": "holds the types of every stage's settings",
     "`src/rmtension/data/tasks.py`": "the readers of pairs and of benchmarks are one module",
 }
 

@@ -21,8 +21,10 @@ from project import Project
 from running import wait_until
 
 from rmtension.engine.backbones import make_backbone
+from rmtension.study.benchmarks import PublishedBenchmark
+from rmtension.study.data import HHPairs
 from rmtension.study.inputs import INDEX, READS
-from rmtension.study.study import FolderModel, HHPairs, MadeModel, Pretraining, PublishedBenchmark
+from rmtension.study.models import FolderModel, MadeModel, Pretraining
 
 MODEL, PAIRS, BENCHMARK = "tiny/gpt2", "tiny/hh", "tiny/bench"
 TINY = MadeModel(

@@ -4,8 +4,9 @@ from functools import cache
 from pydantic_core import to_jsonable_python
 
 from rmtension.base.files import RESOURCES, fingerprint, sha256
+from rmtension.study import places
+from rmtension.study.benchmarks import PUBLISHED
 from rmtension.study.inputs import model_files
-from rmtension.study.study import PUBLISHED
 
 
 def code(script):
@@ -77,7 +78,7 @@ def settings(*read, **parts):
         found = {name: part(wildcards) if callable(part) else part for name, part in parts.items()}
         files = [file for part in read for file in (part(wildcards) if callable(part) else part)]
         # What is fetched, perhaps only later, is known by its path, which has the commit.
-        given = [content(file) for file in files if Path(file) not in study.fetched().values()]
+        given = [content(file) for file in files if Path(file) not in places.fetched(study).values()]
         return to_jsonable_python(found | {"read": fingerprint(*given)})
 
     return of_job
@@ -110,7 +111,7 @@ def scoring_gpus(wildcards):
 
 
 # Folder of each reward model that was trained elsewhere, by its place in the study.
-ADOPTED = {RM.format(model=m, regime=r, seed=seed): folder for (m, r, seed), folder in study.adopted().items()}
+ADOPTED = {RM.format(model=m, regime=r, seed=seed): folder for (m, r, seed), folder in places.adopted(study).items()}
 
 
 def adopted(wildcards):

@@ -1,6 +1,6 @@
 # What a study reads from the hub, into a cache that studies share. The only rule that uses a network.
 HUB_CACHE = Path(study.data_root, study.hub_cache)
-MISSING = [str(file.parent.relative_to(HUB_CACHE)) for file in study.fetched().values() if not file.exists()]
+MISSING = [str(file.parent.relative_to(HUB_CACHE)) for file in places.fetched(study).values() if not file.exists()]
 
 
 rule fetch:

@@ -6,10 +6,10 @@ job = jobs.start(snakemake)
 
 from pathlib import Path
 
-from rmtension.engine.activations import reward_model_statistics
 from rmtension.base.device import arithmetic, start_torch
 from rmtension.base.files import write_parquet
-from rmtension.study.study import Activations
+from rmtension.engine.activations import reward_model_statistics
+from rmtension.study.stages import Activations
 
 settings = snakemake.params.settings
 device = start_torch(settings["threads"], settings["gpus"])

@@ -6,9 +6,9 @@ job = jobs.start(snakemake)
 
 from pathlib import Path
 
-from rmtension.engine.adoption import adopt_reward_model
 from rmtension.base.device import start_torch
 from rmtension.base.environment import environment
+from rmtension.engine.adoption import adopt_reward_model
 
 settings = snakemake.params.settings
 start_torch(settings["threads"])

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from pydantic import TypeAdapter
 
-from rmtension.engine.backbones import prepare_backbone
 from rmtension.base.device import start_torch
 from rmtension.base.files import replacing
-from rmtension.study.study import BackboneSource
+from rmtension.engine.backbones import prepare_backbone
+from rmtension.study.models import BackboneSource
 
 settings = snakemake.params.settings
 start_torch(settings["threads"])

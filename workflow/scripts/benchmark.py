@@ -8,9 +8,9 @@ from pathlib import Path
 
 from pydantic import TypeAdapter
 
-from rmtension.data.readers import read_benchmark
 from rmtension.base.files import write_parquet
-from rmtension.study.study import Benchmark
+from rmtension.data.readers import read_benchmark
+from rmtension.study.benchmarks import Benchmark
 
 settings = snakemake.params.settings
 benchmark = TypeAdapter(Benchmark).validate_python(settings["benchmark"])

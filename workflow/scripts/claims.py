@@ -7,9 +7,9 @@ job = jobs.start(snakemake)
 from pathlib import Path
 
 from rmtension.analysis.claims import ledger, ledger_markdown
-from rmtension.base.files import read_tables, write_parquet, write_text
 from rmtension.analysis.holes import HOLES
 from rmtension.analysis.presentation import write_table
+from rmtension.base.files import read_tables, write_parquet, write_text
 from rmtension.study.study import Study
 
 tables, study = read_tables(snakemake.input.tables), Study.model_validate(snakemake.params.settings["study"])

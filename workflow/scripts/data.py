@@ -6,9 +6,9 @@ job = jobs.start(snakemake)
 
 from pathlib import Path
 
-from rmtension.data.readers import regime_pairs
 from rmtension.base.files import write_parquet
-from rmtension.study.study import RegimeData
+from rmtension.data.readers import regime_pairs
+from rmtension.study.data import RegimeData
 
 tables = regime_pairs(RegimeData.model_validate(snakemake.params.settings["data"]))
 for output in map(Path, snakemake.output):

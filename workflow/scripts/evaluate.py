@@ -6,10 +6,10 @@ job = jobs.start(snakemake)
 
 from pathlib import Path
 
-from rmtension.data.comparisons import read_comparisons
 from rmtension.base.device import arithmetic, start_torch
-from rmtension.engine.evaluation import evaluate, read_previous, scoring_fingerprint
 from rmtension.base.files import read_table, write_parquet
+from rmtension.data.comparisons import read_comparisons
+from rmtension.engine.evaluation import evaluate, read_previous, scoring_fingerprint
 from rmtension.neurons.ranking import SETS
 
 settings, code = snakemake.params.settings, [Path(file) for file in snakemake.input.code]

@@ -6,9 +6,9 @@ job = jobs.start(snakemake)
 
 from pathlib import Path
 
-from rmtension.report.figures import make_figures, write_figure
 from rmtension.base.files import read_tables
-from rmtension.study.study import Analysis, Figures
+from rmtension.report.figures import make_figures, write_figure
+from rmtension.study.stages import Analysis, Figures
 
 settings = snakemake.params.settings
 style, analysis = Figures.model_validate(settings["figures"]), Analysis.model_validate(settings["analysis"])

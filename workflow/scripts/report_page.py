@@ -8,8 +8,8 @@ from pathlib import Path
 
 from rmtension.base.environment import environment
 from rmtension.base.files import read_table, read_tables
-from rmtension.running.provenance import settings_hash
 from rmtension.report.page import write_report
+from rmtension.running.provenance import settings_hash
 from rmtension.study.study import Study
 
 tables = read_tables(snakemake.input.tables)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from rmtension.analysis.presentation import write_table
 from rmtension.analysis.results import Results
-from rmtension.study.study import Study
 from rmtension.analysis.tables import make_tables
+from rmtension.study.study import Study
 
 folder = Path(snakemake.output.parquet[0]).parents[1]
 results = Results.load(folder, Study.model_validate(snakemake.params.settings["study"]))

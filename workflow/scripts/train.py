@@ -7,10 +7,10 @@ job = jobs.start(snakemake)
 from pathlib import Path
 
 from rmtension.base.device import start_torch
-from rmtension.base.processes import together
 from rmtension.base.environment import environment
-from rmtension.study.study import Training
+from rmtension.base.processes import together
 from rmtension.engine.training import TrainingRun, train_reward_model
+from rmtension.study.stages import Training
 
 settings = snakemake.params.settings
 device = start_torch(settings["threads"], settings["gpus"])

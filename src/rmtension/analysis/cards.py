@@ -20,8 +20,10 @@ from rmtension.base.sums import summable
 from rmtension.data.comparisons import COMPARISONS, PAIRS
 from rmtension.data.hygiene import HYGIENE, benchmark_counts, counts, opening
 from rmtension.data.tasks import unexpected_counts, wanted_tasks
+from rmtension.study.benchmarks import OwnBenchmark, PublishedBenchmark
 from rmtension.study.naming import BUFFER
-from rmtension.study.study import OwnBenchmark, PublishedBenchmark, Section, Study
+from rmtension.study.section import Section
+from rmtension.study.study import Study
 
 # What families of backbones call the same number in their config.json.
 SIZES = {

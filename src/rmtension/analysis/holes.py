@@ -22,8 +22,11 @@ from rmtension.analysis.published import (
     read,
 )
 from rmtension.data.tasks import known_tasks, wanted_tasks
+from rmtension.study.benchmarks import ALL, PUBLISHED, UNORIENTED, OwnBenchmark, PublishedBenchmark
 from rmtension.study.naming import AVERAGE, OVERALL
-from rmtension.study.study import ALL, PUBLISHED, UNORIENTED, OwnBenchmark, PublishedBenchmark, Scoring, Section, Study
+from rmtension.study.section import Section
+from rmtension.study.stages import Scoring
+from rmtension.study.study import Study
 
 Settings = Mapping[str, Any]
 Search = Callable[[Study, Tables], Iterator["Hole"]]

@@ -9,8 +9,9 @@ import polars as pl
 
 from rmtension.base.files import RESOURCES
 from rmtension.base.sums import summable
+from rmtension.study.models import FolderModel
 from rmtension.study.naming import AVERAGE, OVERALL, ablation_name
-from rmtension.study.study import FolderModel, Study
+from rmtension.study.study import Study
 
 FOLDER = RESOURCES / "paper"
 # The paper's backbones, by its names for them.

@@ -17,8 +17,9 @@ from rmtension.analysis.statistics import REWARD_MODEL, TASK, Block, Bootstrap, 
 from rmtension.base.files import Columns, scan_table
 from rmtension.base.sums import summable
 from rmtension.neurons.ranking import NEURON, RANKINGS, SETS, STATISTICS
+from rmtension.study.benchmarks import UNORIENTED
 from rmtension.study.naming import AVERAGE, OVERALL, THIRDS, ablation_name, tension_sets_index
-from rmtension.study.study import UNORIENTED, Study
+from rmtension.study.study import Study
 
 CONTROLS = ["whole", "size-matched", "matched-random", "random"]
 # What is read of a scores file.

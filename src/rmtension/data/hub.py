@@ -14,7 +14,10 @@ import yaml
 from rmtension.base.errors import UserError
 from rmtension.base.files import CHECKSUMS, cause_of, read_yaml, remove, sha256, sole_writer, write_text
 from rmtension.study.inputs import INDEX, READS, WEIGHTS, matches, shards
-from rmtension.study.study import COMMIT, Located, Study, load_study, lock_key
+from rmtension.study.loading import load_study
+from rmtension.study.places import origins
+from rmtension.study.section import COMMIT, Located, lock_key
+from rmtension.study.study import Study
 
 FETCH = "snakemake --cores 1 --until fetch --configfile STUDY"
 LOCK = "rmtension lock STUDY"
@@ -157,7 +160,7 @@ def lock(study_file: Path) -> dict[str, str]:
     from huggingface_hub import HfApi
 
     added = {}
-    for part in read_study(study_file).origins().values():
+    for part in origins(read_study(study_file)).values():
         if isinstance(part, Located) and part.hub is not None and not COMMIT.fullmatch(part.revision or ""):
             with asking_the_hub(part.hub):
                 found = HfApi().repo_info(part.hub, repo_type=repository_type(part.kind), revision=part.revision)

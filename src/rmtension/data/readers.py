@@ -23,18 +23,10 @@ from rmtension.data.comparisons import COMPARISONS, PAIRS, draw
 from rmtension.data.dialogues import REPLY, Dialogue, Prompted, Words, fault_of
 from rmtension.data.hygiene import opening, shared, sift
 from rmtension.data.tasks import TIES, tasks_of, unexpected_counts, wanted_tasks
+from rmtension.study.benchmarks import OwnBenchmark, PublishedBenchmark, SyntheticBenchmark
+from rmtension.study.data import Columns, HHPairs, OwnPairs, RegimeData, SyntheticPairs
 from rmtension.study.inputs import READS, SPLITS, data_files, found, whole_sets
-from rmtension.study.study import (
-    Columns,
-    HHPairs,
-    OwnBenchmark,
-    OwnPairs,
-    PublishedBenchmark,
-    RegimeData,
-    SyntheticBenchmark,
-    SyntheticPairs,
-    nearest,
-)
+from rmtension.study.section import nearest
 
 logger = logging.getLogger(__name__)
 

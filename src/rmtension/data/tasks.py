@@ -8,7 +8,8 @@ import polars as pl
 
 from rmtension.base.errors import UserError
 from rmtension.base.files import RESOURCES, reading, require_columns
-from rmtension.study.study import ALL, UNORIENTED, OwnBenchmark, PublishedBenchmark, nearest
+from rmtension.study.benchmarks import ALL, UNORIENTED, OwnBenchmark, PublishedBenchmark
+from rmtension.study.section import nearest
 
 TASKS_FILE = RESOURCES / "paper" / "tasks.csv"
 OTHER_TASKS_FILE = RESOURCES / "tasks.csv"  # those that are not of the paper

@@ -29,7 +29,7 @@ from rmtension.engine.reward_model import (
     load_tokenizer,
     pack_comparisons,
 )
-from rmtension.study.study import Activations
+from rmtension.study.stages import Activations
 
 logger = logging.getLogger(__name__)
 

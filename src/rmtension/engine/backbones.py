@@ -27,7 +27,7 @@ from rmtension.base.files import refuse_pointer, write_checksums
 from rmtension.base.progress import Progress
 from rmtension.data import synthetic
 from rmtension.engine.reward_model import NO_CODE, load_backbone, load_tokenizer, opening, save_tokenizer
-from rmtension.study.study import FolderModel, GgufModel, MadeModel
+from rmtension.study.models import FolderModel, GgufModel, MadeModel
 
 logger = logging.getLogger(__name__)
 

@@ -36,7 +36,7 @@ from rmtension.engine.reward_model import (
     save_reward_model,
     score,
 )
-from rmtension.study.study import Training
+from rmtension.study.stages import Training
 
 logger = logging.getLogger(__name__)
 

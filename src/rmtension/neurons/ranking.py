@@ -11,7 +11,7 @@ import polars as pl
 
 from rmtension.base.errors import UserError
 from rmtension.study.naming import ablation_name, exclusive_names, ranks_heads, tension_names, tension_sets_index
-from rmtension.study.study import Neurons
+from rmtension.study.stages import Neurons
 
 NEURON = ["layer", "neuron"]
 UNIT = ["unit", *NEURON]  # unit: neuron or head; `neuron` is the index in the layer of either

@@ -13,7 +13,7 @@ from rmtension.base.errors import UserError
 from rmtension.base.files import from_here, read_table, reading
 from rmtension.neurons.ranking import NEURON, UNIT, of_both_responses, oriented_set
 from rmtension.study.naming import THIRDS
-from rmtension.study.study import nearest
+from rmtension.study.section import nearest
 
 
 def read_columns(file: Path, *columns: str) -> pl.DataFrame:

@@ -32,8 +32,8 @@ from scipy.special import comb
 from rmtension.base.errors import UserError
 from rmtension.base.files import replacing
 from rmtension.base.pages import HEIGHTS, evenly, kept_together
-from rmtension.study import study
 from rmtension.study.naming import OVERALL
+from rmtension.study.stages import Analysis, Figures
 
 Tables = Mapping[str, pl.DataFrame]
 Pages = list[Figure]
@@ -52,7 +52,7 @@ GREYS = {"random": "0.6", "matched-random": "0", "head-random": "0.35"}
 FILLS = {"whole": "full", "size-matched": "none", "matched-random": "left"}  # of the marks of a set's controls
 
 
-def style(settings: study.Figures) -> Any:
+def style(settings: Figures) -> Any:
     """Matplotlib settings shared by all figures."""
     try:
         colours = sns.color_palette(settings.palette, len(MARKERS)).as_hex()
@@ -70,14 +70,14 @@ def style(settings: study.Figures) -> Any:
     }
 
 
-def make_figures(tables: Tables, settings: study.Figures, analysis: study.Analysis) -> dict[str, Pages]:
+def make_figures(tables: Tables, settings: Figures, analysis: Analysis) -> dict[str, Pages]:
     """The pages of every figure, by name, of what the study's analysis selects. A figure without data says so."""
     with mpl.rc_context(style(settings)):
         chosen = {name: selected(table, analysis) for name, table in tables.items()}
         return {name: spec.pages(chosen) for name, spec in FIGURES.items()}
 
 
-def selected(table: pl.DataFrame, analysis: study.Analysis) -> pl.DataFrame:
+def selected(table: pl.DataFrame, analysis: Analysis) -> pl.DataFrame:
     """The rows of the study's selection of neurons; in the card of benchmarks, what the study compares."""
     if "selection" in table.columns:
         return table.filter(selection=analysis.selection)

@@ -13,7 +13,7 @@ import polars as pl
 from rmtension.base.errors import UserError
 from rmtension.base.files import from_here
 from rmtension.running.provenance import content, made_files, read_records
-from rmtension.study.study import nearest
+from rmtension.study.section import nearest
 
 Record = Mapping[str, Any]
 Where = Mapping[str, set[str]]  # wildcard of the rules -> its values

@@ -20,8 +20,12 @@ from rmtension.base.files import RESOURCES
 from rmtension.data.readers import read_benchmark, read_pairs
 from rmtension.data.tasks import wanted_tasks
 from rmtension.engine.architectures import layer_sizes
+from rmtension.study.data import SyntheticPairs
+from rmtension.study.models import Compute, GgufModel, MadeModel
 from rmtension.study.naming import ranks_heads
-from rmtension.study.study import Compute, GgufModel, Located, MadeModel, Section, Study, SyntheticPairs, nearest
+from rmtension.study.places import fetched
+from rmtension.study.section import Located, Section, nearest
+from rmtension.study.study import Study
 
 KNOWN: dict[str, Any] = yaml.safe_load((RESOURCES / "plan.yaml").read_text("utf-8"))
 BYTES, RULES = KNOWN["bytes"], KNOWN["rules"]
@@ -294,7 +298,7 @@ class Planner:
     def jobs(self) -> Iterator[tuple[str, int, str | None, Callable[[], Price]]]:
         """rule, number of jobs alike, the model that they run on its device, and what prices one of them."""
         study = self.study
-        missing = {file for file in study.fetched().values() if not file.exists()}
+        missing = {file for file in fetched(study).values() if not file.exists()}
         if missing:
             yield "fetch", len(missing), None, partial(self.without_model, "fetch")
         for regime in study.regimes:

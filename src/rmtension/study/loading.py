@@ -1,0 +1,69 @@
+"""A study file checked: every mistake in it is one line with its key."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from typing import Any, get_args
+
+from pydantic import ValidationError
+
+from rmtension.base.errors import UserError
+from rmtension.study.benchmarks import OwnBenchmark, PublishedBenchmark, RegimeTest, SyntheticBenchmark
+from rmtension.study.data import HHPairs, OwnPairs, SyntheticPairs
+from rmtension.study.inputs import data_files
+from rmtension.study.models import FolderModel, GgufModel, MadeModel
+from rmtension.study.places import local_paths, own_data
+from rmtension.study.section import nearest
+from rmtension.study.study import Study
+
+
+def load_study(settings: Mapping[str, Any], file: str, locked: Mapping[str, str] = {}) -> Study:
+    """Check a study file's content, and that the local files it names exist; `locked` is its lock file's content.
+
+    Raises UserError with one line for each mistake, naming `file` and the key.
+    """
+    try:
+        study = Study.model_validate(settings, context=locked)
+    except ValidationError as error:
+        raise UserError(*(f"{file}: {describe(e)}" for e in error.errors())) from None
+    for key, (path, kind) in local_paths(study).items():
+        # By os.path, for which a name that cannot be one is not there.
+        if not os.path.exists(path):
+            raise UserError(f"{file}: {key}: {path} does not exist; see docs/data.md for where to get it")
+        if kind not in ("file" if os.path.isfile(path) else "folder" if os.path.isdir(path) else "", "file or folder"):
+            raise UserError(f"{file}: {key}: {path} is no {kind}; name a {kind}")
+    for key, (path, split) in own_data(study).items():
+        try:
+            data_files(path, split)
+        except UserError as error:
+            raise UserError(f"{file}: {key}: {error}") from None
+    return study
+
+
+KINDS = {kind for kinds in (MadeModel, FolderModel, GgufModel, SyntheticPairs, HHPairs, OwnPairs, RegimeTest,
+                            SyntheticBenchmark, PublishedBenchmark, OwnBenchmark)
+         for kind in get_args(kinds.model_fields["kind"].annotation)}  # fmt: skip
+
+
+def describe(error: Any) -> str:
+    """One pydantic error as `key: what is wrong`; the tags that pydantic puts into union keys are left out."""
+    keys: list[str] = []
+    for part in error["loc"]:
+        # Pydantic adds a union member's tag behind the key that holds the union.
+        is_tag = part in KINDS and len(keys) == 2 + (keys[:1] == ["models"])
+        keys += [] if is_tag or part == "[key]" else [str(part)]
+    message = error["msg"].removeprefix("Value error, ")
+    if error["type"] == "union_tag_invalid":
+        expected = re.findall(r"'([^']+)'", error["ctx"]["expected_tags"])
+        keys.append("kind")
+        message = f"unknown kind '{error['ctx']['tag']}'; {nearest(error['ctx']['tag'], expected)}"
+    elif error["type"] == "union_tag_not_found":
+        keys.append("kind")
+        message = "this key is missing"
+    elif error["type"] == "missing":
+        message = "this key is missing"
+    elif error["type"] != "unknown_key" and isinstance(error["input"], int | float | str | bool):
+        message = f"{message}; got {error['input']!r}"
+    return f"{'.'.join(keys)}: {message}" if keys else message

@@ -1,0 +1,95 @@
+"""The part of a study file that says which backbones there are, and what their jobs ask for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from rmtension.study.inputs import model_files
+from rmtension.study.section import Count, Located, Name, Place, Section, Seed
+
+
+class Pretraining(Section):
+    """Brief language-model training of a made backbone on the synthetic corpus."""
+
+    texts: Count = Field(description="Synthetic dialogues to train the tokenizer and the language model on.")
+    epochs: Count = Field(description="Passes over those dialogues.")
+    learning_rate: float = Field(2e-3, gt=0, description="Peak learning rate of AdamW.")
+    seed: Seed = Field(0, description="Seed of the corpus, the initial weights and the order.")
+
+
+class MadeModel(Section):
+    kind: Literal["made"]
+    family: Literal["gpt2", "gpt_neox", "llama", "olmo2", "qwen2", "qwen3"] = Field(description="Architecture.")
+    layers: Count = Field(description="Number of layers.")
+    width: Count = Field(description="Hidden size.")
+    heads: Count = Field(description="Attention heads of a layer; divides width.")
+    neurons: Count = Field(description="MLP hidden size of a layer.")
+    vocabulary: int = Field(1024, ge=258, description="Size of the byte-level BPE vocabulary: bytes, two marks, more.")
+    pretraining: Pretraining = Field(description="How it learns the synthetic language.")
+
+    @model_validator(mode="after")
+    def heads_divide_width(self) -> Self:
+        if self.width % self.heads:
+            raise ValueError(f"width {self.width} is not a multiple of heads {self.heads}")
+        if self.width // self.heads % 2 and self.family not in ("gpt2", "gpt_neox"):
+            raise ValueError(f"width {self.width} of heads {self.heads}: {self.family} takes heads of an even size")
+        return self
+
+
+class FolderModel(Located):
+    kind: Literal["pretrained"]
+
+    def files(self, data_root: str) -> list[Path]:
+        return model_files(self.local(data_root))
+
+
+class GgufModel(Section):
+    kind: Literal["gguf"]
+    path: Place = Field(description="GGUF file, relative to data_root.")
+
+    def files(self, data_root: str) -> list[Path]:
+        return [Path(data_root) / self.path]
+
+
+BackboneSource = Annotated[MadeModel | FolderModel | GgufModel, Field(discriminator="kind")]
+
+
+class Compute(Section):
+    """What one job of this model asks for and how it fills its batches."""
+
+    threads: Count = Field(1, description="CPU threads of a job; results depend on it, never on --cores.")
+    gpus: int = Field(
+        0,
+        ge=0,
+        description="GPUs that a training job computes on, a process on each; scoring takes one. 0: the CPU.",
+    )
+    sharded: bool = Field(
+        False, description="Spread weights and optimiser over these GPUs, instead of a copy on each. Takes 2 or more."
+    )
+    mem_mb: Count = Field(1500, description="Memory of a job that loads the model, in MB.")
+    runtime: Count = Field(30, description="Time limit of a job that trains or scores, in minutes.")
+    training_tokens: Count = Field(4096, description="Most tokens of a micro-batch; a longer pair is one by itself.")
+    inference_tokens: Count = Field(8192, description="Most tokens of a batch without gradients.")
+    inference_precision: Literal["float32", "tensorfloat32", "bfloat16"] = Field(
+        "float32", description="Of matrix products without gradients. tensorfloat32 is for GPUs, and elsewhere float32."
+    )
+    checkpoint_minutes: int = Field(
+        10, ge=0, description="Minutes between checkpoints that training resumes from; 0: one after every step."
+    )
+
+    @model_validator(mode="after")
+    def spreads_over_several(self) -> Self:
+        if self.sharded and self.gpus < 2:
+            raise ValueError("sharded takes gpus: 2 or more")
+        return self
+
+
+class Model(Section):
+    source: BackboneSource = Field(description="Where the backbone comes from.")
+    compute: Compute = Field(Compute(), description="What its jobs ask for.")
+    trained: dict[Name, dict[Seed, Place]] = Field(
+        {}, description="Regime -> seed -> folder of a reward model trained elsewhere, relative to data_root."
+    )

@@ -1,0 +1,88 @@
+"""The parts of a study file that say how stages work: training, statistics, scorings, ablations, analysis, figures."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from rmtension.study.section import Count, Name, Percent, Section, Seed
+
+MeasuredScoring = Literal["magnitude", "mean", "mean_abs", "change", "probability"]
+Scoring = Literal[MeasuredScoring, "random", "matched-random", "head-norm", "head-random"]
+
+
+class Training(Section):
+    """docs/methods.md, section 3: Bradley-Terry loss, AdamW without weight decay, linear decay to zero, no warm-up."""
+
+    learning_rate: float = Field(1e-4, gt=0, description="Peak learning rate.")
+    pairs_per_step: Count = Field(16, description="Pairs of one optimiser step, whatever fits in a micro-batch.")
+    max_tokens: Count = Field(
+        1024, description="Pairs with a side longer than this, or than the model reads, are left out, and counted."
+    )
+    gradient_clip: float = Field(1.0, gt=0, description="Largest norm of a step's gradient.")
+    head_deviation: float = Field(0.02, gt=0, description="Standard deviation of the head's initial weights.")
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="bfloat16 computes in bf16 over float32 master weights; auto: where a GPU has it."
+    )
+    keep: Literal["best", "last"] = Field("best", description="best: lowest loss on the split `select_on`.")
+    select_on: Literal["validation", "test"] = Field(
+        "validation",
+        description="Split whose loss chooses the checkpoint; test: the authors'. Neither is trained on.",
+    )
+    evaluation_interval: Count = Field(100, description="Steps between looks at that split.")
+
+
+class Activations(Section):
+    max_pairs: Count | None = Field(None, description="Use this many train pairs, drawn by `seed`.")
+    seed: Seed = Field(0, description="Draws what is kept.")
+
+
+class Neurons(Section):
+    scorings: list[Scoring] = Field(
+        ["magnitude", "change", "probability", "random", "matched-random", "head-norm", "head-random"],
+        min_length=1,
+        description="What neurons and, by the last two, attention heads are ranked by.",
+    )
+    magnitude: Literal["mean", "mean_abs"] = Field(
+        "mean_abs",
+        description="What `magnitude` is. mean_abs: the paper's word; mean: the signed mean of the authors' code.",
+    )
+    random_seed: Seed = Field(0, description="Seed of the random scorings and of the sets drawn as controls.")
+
+
+class Ablation(Section):
+    percent: Percent = Field(10, description="Size of the oriented sets.")
+    scoring: MeasuredScoring = Field(
+        "magnitude", description="Scoring that a mixed RM's sets are made by and that `matched-random` is matched to."
+    )
+    control_draws: Count = Field(3, description="Random draws of each control of a mixed RM's sets.")
+    sweep: list[Percent] = Field(
+        [2, 5, 10, 20, 30, 100], description="Sizes of the ablation curve; without any there is no curve."
+    )
+    sweep_benchmarks: list[Name] = Field([], description="Benchmarks on which the curve is run.")
+
+
+class Analysis(Section):
+    """How tables are made of the scores; nothing is trained or scored anew for it."""
+
+    draws: Count = Field(
+        2000, description="Bootstrap draws; 10000 halve what chance in drawing does to limits, for five times the cost."
+    )
+    seed: Seed = Field(0, description="Seed of the bootstrap.")
+    confidence: float = Field(0.95, gt=0, lt=1, description="Coverage of the intervals.")
+    selection: Literal["exact", "authors"] = Field(
+        "exact", description="Neurons that depth and overlap count. authors: scores averaged over seeds, a percentile."
+    )
+    shared: Literal["intersection", "authors"] = Field(
+        "intersection", description="Which set the claims call shared; both are ablated."
+    )
+    rm_bench: Literal["strict", "same-style"] = Field(
+        "strict", description="strict: all chosen above all rejected; same-style: pairs of one style, the authors'."
+    )
+
+
+class Figures(Section):
+    palette: str = Field("colorblind", description="A seaborn palette.")
+    dpi: Count = Field(150, description="Resolution of the png files.")
+    font_size: float = Field(9, gt=0, description="In points.")
