@@ -12,10 +12,10 @@ from typing import Any
 
 import polars as pl
 import pytest
+from example_cards import STUDY as CARDS_STUDY
+from example_cards import write_study
 from example_results import STUDY
 from safetensors.torch import load_file, save_file
-from test_cards import STUDY as CARDS_STUDY
-from test_cards import write_study
 
 from bad import both, refused, save_models
 from rmtension.analysis.results import load_scores, load_stage

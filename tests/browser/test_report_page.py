@@ -8,8 +8,8 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from example_page import FIGURES, TABLES, write_example
 from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
-from test_report import FIGURES, TABLES, write_example
 
 from rmtension.study.naming import OVERALL
 

@@ -15,7 +15,7 @@ from rmtension.study.loading import load_study
 from rmtension.study.places import fetched
 from rmtension.study.study import Study
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 DEFAULT = yaml.safe_load((ROOT / "config.yaml").read_text())
 
 

@@ -319,7 +319,7 @@ def test_the_page_shows_every_claim_and_part() -> None:
     assert "-10.0 [-15.0, -5.0] points | below 0.0 | holds" in page
 
 
-DOCS = Path(__file__).parents[2] / "docs"
+DOCS = Path(__file__).parents[3] / "docs"
 
 
 def test_the_documentation_lists_every_column() -> None:

@@ -26,7 +26,7 @@ from rmtension.study.stages import Analysis, Figures
 SETTINGS = Figures(dpi=40)
 REGIMES = ["helpful", "harmless", "helpful-harmless"]
 MIXED = pl.DataFrame({"regime": ["helpful-harmless"]})
-PAPER = pl.read_csv(Path(__file__).parents[2] / "resources/paper/tasks.csv")
+PAPER = pl.read_csv(Path(__file__).parents[3] / "resources/paper/tasks.csv")
 SETS = ["shared", "helpful-only", "harmless-only"]
 THIRDS = ["early", "middle", "late"]
 CHANCE = pl.lit(0.053).alias("chance")

@@ -197,6 +197,6 @@ def test_saved_tokenizers_render_the_training_form(trained: Path) -> None:
 
 
 def test_the_documented_chat_template_is_the_saved_one() -> None:
-    page = (Path(__file__).parents[2] / "docs" / "interchange.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[3] / "docs" / "interchange.md").read_text(encoding="utf-8")
     [literal] = re.findall(r"^CHAT_TEMPLATE = (\(.*?^\))", page, flags=re.MULTILINE | re.DOTALL)
     assert ast.literal_eval(literal) == CHAT_TEMPLATE

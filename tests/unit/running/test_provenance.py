@@ -30,7 +30,7 @@ from rmtension.running.provenance import (
     write_record,
 )
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 LOCK = dict(
     re.findall(
         r"^([\w.-]+)==([\w.+]+)(?: ; python_full_version < '3.12')?$",

@@ -16,7 +16,7 @@ import yaml
 from rmtension.data import synthetic
 from rmtension.data.synthetic import benchmark, corpus, preference_pairs
 
-WORDS = yaml.safe_load((Path(__file__).parents[2] / "resources" / "synthetic.yaml").read_text(encoding="utf-8"))
+WORDS = yaml.safe_load((Path(__file__).parents[3] / "resources" / "synthetic.yaml").read_text(encoding="utf-8"))
 OBJECTIVES = ("helpful", "harmless")
 CANDIDATES = {  # task -> (orientation, number chosen, number rejected)
     "plain-instruction": ("helpful", 1, 1),
@@ -61,7 +61,7 @@ def test_same_frame_in_another_process() -> None:
         "frames = [preference_pairs('helpful', 20, 3).rows(), benchmark(2, 3).rows(), corpus(20, 3)];"
         "print(json.dumps(frames))"
     )
-    source = str(Path(synthetic.__file__).parents[1])
+    source = str(Path(synthetic.__file__).parents[2])
     outputs = {
         subprocess.run(
             [sys.executable, "-c", code],

@@ -18,7 +18,7 @@ from rmtension.analysis.published import CELL, published_cells, twin
 from rmtension.study.naming import OVERALL
 from rmtension.study.study import Study
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 PAPER = ROOT / "resources" / "paper"
 AUDIT = runpy.run_path(str(ROOT / "docs" / "replication_audit.py"))
 HUB = {

@@ -105,7 +105,11 @@ def write_results(folder: Path) -> None:
 
 def made(folder: Path, out: Path, threads: int, engine: str) -> dict[str, bytes]:
     """The files of all tables, made in a process of its own."""
-    fixed = {"PYTHONPATH": str(Path(__file__).parent), "PYTHONHASHSEED": str(threads), "POLARS_ENGINE_AFFINITY": engine}
+    fixed = {
+        "PYTHONPATH": os.pathsep.join(map(str, Path(__file__).parents[:2])),
+        "PYTHONHASHSEED": str(threads),
+        "POLARS_ENGINE_AFFINITY": engine,
+    }
     counts = dict.fromkeys(["POLARS_MAX_THREADS", "OPENBLAS_NUM_THREADS"], str(threads))
     command = [sys.executable, "-c", RUN, str(folder), str(out)]
     subprocess.run(command, env=os.environ | fixed | counts, check=True)

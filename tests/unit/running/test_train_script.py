@@ -31,7 +31,7 @@ from rmtension.base.memory import within_memory
 from rmtension.running import jobs
 from rmtension.study.stages import Training
 
-SCRIPT = Path(__file__).parents[2] / "workflow" / "scripts" / "train.py"
+SCRIPT = Path(__file__).parents[3] / "workflow" / "scripts" / "train.py"
 # Snakemake puts such an object before a script's own text.
 PREAMBLE = """
 import json, os, pathlib, types

@@ -17,7 +17,7 @@ from rmtension.analysis.presentation import as_latex, as_markdown, readable, wri
 from rmtension.study.naming import OVERALL
 
 SMALL = {"aim": "helpful", "focus_50%": "helpful", "Tact & <tone>": "harmless"}
-PUBLISHED = pl.read_csv(Path(__file__).parents[2] / "resources" / "paper" / "tasks.csv")
+PUBLISHED = pl.read_csv(Path(__file__).parents[3] / "resources" / "paper" / "tasks.csv")
 PAPER = dict(PUBLISHED.unique("task", maintain_order=True).select("task", "orientation").iter_rows())
 
 

@@ -19,7 +19,7 @@ from rmtension.engine.scoring import read_request
 from rmtension.study.benchmarks import OwnBenchmark, PublishedBenchmark, SyntheticBenchmark
 from rmtension.study.data import Columns, HHPairs, OwnPairs, RegimeData, SyntheticPairs, Validation
 
-SHARED = Path(__file__).parents[3] / "shared" / "data"
+SHARED = Path(__file__).parents[4] / "shared" / "data"
 REWARD_BENCH_FILE, RM_BENCH_FILE = "reward-bench/filtered.parquet", "rm-bench/train.parquet"
 needs_real_data = pytest.mark.skipif(not SHARED.exists(), reason="the real data files are not on this machine")
 
