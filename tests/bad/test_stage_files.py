@@ -18,7 +18,7 @@ from example_results import STUDY
 from safetensors.torch import load_file, save_file
 
 from bad import both, refused, save_models
-from rmtension.analysis.results import load_scores, load_stage
+from rmtension.analysis.loading import load_scores, load_stage
 from rmtension.base.files import write_checksums
 from rmtension.data.tasks import known_tasks
 from rmtension.engine.evaluation import SCHEMA, read_previous

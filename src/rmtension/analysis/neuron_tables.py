@@ -11,13 +11,13 @@ from itertools import combinations
 
 import polars as pl
 
-from rmtension.analysis.results import Results
+from rmtension.analysis.results import Results, empty_table
 from rmtension.analysis.statistics import REWARD_MODEL
 from rmtension.base.sums import summable
+from rmtension.neurons.ranking import NEURON
 from rmtension.study.naming import OVERALL, THIRDS
 
 GROUP = [*REWARD_MODEL, "scoring", "selection"]
-NEURON = ["layer", "neuron"]
 
 
 def depth_table(results: Results) -> pl.DataFrame:
@@ -53,7 +53,7 @@ def neuron_overlap_table(results: Results) -> pl.DataFrame:
         joined = sizes.join(both, on=group, how="left").with_columns(pl.col("intersection").fill_null(0))
         frames.append(joined.with_columns(first=pl.lit(first), second=pl.lit(second)))
     if not frames:
-        return results.empty(["jaccard"], by, "intersection_mean", "union_mean", "chance")
+        return empty_table(["jaccard"], by, "intersection_mean", "union_mean", "chance")
     both = pl.concat(frames).with_columns(
         union=pl.col("a") + pl.col("b") - pl.col("intersection"), met=pl.col("a") * pl.col("b") / pl.col("n_all")
     )
@@ -82,7 +82,7 @@ def neuron_retention_table(results: Results) -> pl.DataFrame:
         retained = places.group_by(group, maintain_order=True).agg(retained=(pl.col("part") & pl.col("mixed")).mean())
         frames.append(retained.with_columns(regime=pl.lit(regime)))
     if not frames:
-        return results.empty(["retained"], by)
+        return empty_table(["retained"], by)
     return results.table(results.bootstrap.constant(pl.concat(frames), "retained"), by, "retained").drop("p")
 
 

@@ -168,6 +168,22 @@ def resampled_counts(n: int, draws: int, seed: int, name: tuple[str, ...]) -> ND
     return np.concatenate([np.ones((n, 1)), counts], axis=1, dtype=np.float32)
 
 
+def limits(figures: Draws, confidence: float) -> pl.DataFrame:
+    """low and high: percentiles of the draws; p: twice the smaller share of draws on one side of zero."""
+    drawn, tail = figures.values[:, 1:], 50 * (1 - confidence)
+    if not len(drawn):
+        return pl.DataFrame(schema={"low": pl.Float64, "high": pl.Float64, "p": pl.Float64})
+    undefined, holed = np.isnan(drawn).all(axis=1), np.isnan(drawn).any(axis=1)
+    low, high = np.percentile(drawn, [tail, 100 - tail], axis=1)
+    some = holed & ~undefined  # rows with holes are rare, and the function for them is slow
+    low[some], high[some] = np.nanpercentile(drawn[some], [tail, 100 - tail], axis=1) if some.any() else (0, 0)
+    # One is added so that no p-value is zero.
+    below, above = ((side.sum(axis=1) + 1) / figures.values.shape[1] for side in (drawn <= 0, drawn >= 0))
+    p = np.minimum(1, 2 * np.minimum(below, above))
+    frame = pl.DataFrame({"low": low, "high": high, "p": p})
+    return frame.with_columns(pl.when(~pl.Series(undefined)).then(pl.all()))
+
+
 @dataclass(frozen=True)
 class Bootstrap:
     """Hierarchical resampling: comparisons within a task, the same for all reward models, and seeds within a model.
@@ -230,21 +246,6 @@ class Bootstrap:
         scale = np.sqrt(divide(n, np.maximum(n - 1, 1)))
         return Draws(plain.keys, mean + scale * (resampled - mean))
 
-    def limits(self, figures: Draws) -> pl.DataFrame:
-        """low and high: percentiles of the draws; p: twice the smaller share of draws on one side of zero."""
-        drawn, tail = figures.values[:, 1:], 50 * (1 - self.confidence)
-        if not len(drawn):
-            return pl.DataFrame(schema={"low": pl.Float64, "high": pl.Float64, "p": pl.Float64})
-        undefined, holed = np.isnan(drawn).all(axis=1), np.isnan(drawn).any(axis=1)
-        low, high = np.percentile(drawn, [tail, 100 - tail], axis=1)
-        some = holed & ~undefined  # rows with holes are rare, and the function for them is slow
-        low[some], high[some] = np.nanpercentile(drawn[some], [tail, 100 - tail], axis=1) if some.any() else (0, 0)
-        # One is added so that no p-value is zero.
-        below, above = ((side.sum(axis=1) + 1) / (self.draws + 1) for side in (drawn <= 0, drawn >= 0))
-        p = np.minimum(1, 2 * np.minimum(below, above))
-        frame = pl.DataFrame({"low": low, "high": high, "p": p})
-        return frame.with_columns(pl.when(~pl.Series(undefined)).then(pl.all()))
-
     def summary(self, figures: Draws, by: Sequence[str], name: str) -> pl.DataFrame:
         """One row for each of `by` (which holds `model`): {name}_mean, _sd, _low, _high, p and n_seeds.
 
@@ -265,8 +266,8 @@ class Bootstrap:
             .group_by(by, maintain_order=True)
             .agg(sd=summable(pl.col("value")).std(ddof=0), n_seeds=pl.col("value").count())
         )
-        limits = self.limits(averaged)
-        frame = averaged.frame("mean").hstack(limits)
+        ends = limits(averaged, self.confidence)
+        frame = averaged.frame("mean").hstack(ends)
         frame = frame.join(spread, on=by, how="left", nulls_equal=True, maintain_order="left")
         if np.array_equal(figures.values, np.broadcast_to(figures.values[:, :1], figures.values.shape), equal_nan=True):
             known = pl.col("n_seeds") > 1

@@ -27,7 +27,8 @@ from rmtension.analysis.neuron_tables import (
 )
 from rmtension.analysis.official import official_metrics
 from rmtension.analysis.published import twin
-from rmtension.analysis.results import Results
+from rmtension.analysis.results import Results, empty_table
+from rmtension.analysis.sets import NONE, main_set, mixed_sets, mixed_sizes, own_sets, own_sizes
 from rmtension.analysis.statistics import (
     REWARD_MODEL,
     TASK,
@@ -40,8 +41,6 @@ from rmtension.analysis.statistics import (
 from rmtension.base.sums import summable
 from rmtension.data.tasks import subset_names
 from rmtension.study.naming import OVERALL, ranks_heads
-
-NONE = pl.col("ablation") == "none"
 
 
 def mixes(results: Results) -> Iterator[tuple[str, str]]:
@@ -82,7 +81,7 @@ def contrasts_table(results: Results) -> pl.DataFrame:
         difference = unablated.filter(regime=first).minus(unablated.filter(regime=second), ["model", "seed", *TASK])
         parts.append(difference.with_columns(*names))
     if not parts:
-        return results.empty(["difference"], by, "p", "q")
+        return empty_table(["difference"], by, "p", "q")
     return discovery_rates(results.table(concat(parts), by, "difference"), ["model", "first", "second"])
 
 
@@ -100,8 +99,9 @@ def paired(block: Block, mixed: str, single: str, ablation: Any = "none") -> pl.
 def retention_table(results: Results) -> pl.DataFrame:
     """model, regime (a mixed one), ablation (none, or a set zeroed in the mixed reward model), orientation, task;
     retention |M and (A or B)| / |A or B|, of the parts' unablated A and B; what M could not score is not counted."""
-    named = pl.concat([results.mixed_sets, results.mixed_sets.with_columns(ablation=pl.lit("none"), set=pl.lit("none"),
-                       control=pl.lit("whole"))]).unique(maintain_order=True)  # fmt: skip
+    sets = mixed_sets(results.study)
+    unablated = sets.with_columns(ablation=pl.lit("none"), set=pl.lit("none"), control=pl.lit("whole"))
+    named = pl.concat([sets, unablated]).unique(maintain_order=True)
     parts = []
     for regime, settings in results.study.regimes.items():
         for block in results.shared_blocks if settings.mixes else []:
@@ -111,7 +111,7 @@ def retention_table(results: Results) -> pl.DataFrame:
             kept = block.correct[first["row"]] & either
             parts.append(results.bootstrap.ratio(block, first.drop("row", "part"), kept, either))
     if not parts:
-        return results.empty(["retention"], ["model", "regime", "ablation", *TASK])
+        return empty_table(["retention"], ["model", "regime", "ablation", *TASK])
     by_set = concat(parts).joined(named.filter(control="whole"), on=["regime", "ablation"])
     averaged = by_set.with_averages([*REWARD_MODEL, "ablation"])
     return results.table(averaged, ["model", "regime", "ablation", *TASK], "retention").drop("p")
@@ -131,7 +131,7 @@ def agreement_table(results: Results) -> pl.DataFrame:
             keys = pairs.drop("row", "part").with_columns(single=pl.lit(single))
             parts.append(results.bootstrap.ratio(block, keys, both & scored, either & scored))
     if not parts:
-        return results.empty(["overlap"], by)
+        return empty_table(["overlap"], by)
     return results.table(concat(parts).with_averages([*REWARD_MODEL, "single"]), by, "overlap").drop("p")
 
 
@@ -150,7 +150,7 @@ def own_ablation_table(results: Results) -> pl.DataFrame:
     """model, regime, scoring, percent (its own top neurons or heads by that scoring, zeroed), orientation, task;
     baseline, ablated and delta, their difference within a seed."""
     by = ["model", "regime", "scoring", "percent", *TASK]
-    sets = results.own_sets(results.study.ablation.percent)
+    sets = own_sets(results.study, results.study.ablation.percent)
     baseline, ablated, delta = change(results.task_accuracy, sets)
     table = results.table(delta, by, "delta", baseline=baseline, ablated=ablated)
     return discovery_rates(table, by[:4])
@@ -160,8 +160,8 @@ def shared_ablation_table(results: Results) -> pl.DataFrame:
     """model, regime (a mixed one), ablation (shared, or exclusive to one part, or random), control (whole, or a set of
     the common size), n_neurons, orientation, task; baseline, ablated, delta. Draws of a control are averaged."""
     by = ["model", "regime", "ablation", "control", *TASK]
-    sizes = results.set_sizes.rename({"set": "ablation"})
-    figures = [over_control_draws(part) for part in change(results.task_accuracy, results.mixed_sets)]
+    sizes = mixed_sizes(results.sizes, results.study).rename({"set": "ablation"})
+    figures = [over_control_draws(part) for part in change(results.task_accuracy, mixed_sets(results.study))]
     table = results.table(figures[2], by, "delta", baseline=figures[0], ablated=figures[1])
     table = table.join(sizes, on=by[:4], how="left", maintain_order="left")
     return discovery_rates(table.select(*by[:4], "n_neurons", pl.exclude(*by[:4], "n_neurons")), by[:4])
@@ -178,12 +178,13 @@ def shared_contrasts_table(results: Results) -> pl.DataFrame:
     """model, regime (a mixed one), control, against, orientation, task; difference, the change by the shared set minus
     that by the set `against`: as they are (whole), or all of the common size."""
     by = ["model", "regime", "control", "against", *TASK]
-    delta = over_control_draws(change(results.task_accuracy, results.mixed_sets)[2])
+    sets = mixed_sets(results.study)
+    delta = over_control_draws(change(results.task_accuracy, sets)[2])
+    exclusive = sets.filter(pl.col("set").str.ends_with("-only"))["set"].unique(maintain_order=True)
     whole = "shared-authors" if results.study.analysis.shared == "authors" else "shared"
     sized = [("random", "random"), ("shared", "matched-random")]
     parts = []
     for control, shared in (("whole", whole), ("size-matched", "shared")):
-        exclusive = results.mixed_sets.filter(pl.col("set").str.ends_with("-only"))["set"].unique(maintain_order=True)
         others = [(name, control) for name in exclusive] + (sized if control == "size-matched" else [])
         ours = delta.filter(control=control, ablation=shared)
         for name, of in others:
@@ -205,9 +206,9 @@ def ablation_curve_table(results: Results) -> pl.DataFrame:
     accuracy over all comparisons of the benchmark together, and delta, its change from 0 %. Empty without sizes."""
     by = ["model", "regime", "benchmark", "scoring", "percent"]
     sweep = results.study.ablation.sweep
-    _, ablated, delta = change(results.swept, results.own_sets(*([0, *sweep] if sweep else [])))
+    _, ablated, delta = change(results.swept, own_sets(results.study, *([0, *sweep] if sweep else [])))
     table = results.table(ablated, by, "accuracy", delta=delta).drop("p")
-    sizes = results.own_sizes.select(["model", "regime", "scoring", "percent", "n_neurons"])
+    sizes = own_sizes(results.sizes, results.study).select(["model", "regime", "scoring", "percent", "n_neurons"])
     return table.join(sizes, on=["model", "regime", "scoring", "percent"], how="left", maintain_order="left")
 
 
@@ -216,7 +217,7 @@ def scoring_contrasts_table(results: Results) -> pl.DataFrame:
     that by the second's: below zero the first hurts more."""
     study = results.study
     by = ["model", "regime", "benchmark", "percent", "first", "second"]
-    delta = change(results.swept, results.own_sets(*(p for p in study.ablation.sweep if p < 100)))[2]
+    delta = change(results.swept, own_sets(study, *(p for p in study.ablation.sweep if p < 100)))[2]
     names = study.neurons.scorings
     main = [(study.ablation.scoring, other) for other in names if other != study.ablation.scoring]
     pairs = [p for p in (*main, *((s, "random") for s in names), ("head-norm", "head-random")) if set(p) <= set(names)]
@@ -225,7 +226,7 @@ def scoring_contrasts_table(results: Results) -> pl.DataFrame:
         ours, other = (delta.filter(scoring=scoring) for scoring in (first, second))
         difference = ours.minus(other, [*REWARD_MODEL, "benchmark", "percent"])
         parts.append(difference.with_columns(pl.lit(first).alias("first"), pl.lit(second).alias("second")))
-    return results.table(concat(parts), by, "difference") if parts else results.empty(["difference"], by, "p")
+    return results.table(concat(parts), by, "difference") if parts else empty_table(["difference"], by, "p")
 
 
 def set_size_table(results: Results) -> pl.DataFrame:
@@ -233,16 +234,15 @@ def set_size_table(results: Results) -> pl.DataFrame:
     percent (null for the mixed one's), n_neurons; delta on all comparisons of a swept benchmark together."""
     by = ["model", "regime", "benchmark", "family", "control", "percent"]
     study = results.study
-    own = change(results.swept, results.own_sets(study.ablation.percent, *study.ablation.sweep))[2]
+    own = change(results.swept, own_sets(study, study.ablation.percent, *study.ablation.sweep))[2]
     own = own.with_columns(pl.col("scoring").alias("family"), pl.lit("").alias("control"))
-    mixed = over_control_draws(change(results.swept, results.mixed_sets)[2])
+    mixed = over_control_draws(change(results.swept, mixed_sets(study))[2])
     mixed = mixed.with_columns(pl.col("ablation").alias("family"), pl.lit(None, pl.Float64).alias("percent"))
     columns = [*REWARD_MODEL, "benchmark", "family", "control", "percent"]
     both = concat([Draws(d.keys.select(columns), d.values) for d in (own, mixed)])
-    sizes = pl.concat([
-        results.own_sizes.select("model", "regime", "percent", "n_neurons", family="scoring", control=pl.lit("")),
-        results.set_sizes.select("model", "regime", "control", "n_neurons", family="set"),
-    ], how="diagonal")  # fmt: skip
+    of_own = own_sizes(results.sizes, study).rename({"scoring": "family"}).with_columns(control=pl.lit(""))
+    of_mixed = mixed_sizes(results.sizes, study).rename({"set": "family"})
+    sizes = pl.concat([of_own, of_mixed], how="diagonal")
     table = results.table(both, by, "delta").drop("p")
     on = ["model", "regime", "family", "control", "percent"]
     return table.join(sizes, on=on, how="left", nulls_equal=True, maintain_order="left")
@@ -283,7 +283,7 @@ def score_shift_table(results: Results) -> pl.DataFrame:
                 keyed.append((pairs.drop("row", "part").with_columns(**names), terms))
         parts.append(moments(results, block, keyed))
     if not parts:
-        return results.empty(["closeness", "mixed", "single", "mixed_spread", "single_spread"], by, "n")
+        return empty_table(["closeness", "mixed", "single", "mixed_spread", "single_spread"], by, "n")
     total, keys = concat(parts), [*REWARD_MODEL, "single", "response"]
     closeness, *means_ = means(total, keys, "closeness", "mixed", "single", "mixed_square", "single_square")
     figures = dict(zip(["mixed", "single"], means_, strict=False))
@@ -299,7 +299,7 @@ def compression_table(results: Results) -> pl.DataFrame:
     """model, regime, scoring; mean |score| before and after the reward model's own top neurons by that scoring are
     zeroed, its ratio (after over before), and margin_ratio, the same of |chosen minus rejected|."""
     by, keys = ["model", "regime", "scoring"], [*REWARD_MODEL, "ablation"]
-    sets, parts = results.own_sets(results.study.ablation.percent), []
+    sets, parts = own_sets(results.study, results.study.ablation.percent), []
     for block in results.shared_blocks:
         rows = block.units.with_row_index("row").filter(pl.col("ablation").is_in(["none", *sets["ablation"]]))
         chosen, rejected = (side[rows["row"]].astype(float) for side in (block.chosen, block.rejected))
@@ -316,7 +316,7 @@ def score_histogram_table(results: Results) -> pl.DataFrame:
     """model, figure (shift: scores of both on comparisons that both get right; compression: before and after the own
     main set is zeroed), regime, single ("" for compression), state (single, mixed, before, after), response; left and
     right edge of a bin, and share of the scores in it (mean over seeds). The two end bins hold what lies beyond."""
-    main = results.main_ablation
+    main = main_set(results.study)
     frames = []
     for block in results.shared_blocks:
         for regime, single in mixes(results):
@@ -383,7 +383,7 @@ def official_table(results: Results) -> pl.DataFrame:
         frames.append(official_metrics(named, benchmark.kind, [*REWARD_MODEL, "ablation"]))
     frames = [frame.select(*REWARD_MODEL, *by[2:], "value") for frame in frames if len(frame)]
     if not frames:
-        return results.empty(["value"], by)
+        return empty_table(["value"], by)
     return results.table(results.bootstrap.constant(pl.concat(frames), "value"), by, "value").drop("p")
 
 

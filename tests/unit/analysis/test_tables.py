@@ -14,8 +14,10 @@ import polars as pl
 import pytest
 from example_results import HEADS, LAYERS, NEURONS, SETTINGS, STUDY, TASKS, example
 
-from rmtension.analysis.results import UNITS, Results, held, load_control_overlaps, same_style
+from rmtension.analysis.loading import load_control_overlaps, same_style
+from rmtension.analysis.results import Results
 from rmtension.analysis.tables import TABLES, histogram, make_tables
+from rmtension.analysis.units import UNITS, held
 from rmtension.study.naming import OVERALL
 from rmtension.study.study import Study
 

@@ -1,0 +1,122 @@
+"""What a study's jobs have left in its folder, read into frames."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import product
+from pathlib import Path
+
+import polars as pl
+import polars.selectors as cs
+
+from rmtension.analysis.sets import main_set
+from rmtension.analysis.statistics import REWARD_MODEL, TASK
+from rmtension.base.files import Columns, scan_table
+from rmtension.base.sums import summable
+from rmtension.neurons.ranking import NEURON, RANKINGS, SETS, STATISTICS
+from rmtension.study.naming import ablation_name, tension_sets_index
+from rmtension.study.study import Study
+
+# What is read of a scores file.
+SCORES = {
+    **dict.fromkeys(["ablation", "comparison_id", *TASK], pl.String()),
+    **dict.fromkeys(["chosen_scores", "rejected_scores"], pl.List(pl.Float32())),
+}
+
+
+def same_style(scores: pl.LazyFrame) -> pl.LazyFrame:
+    """Response i against response i only, each a comparison of its own: how the authors read RM-Bench."""
+    sides = ["chosen_scores", "rejected_scores"]
+    style = pl.int_ranges(pl.col("chosen_scores").list.len()).alias("style")
+    lists = [pl.concat_list(side).alias(side) for side in sides]
+    exploded = scores.with_columns(style).explode("style", *sides)
+    return exploded.with_columns(*lists, comparison_id=pl.format("{}/{}", "comparison_id", "style")).drop("style")
+
+
+def load_scores(folder: Path, study: Study, lists: bool = False) -> pl.DataFrame:
+    """Every score file of a study: model, regime, seed, benchmark, ablation, comparison_id, orientation, task; chosen,
+    the lowest score of the chosen responses, and rejected, the highest of the rejected ones.
+
+    lists: chosen_scores and rejected_scores instead, of each reward model unablated and without its own top neurons.
+    """
+    main = ["none", main_set(study)]
+    frames = []
+    for (*reward_model, seed), benchmark in product(reward_models(study), study.benchmarks):
+        path = folder / "scores" / Path(*reward_model) / f"seed-{seed}" / f"{benchmark}.parquet"
+        frame = scan(path, SCORES, zip([*REWARD_MODEL, "benchmark"], [*reward_model, seed, benchmark], strict=True))
+        if study.benchmarks[benchmark].kind == "rm-bench" and study.analysis.rm_bench == "same-style" and not lists:
+            frame = same_style(frame)
+        rewards = (
+            [pl.col("chosen_scores", "rejected_scores")]
+            if lists
+            else [
+                pl.col("chosen_scores").list.min().alias("chosen"),
+                pl.col("rejected_scores").list.max().alias("rejected"),
+            ]
+        )
+        keys = [*REWARD_MODEL, "benchmark", "ablation", "comparison_id", *TASK]
+        frame = frame.filter(pl.col("ablation").is_in(main)) if lists else frame
+        # Millions of rows repeat few words: as categories they take four bytes each.
+        frames.append(frame.select(*keys, *rewards).with_columns(cs.string().cast(pl.Categorical)))
+    return pl.concat(frames).collect()
+
+
+def reward_models(study: Study) -> Iterator[tuple[str, str, int]]:
+    """model, regime, seed of every reward model, in the study's order."""
+    return product(study.models, study.regimes, study.seeds)
+
+
+def scan(path: Path, columns: Columns, keys: Iterator[tuple[str, str | int]]) -> pl.LazyFrame:
+    """A stage's parquet file with the names it stands for as columns."""
+    return scan_table(path, columns).select(*columns).with_columns(**{name: pl.lit(value) for name, value in keys})
+
+
+def load_stage(folder: Path, study: Study, stage: str, columns: Columns) -> pl.LazyFrame:
+    """The files of a stage that writes one for each reward model, with model, regime and seed as columns."""
+    frames = []
+    for reward_model in reward_models(study):
+        model, regime, seed = reward_model
+        path = folder / stage / model / regime / f"seed-{seed}.parquet"
+        frames.append(scan(path, columns, zip(REWARD_MODEL, reward_model, strict=True)))
+    return pl.concat(frames)
+
+
+def load_sizes(folder: Path, study: Study) -> pl.DataFrame:
+    """model, regime, seed, ablation, n_neurons: of every set that was selected; empty ones have no row."""
+    sets = load_stage(folder, study, "selected", SETS).group_by(*REWARD_MODEL, "ablation", maintain_order=True)
+    return sets.agg(n_neurons=pl.len()).collect()
+
+
+def load_rankings(folder: Path, study: Study) -> pl.DataFrame:
+    """model, regime, seed, scoring, layer, neuron, score, rank: of every neuron or head under every scoring."""
+    ranked = load_stage(folder, study, "neurons", RANKINGS)
+    columns = [*REWARD_MODEL, "scoring", *NEURON, "score", "rank"]
+    return ranked.select(columns).with_columns(cs.string().cast(pl.Categorical)).collect()
+
+
+def load_activations(folder: Path, study: Study) -> pl.DataFrame:
+    """model, regime, seed, layer, neuron, response, mean."""
+    activations = load_stage(folder, study, "activations", STATISTICS)
+    return activations.select(*REWARD_MODEL, *NEURON, "response", "mean").collect()
+
+
+def load_control_overlaps(folder: Path, study: Study) -> pl.DataFrame:
+    """model, regime, seed, set, share: how much of each matched control lies in the very set it is a control of."""
+    scoring, percent = study.ablation.scoring, study.ablation.percent
+    frames = []
+    for model, regime, seed in reward_models(study):
+        index = tension_sets_index(study.regimes[regime].mixes, study.ablation.control_draws)
+        matched = [
+            (s.name, s.name.replace("-matched-", "-sized-"), s.set) for s in index if s.control == "matched-random"
+        ]
+        own = (ablation_name("matched-random", percent), main_set(study), scoring)
+        named = pl.LazyFrame([own, *matched], schema=["ablation", "target", "set"], orient="row")
+        path = folder / "selected" / model / regime / f"seed-{seed}" / "sets.parquet"
+        sets = scan(path, SETS, zip(REWARD_MODEL, (model, regime, seed), strict=True))
+        place = [*REWARD_MODEL, "layer", "neuron"]
+        targets = sets.select(*place, target="ablation").with_columns(met=True)
+        both = sets.join(named, on="ablation").join(targets, on=[*place, "target"], how="left")
+        by_control = both.group_by(*REWARD_MODEL, "set", "ablation", maintain_order=True)
+        frames.append(by_control.agg(share=100 * pl.col("met").is_not_null().mean()))
+    by_set = pl.concat(frames).group_by(*REWARD_MODEL, "set", maintain_order=True)
+    return by_set.agg(summable(pl.col("share")).mean()).collect()

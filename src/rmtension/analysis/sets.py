@@ -1,0 +1,88 @@
+"""The sets of neurons that a study compares: the names they were ablated under, their sizes, and their members."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import polars as pl
+import polars.selectors as cs
+
+from rmtension.analysis.statistics import REWARD_MODEL
+from rmtension.base.sums import summable
+from rmtension.neurons.ranking import NEURON
+from rmtension.study.naming import OVERALL, ablation_name, tension_sets_index
+from rmtension.study.study import Study
+
+NONE = pl.col("ablation") == "none"
+
+
+def main_set(study: Study) -> str:
+    """The name that a reward model's own set, of the main scoring and size, is ablated under."""
+    return ablation_name(study.ablation.scoring, study.ablation.percent)
+
+
+def own_sets(study: Study, *percents: float) -> pl.DataFrame:
+    """scoring, percent, ablation: the name each scoring's set was ablated under; 0 % is no ablation."""
+    scorings = study.neurons.scorings
+    schema = {"scoring": pl.String, "percent": pl.Float64, "ablation": pl.String}
+    rows = [(s, float(p), ablation_name(s, p) if p else "none") for s in scorings for p in dict.fromkeys(percents)]
+    return pl.DataFrame(rows, schema=schema, orient="row")
+
+
+def mixed_sets(study: Study) -> pl.DataFrame:
+    """regime, ablation (its name in the scores), set, control: what is ablated in each mixed regime."""
+    rows = [
+        (regime, s.name, s.set, s.control)
+        for regime, settings in study.regimes.items()
+        for s in tension_sets_index(settings.mixes, study.ablation.control_draws)
+    ]
+    return pl.DataFrame(rows, schema=dict.fromkeys(["regime", "ablation", "set", "control"], pl.String), orient="row")
+
+
+def own_sizes(sizes: pl.DataFrame, study: Study) -> pl.DataFrame:
+    """model, regime, scoring, percent; n_neurons, the mean size of that set. sizes: see load_sizes."""
+    percents = [0, study.ablation.percent, *study.ablation.sweep]
+    return mean_sizes(sizes, study, own_sets(study, *percents), ["scoring", "percent"])
+
+
+def mixed_sizes(sizes: pl.DataFrame, study: Study) -> pl.DataFrame:
+    """model, regime, set, control; n_neurons, the mean size over draws and seeds. sizes: see load_sizes."""
+    return mean_sizes(sizes, study, mixed_sets(study), ["set", "control"])
+
+
+def mean_sizes(sizes: pl.DataFrame, study: Study, named: pl.DataFrame, by: list[str]) -> pl.DataFrame:
+    """An empty set has no rows in its file: its size is 0."""
+    rows = pl.DataFrame(list(product(study.models, study.regimes, study.seeds)), schema=REWARD_MODEL, orient="row")
+    every = rows.join(named, on="regime") if "regime" in named.columns else rows.join(named, how="cross")
+    sizes = sizes.cast({cs.categorical(): pl.String, "seed": pl.Int64})
+    joined = every.join(sizes, on=[*REWARD_MODEL, "ablation"], how="left").with_columns(
+        pl.col("n_neurons").fill_null(0)
+    )
+    both = pl.concat([joined, joined.with_columns(model=pl.lit(OVERALL))])
+    return both.group_by("model", "regime", *by, maintain_order=True).agg(pl.col("n_neurons").mean())
+
+
+def oriented(neurons: pl.DataFrame, study: Study) -> pl.DataFrame:
+    """The oriented neurons: model, regime, seed, scoring, selection, layer, neuron, and n_all, of how many.
+
+    Under selection `authors` there is one set for all seeds, under the study's first seed. neurons: see load_rankings.
+    """
+    groups = neurons.select("model", "regime").unique(maintain_order=True).rows()
+    # One model and regime at a time: rankings are the largest of all that is read.
+    return pl.concat(selections(neurons.filter(model=model, regime=regime), study) for model, regime in groups)
+
+
+def selections(ranked: pl.DataFrame, study: Study) -> pl.DataFrame:
+    """`oriented`, of the rankings of one model and regime."""
+    share, place = study.ablation.percent / 100, ["scoring", *NEURON]
+    ranked = ranked.with_columns(n_all=pl.len().over("seed", "scoring"))
+    exact = ranked.filter(pl.col("rank") <= (share * pl.col("n_all")).round())
+    first = pl.first("model", "regime", "n_all"), pl.lit(study.seeds[0], ranked.schema["seed"]).alias("seed")
+    score = summable(pl.col("score")).mean().clip(0)
+    averaged = ranked.group_by(place, maintain_order=True).agg(*first, score)
+    limit = pl.col("score").quantile(1 - share, interpolation="linear").over("scoring")
+    drawn = pl.col("scoring").cast(pl.String).str.contains("random")
+    sets = {"exact": exact, "authors": averaged.filter(pl.col("score") >= limit, ~drawn)}
+    named = [of.with_columns(selection=pl.lit(selection)) for selection, of in sets.items()]
+    columns = [*REWARD_MODEL, "scoring", "selection", *NEURON, "n_all"]
+    return pl.concat(of.select(columns) for of in named).cast({cs.categorical(): pl.String})
