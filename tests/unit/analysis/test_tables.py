@@ -16,7 +16,8 @@ from example_results import HEADS, LAYERS, NEURONS, SETTINGS, STUDY, TASKS, exam
 
 from rmtension.analysis.loading import load_control_overlaps, same_style
 from rmtension.analysis.results import Results
-from rmtension.analysis.tables import TABLES, histogram, make_tables
+from rmtension.analysis.score_tables import histogram
+from rmtension.analysis.tables import TABLES, make_tables
 from rmtension.analysis.units import UNITS, held
 from rmtension.study.naming import OVERALL
 from rmtension.study.study import Study

@@ -1,0 +1,120 @@
+"""Tables of ablation: how accuracy changes when sets of neurons, or of attention heads, are set to zero."""
+
+from __future__ import annotations
+
+import polars as pl
+
+from rmtension.analysis.results import Results, empty_table
+from rmtension.analysis.sets import NONE, mixed_sets, mixed_sizes, own_sets, own_sizes
+from rmtension.analysis.statistics import REWARD_MODEL, TASK, Draws, concat, discovery_rates
+from rmtension.study.naming import ranks_heads
+
+
+def change(figures: Draws, sets: pl.DataFrame) -> tuple[Draws, Draws, Draws]:
+    """Accuracy without ablation, under each of the named sets, and the change, within reward model and seed."""
+    on = [column for column in ("model", "regime", "seed", "benchmark", *TASK) if column in figures.keys.columns]
+    ablated = figures.joined(sets, [column for column in ("regime", "ablation") if column in sets.columns])
+    delta = ablated.minus(figures.filter(NONE), on)
+    return Draws(ablated.keys, ablated.values - delta.values), ablated, delta
+
+
+def own_ablation_table(results: Results) -> pl.DataFrame:
+    """model, regime, scoring, percent (its own top neurons or heads by that scoring, zeroed), orientation, task;
+    baseline, ablated and delta, their difference within a seed."""
+    by = ["model", "regime", "scoring", "percent", *TASK]
+    sets = own_sets(results.study, results.study.ablation.percent)
+    baseline, ablated, delta = change(results.task_accuracy, sets)
+    table = results.table(delta, by, "delta", baseline=baseline, ablated=ablated)
+    return discovery_rates(table, by[:4])
+
+
+def shared_ablation_table(results: Results) -> pl.DataFrame:
+    """model, regime (a mixed one), ablation (shared, or exclusive to one part, or random), control (whole, or a set of
+    the common size), n_neurons, orientation, task; baseline, ablated, delta. Draws of a control are averaged."""
+    by = ["model", "regime", "ablation", "control", *TASK]
+    sizes = mixed_sizes(results.sizes, results.study).rename({"set": "ablation"})
+    figures = [over_control_draws(part) for part in change(results.task_accuracy, mixed_sets(results.study))]
+    table = results.table(figures[2], by, "delta", baseline=figures[0], ablated=figures[1])
+    table = table.join(sizes, on=by[:4], how="left", maintain_order="left")
+    return discovery_rates(table.select(*by[:4], "n_neurons", pl.exclude(*by[:4], "n_neurons")), by[:4])
+
+
+def over_control_draws(figures: Draws) -> Draws:
+    """A mixed regime's sets under their names in tables, the draws of each control averaged."""
+    named = figures.with_columns(pl.col("set").alias("ablation"))
+    kept = [c for c in (*REWARD_MODEL, "ablation", "control", "benchmark", *TASK) if c in named.keys.columns]
+    return named.mean(kept)
+
+
+def shared_contrasts_table(results: Results) -> pl.DataFrame:
+    """model, regime (a mixed one), control, against, orientation, task; difference, the change by the shared set minus
+    that by the set `against`: as they are (whole), or all of the common size."""
+    by = ["model", "regime", "control", "against", *TASK]
+    sets = mixed_sets(results.study)
+    delta = over_control_draws(change(results.task_accuracy, sets)[2])
+    exclusive = sets.filter(pl.col("set").str.ends_with("-only"))["set"].unique(maintain_order=True)
+    whole = "shared-authors" if results.study.analysis.shared == "authors" else "shared"
+    sized = [("random", "random"), ("shared", "matched-random")]
+    parts = []
+    for control, shared in (("whole", whole), ("size-matched", "shared")):
+        others = [(name, control) for name in exclusive] + (sized if control == "size-matched" else [])
+        ours = delta.filter(control=control, ablation=shared)
+        for name, of in others:
+            difference = ours.minus(delta.filter(control=of, ablation=name), [*REWARD_MODEL, *TASK])
+            against = of if of in ("random", "matched-random") else name
+            parts.append(difference.with_columns(pl.lit(against).alias("against")))
+    return discovery_rates(results.table(concat(parts), by, "difference"), by[:4])
+
+
+def control_overlap_table(results: Results) -> pl.DataFrame:
+    """model, regime, set (of a scoring, or of the mixed reward model); share in percent of its matched-random control
+    that lies in the set itself. Where it is high, loudness alone nearly fixes the set, and the control says little."""
+    by = ["model", "regime", "set"]
+    return results.table(results.bootstrap.constant(results.control_overlaps, "share"), by, "share").drop("p")
+
+
+def ablation_curve_table(results: Results) -> pl.DataFrame:
+    """model, regime, benchmark, scoring, percent (of the neurons or heads, zeroed; 0: none), n_neurons (so many);
+    accuracy over all comparisons of the benchmark together, and delta, its change from 0 %. Empty without sizes."""
+    by = ["model", "regime", "benchmark", "scoring", "percent"]
+    sweep = results.study.ablation.sweep
+    _, ablated, delta = change(results.swept, own_sets(results.study, *([0, *sweep] if sweep else [])))
+    table = results.table(ablated, by, "accuracy", delta=delta).drop("p")
+    sizes = own_sizes(results.sizes, results.study).select(["model", "regime", "scoring", "percent", "n_neurons"])
+    return table.join(sizes, on=["model", "regime", "scoring", "percent"], how="left", maintain_order="left")
+
+
+def scoring_contrasts_table(results: Results) -> pl.DataFrame:
+    """model, regime, benchmark, percent, first, second (scorings); difference, the change by the first one's set minus
+    that by the second's: below zero the first hurts more."""
+    study = results.study
+    by = ["model", "regime", "benchmark", "percent", "first", "second"]
+    delta = change(results.swept, own_sets(study, *(p for p in study.ablation.sweep if p < 100)))[2]
+    names = study.neurons.scorings
+    main = [(study.ablation.scoring, other) for other in names if other != study.ablation.scoring]
+    pairs = [p for p in (*main, *((s, "random") for s in names), ("head-norm", "head-random")) if set(p) <= set(names)]
+    parts = []
+    for first, second in dict.fromkeys(p for p in pairs if p[0] != p[1] and len({*map(ranks_heads, p)}) == 1):
+        ours, other = (delta.filter(scoring=scoring) for scoring in (first, second))
+        difference = ours.minus(other, [*REWARD_MODEL, "benchmark", "percent"])
+        parts.append(difference.with_columns(pl.lit(first).alias("first"), pl.lit(second).alias("second")))
+    return results.table(concat(parts), by, "difference") if parts else empty_table(["difference"], by, "p")
+
+
+def set_size_table(results: Results) -> pl.DataFrame:
+    """model, regime, benchmark, family (a scoring, or a set of the mixed reward model), control ("" for a scoring's),
+    percent (null for the mixed one's), n_neurons; delta on all comparisons of a swept benchmark together."""
+    by = ["model", "regime", "benchmark", "family", "control", "percent"]
+    study = results.study
+    own = change(results.swept, own_sets(study, study.ablation.percent, *study.ablation.sweep))[2]
+    own = own.with_columns(pl.col("scoring").alias("family"), pl.lit("").alias("control"))
+    mixed = over_control_draws(change(results.swept, mixed_sets(study))[2])
+    mixed = mixed.with_columns(pl.col("ablation").alias("family"), pl.lit(None, pl.Float64).alias("percent"))
+    columns = [*REWARD_MODEL, "benchmark", "family", "control", "percent"]
+    both = concat([Draws(d.keys.select(columns), d.values) for d in (own, mixed)])
+    of_own = own_sizes(results.sizes, study).rename({"scoring": "family"}).with_columns(control=pl.lit(""))
+    of_mixed = mixed_sizes(results.sizes, study).rename({"set": "family"})
+    sizes = pl.concat([of_own, of_mixed], how="diagonal")
+    table = results.table(both, by, "delta").drop("p")
+    on = ["model", "regime", "family", "control", "percent"]
+    return table.join(sizes, on=on, how="left", nulls_equal=True, maintain_order="left")

@@ -1,0 +1,65 @@
+"""Tables of accuracy: of benchmarks and tasks, between regimes, and by the benchmarks' official metrics."""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+import polars as pl
+import polars.selectors as cs
+
+from rmtension.analysis.official import official_metrics
+from rmtension.analysis.results import Results, empty_table
+from rmtension.analysis.sets import NONE
+from rmtension.analysis.statistics import REWARD_MODEL, TASK, concat, discovery_rates
+from rmtension.data.tasks import subset_names
+from rmtension.study.naming import OVERALL
+
+
+def benchmark_accuracy_table(results: Results) -> pl.DataFrame:
+    """model, regime, benchmark; accuracy over all its comparisons together; n_comparisons and, of these, n_unscored
+    (means over seeds and models)."""
+    by = ["model", "regime", "benchmark"]
+    unablated = results.scores.filter(NONE).cast({cs.categorical(): pl.String})
+    counts = unablated.group_by([*by, "seed"], maintain_order=True).agg(
+        n_comparisons=pl.len(), n_unscored=pl.col("chosen").null_count()
+    )
+    counts = pl.concat([counts, counts.with_columns(model=pl.lit(OVERALL))])
+    counts = counts.group_by(by, maintain_order=True).agg(pl.col("n_comparisons", "n_unscored").mean())
+    table = results.table(results.benchmark_accuracy.filter(NONE), by, "accuracy").drop("p")
+    return table.join(counts, on=by, how="left", maintain_order="left")
+
+
+def accuracy_table(results: Results) -> pl.DataFrame:
+    """model, regime, orientation, task; accuracy."""
+    return results.table(results.task_accuracy.filter(NONE), ["model", "regime", *TASK], "accuracy").drop("p")
+
+
+def contrasts_table(results: Results) -> pl.DataFrame:
+    """model, first, second (regimes), orientation, task; difference, accuracy of the first minus that of the second
+    on the same comparisons."""
+    unablated = results.task_accuracy.filter(NONE)
+    by = ["model", "first", "second", *TASK]
+    parts = []
+    for first, second in combinations(results.study.regimes, 2):
+        names = pl.lit(first).alias("first"), pl.lit(second).alias("second")
+        difference = unablated.filter(regime=first).minus(unablated.filter(regime=second), ["model", "seed", *TASK])
+        parts.append(difference.with_columns(*names))
+    if not parts:
+        return empty_table(["difference"], by, "p", "q")
+    return discovery_rates(results.table(concat(parts), by, "difference"), ["model", "first", "second"])
+
+
+def official_table(results: Results) -> pl.DataFrame:
+    """model, regime, ablation (none, or the own main set), benchmark, metric; value in percent, as the benchmark's
+    makers define it; the interval is over seeds alone."""
+    by = ["model", "regime", "ablation", "benchmark", "metric"]
+    frames = []
+    for name, benchmark in results.study.benchmarks.items():
+        scores = results.lists.filter(pl.col("benchmark") == name).cast({cs.categorical(): pl.String})
+        named = scores.join(subset_names(benchmark.kind), on="task", how="left", maintain_order="left")
+        named = named.with_columns(subset=pl.coalesce("subset", "task"))
+        frames.append(official_metrics(named, benchmark.kind, [*REWARD_MODEL, "ablation"]))
+    frames = [frame.select(*REWARD_MODEL, *by[2:], "value") for frame in frames if len(frame)]
+    if not frames:
+        return empty_table(["value"], by)
+    return results.table(results.bootstrap.constant(pl.concat(frames), "value"), by, "value").drop("p")

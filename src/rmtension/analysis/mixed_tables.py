@@ -1,0 +1,64 @@
+"""Tables of the mixed reward model beside its parts: what it keeps of their decisions, and what it shares with each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import polars as pl
+
+from rmtension.analysis.results import Results, empty_table
+from rmtension.analysis.sets import mixed_sets
+from rmtension.analysis.statistics import REWARD_MODEL, TASK, Block, concat
+
+
+def mixes(results: Results) -> Iterator[tuple[str, str]]:
+    """Each mixed regime with each of its parts."""
+    return ((regime, single) for regime, settings in results.study.regimes.items() for single in settings.mixes)
+
+
+def paired(block: Block, mixed: str, single: str, ablation: Any = "none") -> pl.DataFrame:
+    """Units of a mixed regime under `ablation` (all of them: None), with the row of the unablated part of the same
+    model and seed: row, part."""
+    parts = block.rows(regime=single, ablation="none").select("model", "seed", part="row")
+    chosen = {} if ablation is None else {"ablation": ablation}
+    return block.rows(regime=mixed, **chosen).join(parts, on=["model", "seed"], maintain_order="left")
+
+
+def retention_table(results: Results) -> pl.DataFrame:
+    """model, regime (a mixed one), ablation (none, or a set zeroed in the mixed reward model), orientation, task;
+    retention |M and (A or B)| / |A or B|, of the parts' unablated A and B; what M could not score is not counted."""
+    sets = mixed_sets(results.study)
+    unablated = sets.with_columns(ablation=pl.lit("none"), set=pl.lit("none"), control=pl.lit("whole"))
+    named = pl.concat([sets, unablated]).unique(maintain_order=True)
+    parts = []
+    for regime, settings in results.study.regimes.items():
+        for block in results.shared_blocks if settings.mixes else []:
+            first, second = (paired(block, regime, single, None) for single in settings.mixes)
+            either = block.correct[first["part"]] | block.correct[second["part"]]
+            either &= block.scored[first["row"]]
+            kept = block.correct[first["row"]] & either
+            parts.append(results.bootstrap.ratio(block, first.drop("row", "part"), kept, either))
+    if not parts:
+        return empty_table(["retention"], ["model", "regime", "ablation", *TASK])
+    by_set = concat(parts).joined(named.filter(control="whole"), on=["regime", "ablation"])
+    averaged = by_set.with_averages([*REWARD_MODEL, "ablation"])
+    return results.table(averaged, ["model", "regime", "ablation", *TASK], "retention").drop("p")
+
+
+def agreement_table(results: Results) -> pl.DataFrame:
+    """model, regime (a mixed one), single (one of its parts), orientation, task; overlap |M and S| / |M or S| of what
+    the two get right, of the comparisons that both could score."""
+    by = ["model", "regime", "single", *TASK]
+    parts = []
+    for regime, single in mixes(results):
+        for block in results.shared_blocks:
+            pairs = paired(block, regime, single)
+            one, other = pairs["row"], pairs["part"]
+            scored = block.scored[one] & block.scored[other]
+            either, both = block.correct[one] | block.correct[other], block.correct[one] & block.correct[other]
+            keys = pairs.drop("row", "part").with_columns(single=pl.lit(single))
+            parts.append(results.bootstrap.ratio(block, keys, both & scored, either & scored))
+    if not parts:
+        return empty_table(["overlap"], by)
+    return results.table(concat(parts).with_averages([*REWARD_MODEL, "single"]), by, "overlap").drop("p")
