@@ -22,8 +22,8 @@ from example_cards import example_cards  # noqa: E402
 from example_results import example  # noqa: E402
 
 from rmtension.analysis.cards import CARDS  # noqa: E402
-from rmtension.analysis.claims import ledger  # noqa: E402
 from rmtension.analysis.holes import HOLES  # noqa: E402
+from rmtension.analysis.ledger import ledger  # noqa: E402
 from rmtension.analysis.tables import DERIVED, TABLES, make_tables  # noqa: E402
 from rmtension.analysis.units import UNITS, Unit  # noqa: E402
 

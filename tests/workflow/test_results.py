@@ -20,8 +20,8 @@ from transformers import AutoModel, AutoModelForSequenceClassification, AutoToke
 from typer.testing import CliRunner
 
 from rmtension.analysis.cards import cards
-from rmtension.analysis.claims import ledger, ledger_markdown
 from rmtension.analysis.holes import HOLES
+from rmtension.analysis.ledger import ledger, ledger_markdown
 from rmtension.analysis.presentation import write_table
 from rmtension.analysis.results import Results
 from rmtension.analysis.tables import make_tables

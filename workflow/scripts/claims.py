@@ -6,8 +6,8 @@ job = jobs.start(snakemake)
 
 from pathlib import Path
 
-from rmtension.analysis.claims import ledger, ledger_markdown
 from rmtension.analysis.holes import HOLES
+from rmtension.analysis.ledger import ledger, ledger_markdown
 from rmtension.analysis.presentation import write_table
 from rmtension.base.files import read_tables, write_parquet, write_text
 from rmtension.study.study import Study

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple, get_args
 import polars as pl
 import yaml
 
-from rmtension.analysis.claims import CLAIMS, Tables
+from rmtension.analysis.claims import CLAIMS
+from rmtension.analysis.evidence import Tables
 from rmtension.analysis.official import EARNED, sections
 from rmtension.analysis.published import (
     BACKBONES,

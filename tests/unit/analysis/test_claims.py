@@ -12,7 +12,10 @@ import polars as pl
 import pytest
 from example_results import SETTINGS
 
-from rmtension.analysis.claims import CLAIMS, Claim, Interval, Part, ledger, ledger_markdown
+from rmtension.analysis.claims import CLAIMS
+from rmtension.analysis.evidence import Interval
+from rmtension.analysis.judgement import Claim, Part
+from rmtension.analysis.ledger import ledger, ledger_markdown
 from rmtension.analysis.published import published_cells
 from rmtension.study.naming import OVERALL
 from rmtension.study.study import Study

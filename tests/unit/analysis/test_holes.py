@@ -10,8 +10,8 @@ import pytest
 import yaml
 from example_results import SETTINGS, TASKS, example
 
-from rmtension.analysis.claims import ledger
 from rmtension.analysis.holes import SEARCHES, holes_table, orientations
+from rmtension.analysis.ledger import ledger
 from rmtension.analysis.tables import make_tables
 from rmtension.data.tasks import known_tasks
 from rmtension.study.benchmarks import UNORIENTED

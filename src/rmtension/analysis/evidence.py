@@ -1,0 +1,61 @@
+"""Figures with their intervals, looked up in a study's tables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import isnan, nan
+from typing import Any, NamedTuple
+
+import polars as pl
+
+from rmtension.study.naming import AVERAGE, OVERALL
+
+Tables = Mapping[str, pl.DataFrame]
+
+
+class Interval(NamedTuple):
+    """An estimate between low and high, each NaN where the study has none; then `note` says why."""
+
+    estimate: float = nan
+    low: float = nan
+    high: float = nan
+    n_seeds: int | None = None
+    note: str = ""
+
+    def times(self, factor: float) -> Interval:
+        # A zero is added so that no zero has a sign.
+        low, high = sorted([factor * self.low + 0.0, factor * self.high + 0.0])
+        return self._replace(estimate=factor * self.estimate + 0.0, low=low, high=high)
+
+    def minus(self, other: Interval) -> Interval:
+        """The widest difference of two separate intervals: wider than a paired one, so it errs towards undecided."""
+        estimate, low, high = self.estimate - other.estimate, self.low - other.high, self.high - other.low
+        return Interval(estimate, low, high, self.n_seeds, self.note or other.note)
+
+
+def exactly(value: float) -> Interval:
+    return Interval(value, value, value)
+
+
+def look(tables: Tables, table: str, value: str, **keys: Any) -> Interval:
+    """The figure `value` over all models, from the row of a table that has these keys."""
+    frame = tables[table]
+    rows = frame if frame.is_empty() else frame.filter(model=OVERALL, **keys)
+    if rows.is_empty():
+        absent = "task" in keys and keys["task"] not in [AVERAGE, *frame["task"]]
+        return Interval(note="no such task in this study" if absent else f"no such row in {table}")
+    row = rows.row(0, named=True)
+    found = (row.get(name) for name in (f"{value}_mean", f"{value}_low", f"{value}_high"))
+    estimate, low, high = (nan if figure is None else figure for figure in found)
+    unknown = "no interval" if isnan(low) or isnan(high) else ""
+    single = "one seed: chance in training is not seen" if row["n_seeds"] == 1 else ""
+    return Interval(estimate, low, high, row["n_seeds"], "; ".join(filter(None, [unknown, single])))
+
+
+def look_pair(tables: Tables, table: str, value: str, first: str, second: str, **keys: Any) -> Interval:
+    """`look`, whichever way round a table has the two; a difference changes its sign with the order."""
+    direct = look(tables, table, value, first=first, second=second, **keys)
+    turned = look(tables, table, value, first=second, second=first, **keys)
+    if turned.n_seeds is None:
+        return direct
+    return turned.times(-1 if value == "difference" else 1)

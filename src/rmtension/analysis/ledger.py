@@ -1,0 +1,85 @@
+"""The claims ledger: every claim of the paper as judged in a study, its parts and their controls (docs/claims.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import polars as pl
+
+from rmtension.analysis.claims import CLAIMS
+from rmtension.analysis.evidence import Tables
+from rmtension.analysis.judgement import together
+from rmtension.analysis.presentation import as_markdown
+from rmtension.analysis.published import UNSIGNED, has_paper_sets, is_signed, read, with_like_averages
+from rmtension.study.naming import AVERAGE
+from rmtension.study.study import Study
+
+TEXT, NUMBER = pl.String(), pl.Float64()
+SCHEMA = {
+    "claim": TEXT, "part": TEXT, "statement": TEXT, "published": NUMBER, "unit": TEXT, "estimate": NUMBER,
+    "low": NUMBER, "high": NUMBER, "threshold": NUMBER, "direction": TEXT, "verdict": TEXT, "control": TEXT,
+    "control_estimate": NUMBER, "control_low": NUMBER, "control_high": NUMBER, "control_verdict": TEXT,
+    "n_seeds": pl.Int64(), "note": TEXT,
+}  # fmt: skip
+
+
+def published_figures(tables: Tables, study: Study) -> pl.DataFrame:
+    """claim, part, published, sets: the paper's figures that are the same quantities here. An average is one if it is
+    over the same tasks, and one about oriented neurons if they are as many, by mean activation; where by another mean
+    than the published ones, `sets` says so."""
+    same_tasks = with_like_averages(tables["accuracy"]).filter(pl.col("task") == AVERAGE)["orientation"].to_list()
+    is_same = pl.col("average_of").is_in(same_tasks).fill_null(True) & (~pl.col("of_sets") | has_paper_sets(study))
+    unsigned = pl.col("of_sets") & (not is_signed(study.ablation.scoring, study))
+    sets = pl.when(unsigned).then(pl.lit(UNSIGNED))
+    return read("claims").filter(is_same).select("claim", "part", "published", sets=sets)
+
+
+def summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The row of a whole claim: its parts together, and what is left of them beside their controls."""
+    verdicts = [row["verdict"] for row in {row["part"]: row for row in rows}.values()]
+    controls = {row["control"]: row for row in rows if row["control"]}
+    seeds = [row["n_seeds"] for row in rows if row["n_seeds"] is not None]
+    counted = [f"{verdicts.count(word)} {word}" for word in dict.fromkeys(verdicts)]
+    beside = [row["control_verdict"] for row in rows if row["control"]]
+    return {
+        "part": "", "unit": "", "direction": "", "verdict": together(verdicts), "control": ", ".join(controls),
+        "control_verdict": together(beside) if beside else "", "n_seeds": min(seeds, default=None),
+        "note": f"parts: {', '.join(counted) or 'none in this study'}",
+    }  # fmt: skip
+
+
+def ledger(tables: Tables, study: Study) -> pl.DataFrame:
+    """Every claim: a row that sums it up, part "", then one for each part and control (docs/outputs.md, Claims)."""
+    lines: list[dict[str, Any]] = []
+    for name, claim in CLAIMS.items():
+        rows = claim(tables, study)
+        lines += [row | {"claim": name, "statement": claim.statement} for row in (summary(rows), *rows)]
+    frame = pl.DataFrame(lines, schema=SCHEMA).drop("published").fill_nan(None)
+    frame = frame.join(published_figures(tables, study), on=["claim", "part"], how="left", maintain_order="left")
+    frame = frame.with_columns(pl.when(pl.col("estimate").is_not_null()).then("published").alias("published"))
+    inside = pl.col("published").is_between("low", "high")
+    place = pl.when(inside).then(pl.lit("inside")).when(~inside).then(pl.lit("outside"))
+    notes = [pl.col("note").replace("", None), pl.format("published figure {} the interval", place),
+             pl.when(pl.col("published").is_not_null()).then("sets")]  # fmt: skip
+    note = pl.concat_str(notes, separator="; ", ignore_nulls=True)
+    return frame.with_columns(note=note).select(*SCHEMA)
+
+
+def ledger_markdown(frame: pl.DataFrame) -> str:
+    """The ledger for reading: the claims, then their parts."""
+    texts = frame.with_columns(pl.col(pl.Float64).round_sig_figs(3).cast(pl.String))
+
+    def interval(stem: str) -> pl.Expr:
+        ends = pl.format(" [{}, {}]", f"{stem}low", f"{stem}high").fill_null("")
+        return pl.format("{}{}", f"{stem}estimate", ends).fill_null("")
+
+    whole = texts.filter(part="").select("claim", "statement", "verdict", "control", "control_verdict", "note")
+    parts = texts.filter(pl.col("part") != "").select(
+        "claim", "part", published=pl.col("published").fill_null(""), ours=pl.format("{} {}", interval(""), "unit"),
+        holds_if=pl.format("{} {}", "direction", pl.col("threshold").fill_null("chance")), verdict="verdict",
+        control=pl.format("{} {}", "control", interval("control_")).str.strip_chars(),
+        control_verdict="control_verdict", note="note",
+    )  # fmt: skip
+    guide = "Estimates with their intervals; what is tested, and why so, is explained in docs/claims.md."
+    return f"# Claims\n\n{guide}\n\n{as_markdown(whole)}\n## Parts\n\n{as_markdown(parts)}"
