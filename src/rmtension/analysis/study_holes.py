@@ -1,0 +1,224 @@
+"""What a study file leaves unmeasured, and the settings that would measure it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, get_args
+
+import polars as pl
+
+from rmtension.analysis.evidence import Tables
+from rmtension.analysis.official import EARNED, sections
+from rmtension.analysis.published import BACKBONES
+from rmtension.data.tasks import known_tasks, wanted_tasks
+from rmtension.study.benchmarks import ALL, PUBLISHED, UNORIENTED, OwnBenchmark, PublishedBenchmark
+from rmtension.study.naming import OVERALL
+from rmtension.study.section import Section
+from rmtension.study.stages import Scoring
+from rmtension.study.study import Study
+
+Settings = Mapping[str, Any]
+Search = Callable[[Study, Tables], Iterator["Hole"]]
+
+# Published benchmarks -> where they are.
+PLACES: dict[str, dict[str, str]] = {
+    "reward-bench": {"hub": "allenai/reward-bench"},
+    "reward-bench-2": {"hub": "allenai/reward-bench-2"},
+    "rm-bench": {"hub": "THU-KEG/RM-Bench"},
+    "rmb-pairwise": {"path": "RMB-Reward-Model-Benchmark"},
+    "rmb-best-of-n": {"path": "RMB-Reward-Model-Benchmark"},
+}
+OF_TWO = "contrasts, neuron_overlap"  # tables that need two regimes, a mixed one, a task, a sweep, ...
+OF_MIXED = "retention, agreement, score_shift, shared_ablation, shared_contrasts, neuron_retention"
+OF_TASKS = "accuracy, contrasts, retention, agreement, own_ablation, shared_ablation, shared_contrasts"
+OF_SCORES = "score_shift, score_histogram, compression"
+OF_SWEEP = "ablation_curve, scoring_contrasts, set_size"
+OF_SEEDS = "depth, rmsd, neuron_overlap, neuron_retention, control_overlap, official"  # their intervals
+# Scoring -> what goes unseen without it.
+UNSEEN: dict[str, str] = {
+    "magnitude": "neurons that matter by magnitude, the paper's scoring",
+    "mean": "neurons by signed mean activation, as in the authors' code (R1)",
+    "mean_abs": "neurons by mean absolute activation, the paper's words (R1)",
+    "change": "neurons by what training changed; the control of C11",
+    "probability": "neurons by the share of tokens on which they are active",
+    "random": "random neurons: the control of C6, C7, C9 and C10 (scoring_contrasts)",
+    "matched-random": "random neurons as deep and as loud: the control of C6 and C9 (control_overlap)",
+    "head-norm": "attention heads that matter",
+    "head-random": "random attention heads, the control of head-norm",
+}
+
+
+class Hole(NamedTuple):
+    """What was not measured, why, and the settings that would, to be merged into the study's; empty where none can."""
+
+    what: str
+    why: str
+    settings: Settings
+
+
+def merged(*parts: Settings) -> dict[str, Any]:
+    """All of them: of mappings each key, of lists each item, of other values the last."""
+    both: dict[str, Any] = {}
+    for part in parts:
+        for key, other in part.items():
+            one = both.get(key)
+            if isinstance(one, Mapping) and isinstance(other, Mapping):
+                both[key] = merged(one, other)
+            elif isinstance(one, list) and isinstance(other, list):
+                both[key] = list(dict.fromkeys([*one, *other]))
+            else:
+                both[key] = other
+    return both
+
+
+def listing(words: list[str]) -> str:
+    return ", ".join(words if len(words) <= 8 else [*words[:6], f"and {len(words) - 6} more"])
+
+
+def backbone(name: str) -> Settings:
+    """The entry of one of the paper's backbones in `models`."""
+    return {"source": {"kind": "pretrained", "hub": BACKBONES[name]}}
+
+
+def unused(name: str, taken: Mapping[str, Any]) -> str:
+    return name if name not in taken else unused(f"{name}-more", taken)
+
+
+def seeds(study: Study, _tables: Tables) -> Iterator[Hole]:
+    if len(study.seeds) == 1:
+        more = [seed for seed in range(4) if seed not in study.seeds][:2]
+        what = f"differences between trainings (stability; intervals of {OF_SEEDS})"
+        yield Hole(what, "one seed", {"seeds": [*study.seeds, *more]})
+
+
+def one_set(study: Study, _tables: Tables) -> Iterator[Hole]:
+    if study.analysis.selection == "authors":
+        what = "intervals of the claims' figures of oriented neurons (depth, neuron_overlap, neuron_retention)"
+        yield Hole(what, "analysis.selection: one set for all seeds", {"analysis": {"selection": "exact"}})
+
+
+def one_backbone(study: Study, _tables: Tables) -> Iterator[Hole]:
+    if len(study.models) == 1:
+        entry = {unused("gpt2", study.models): backbone("gpt2-small")}
+        yield Hole(f"whether other backbones agree (rows of {OVERALL})", "one model", {"models": entry})
+
+
+def regimes(study: Study, _tables: Tables) -> Iterator[Hole]:
+    singles = study.single_regimes()
+    if any(regime.mixes for regime in study.regimes.values()):
+        return
+    added: dict[str, Any] = {}
+    if len(singles) == 1:
+        name = "helpful" if singles == ["harmless"] else "harmless"
+        source = unused(f"{name}-base", study.sources)
+        pairs = {source: {"kind": "hh-rlhf", "hub": "Anthropic/hh-rlhf", "folder": f"{name}-base"}}
+        added = {"sources": pairs, "regimes": {name: {"train": [source], "test": [source]}}}
+        singles = [*singles, name]
+        what, why = f"what regimes differ in, and what mixing them keeps ({OF_TWO}, {OF_MIXED})", "one regime"
+    else:
+        what, why = f"what mixing two regimes keeps ({OF_MIXED})", "no regime mixes two others"
+    mixed = {unused("-".join(singles[:2])[:80], study.regimes): {"mixes": singles[:2]}}
+    yield Hole(what, why, merged(added, {"regimes": mixed}))
+
+
+def benchmarks(study: Study, _tables: Tables, kinds: Sequence[str] = PUBLISHED) -> Iterator[Hole]:
+    """Published ones that the study has not."""
+    present = {benchmark.kind for benchmark in study.benchmarks.values()}
+    for kind in (kind for kind in kinds if kind not in present):
+        tasks = known_tasks(kind).filter(pl.col("orientation") != UNORIENTED)["task"].unique(maintain_order=True)
+        what = f"{len(tasks)} tasks of {kind}: {listing(tasks.to_list())}"
+        what += "; its official metrics (official)" if kind in EARNED else ""
+        entry = {unused(kind, study.benchmarks): {"kind": kind, **PLACES[kind]}}
+        yield Hole(what, f"no benchmark of kind {kind}", {"benchmarks": entry})
+
+
+def own_test(study: Study, _tables: Tables) -> Iterator[Hole]:
+    if all(benchmark.kind != "regime-test" for benchmark in study.benchmarks.values()):
+        entry = {unused("own-test", study.benchmarks): {"kind": "regime-test"}}
+        what = "accuracy on each regime's own test split (benchmark_accuracy)"
+        yield Hole(what, "no benchmark of kind regime-test", {"benchmarks": entry})
+
+
+def subsets_left_out(name: str, benchmark: PublishedBenchmark) -> list[str]:
+    wanted = wanted_tasks(name, benchmark)["subset"].to_list()
+    return [subset for subset in known_tasks(benchmark.kind)["subset"] if subset not in wanted]
+
+
+def metrics_without(kind: str, subsets: list[str]) -> list[str]:
+    """Sections whose official metrics, all beginning with that name, take one of the subsets; with them the overall."""
+    parts = sections(kind).filter(pl.col("subset").is_in(subsets))["section"].unique(maintain_order=True).to_list()
+    return [*parts, "overall"] if parts else []
+
+
+def left_out(study: Study, _tables: Tables) -> Iterator[Hole]:
+    """Subsets of published benchmarks that the study has, and the official metrics that are empty for it."""
+    for name, benchmark in study.benchmarks.items():
+        if isinstance(benchmark, PublishedBenchmark) and (subsets := subsets_left_out(name, benchmark)):
+            metrics = metrics_without(benchmark.kind, subsets)
+            what = f"subsets of {name}: {listing(subsets)}"
+            what += f"; so its official metrics {listing(metrics)} are empty (official)" if metrics else ""
+            why = "`tasks` names others" if benchmark.tasks else "tasks without an orientation are taken only if named"
+            yield Hole(what, why, {"benchmarks": {name: {"tasks": ALL}}})
+
+
+def drawn(study: Study, _tables: Tables) -> Iterator[Hole]:
+    parts: dict[tuple[str, str], Section] = {("sources", name): source for name, source in study.sources.items()}
+    parts |= {("benchmarks", name): benchmark for name, benchmark in study.benchmarks.items()}
+    parts |= {("activations", ""): study.activations}
+    things = {"max_per_task": "comparisons of a task", "max_train": "train pairs", "max_test": "test pairs",
+              "max_pairs": "pairs behind activation statistics"}  # fmt: skip
+    for (section, name), part in parts.items():
+        limits = part.model_dump(include=set(things), exclude_none=True)
+        for key, limit in limits.items():
+            place, lifted = f"{section}.{name}.{key}" if name else f"{section}.{key}", {key: None}
+            settings = {section: {name: lifted} if name else lifted}
+            what = f"{things[key]} beyond {limit:,}" + (f", in {name}" if name else "")
+            yield Hole(what, f"{place}: so many are drawn", settings)
+
+
+def scorings(study: Study, _tables: Tables, among: Sequence[str] = get_args(Scoring)) -> Iterator[Hole]:
+    present, twins = [*study.neurons.scorings], {"magnitude", study.neurons.magnitude}  # two names of one scoring
+    known = {*present, *twins} if twins & {*present} else {*present}
+    for scoring in (scoring for scoring in among if scoring not in known):
+        settings = {"neurons": {"scorings": [*present, scoring]}}
+        yield Hole(UNSEEN[scoring], f"neurons.scorings has no {scoring}", settings)
+
+
+def sweep(study: Study, _tables: Tables) -> Iterator[Hole]:
+    settings: dict[str, list[Any]] = {}
+    reasons = []
+    if not study.ablation.sweep_benchmarks:
+        own = [name for name, benchmark in study.benchmarks.items() if benchmark.kind == "regime-test"]
+        settings = {"sweep_benchmarks": [*own, *study.benchmarks][:1]}
+        reasons = ["no benchmark to sweep on"]
+    if not [percent for percent in study.ablation.sweep if percent < 100]:
+        sizes = [percent for percent in (2, 5, 10, 20, 30) if percent not in study.ablation.sweep]
+        settings |= {"sweep": [*sizes, *study.ablation.sweep]}
+        reasons += ["no sizes below 100 % to sweep over"]
+    if reasons:
+        what = f"how effects grow with the size of a set ({OF_SWEEP})"
+        yield Hole(what, ", ".join(reasons), {"ablation": settings})
+
+
+def choices(study: Study, _tables: Tables) -> Iterator[Hole]:
+    """What one run has under one of two ways (docs/methods.md, section 9)."""
+    other = {"validation": "test", "test": "validation"}[study.training.select_on]
+    what = f"accuracy with weights chosen on the {other} split (R6 in compatibility)"
+    yield Hole(what, "one run has one of the two: a study of its own", {"training": {"select_on": other}})
+    chosen = {name: b for name, b in study.benchmarks.items() if isinstance(b, PublishedBenchmark | OwnBenchmark)}
+    forms = {(benchmark.kind, benchmark.template) for benchmark in chosen.values()}
+    for name, benchmark in chosen.items():
+        form = {"hh": "paper", "paper": "hh"}[benchmark.template]
+        if (benchmark.kind, form) not in forms:
+            entry = benchmark.model_dump(mode="json", exclude_defaults=True) | {"template": form}
+            settings = {"benchmarks": {unused(f"{name}-{form}", study.benchmarks): entry}}
+            what = f"accuracy on {name} with texts in the form {form} (R7 in compatibility)"
+            yield Hole(what, f"no benchmark of kind {benchmark.kind} has that template", settings)
+
+
+def adopted(study: Study, _tables: Tables) -> Iterator[Hole]:
+    for name, model in study.models.items():
+        if model.trained:
+            n = sum(len(folders) for folders in model.trained.values())
+            what = f"how {n} reward models of {name} were trained (training_card, compute_card)"
+            yield Hole(what, "trained elsewhere", {"models": {name: {"trained": {}}}})
