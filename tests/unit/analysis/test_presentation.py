@@ -13,7 +13,8 @@ import polars as pl
 import pytest
 from matplotlib.ft2font import FT2Font
 
-from rmtension.analysis.presentation import as_latex, as_markdown, readable, write_table
+from rmtension.analysis.latex import as_latex
+from rmtension.analysis.presentation import as_markdown, readable, write_table
 from rmtension.study.naming import OVERALL
 
 SMALL = {"aim": "helpful", "focus_50%": "helpful", "Tact & <tone>": "harmless"}
