@@ -11,7 +11,8 @@ import polars as pl
 import yaml
 from matplotlib.figure import Figure
 
-from rmtension.report.figures import PAGE_WIDTH, write_figure
+from rmtension.report.drawing import PAGE_WIDTH
+from rmtension.report.figures import write_figure
 from rmtension.report.page import write_report
 from rmtension.study.naming import OVERALL
 from rmtension.study.study import Study

@@ -4,7 +4,8 @@
 hierarchical bootstrap interval, `n_seeds` the seeds with a value; rows of the model "all models" are plain means over
 models. Accuracies are in percent, their differences (delta, difference) in points; p is a two-sided bootstrap p-value
 and q the same adjusted over the tasks of a row group. Task tables leave the regimes' own test splits out, as no two
-regimes share them, and have for each orientation a row of task "average".
+regimes share them, and have for each orientation a row of task "average". Each is made by a function in the module of
+its subject, and has a line in TABLES.
 """
 
 from __future__ import annotations

@@ -19,7 +19,8 @@ from matplotlib.patches import Rectangle, StepPatch
 from matplotlib.text import Text
 
 from rmtension.base.errors import UserError
-from rmtension.report.figures import FIGURES, TASK, make_figures, selected, style, write_figure
+from rmtension.report.drawing import TASK, style
+from rmtension.report.figures import FIGURES, make_figures, selected, write_figure
 from rmtension.study.naming import OVERALL
 from rmtension.study.stages import Analysis, Figures
 

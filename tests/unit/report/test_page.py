@@ -19,7 +19,7 @@ import yaml
 from example_page import FIGURES, LEDGER, STUDY, TABLES, write_example
 from PIL import Image
 
-from rmtension.report.figures import PAGE_WIDTH
+from rmtension.report.drawing import PAGE_WIDTH
 from rmtension.report.page import SECTIONS, filled, sortable, write_report
 from rmtension.running.provenance import registered
 from rmtension.study.naming import OVERALL

@@ -46,8 +46,9 @@ def modules(script: str) -> set[str]:
 
 
 def test_import_closures() -> None:
-    study = {"study/study", "study/inputs", "study/naming"}
-    assert modules("figures.py") == {"report/figures", "base/pages", "base/files", *study}
+    subjects = {f"report/{subject}_figures" for subject in ("accuracy", "score", "ablation", "neuron", "claim")}
+    study = {"study/stages", "study/section", "study/naming"}
+    assert modules("figures.py") == {"report/figures", "report/drawing", *subjects, "base/pages", "base/files", *study}
     assert {"engine/ablation", "engine/evaluation", "engine/packing"} <= modules("evaluate.py")
     others = {"engine/training", "engine/activations", "analysis/tables", "data/readers", "data/synthetic"}
     assert modules("evaluate.py").isdisjoint(others)
