@@ -25,7 +25,7 @@ from rmtension.engine.attention import PACKED
 from rmtension.engine.evaluation import candidate_scores
 from rmtension.engine.packing import Packed, batches, pack
 from rmtension.engine.training import Trainer, learning_rate, steps
-from rmtension.running.plan import BYTES, size_of
+from rmtension.running.amounts import BYTES, size_of
 from rmtension.study.stages import Training
 
 PLAIN = {"pairs": 4, "length": 128, "candidates": 2, "ablations": 1}

@@ -29,7 +29,7 @@ from rmtension.engine.reward_model import (
     save_reward_model,
     tokenise,
 )
-from rmtension.running.plan import KNOWN, size_of
+from rmtension.running.amounts import KNOWN, size_of
 from rmtension.study.benchmarks import PublishedBenchmark
 from rmtension.study.data import HHPairs, RegimeData, Validation
 

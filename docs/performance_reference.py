@@ -17,7 +17,8 @@ from unittest.mock import patch
 import polars as pl
 
 from rmtension.data.hub import read_study
-from rmtension.running.plan import GENERAL, KNOWN, Planner, Size, Volume
+from rmtension.running.amounts import KNOWN, Size, Volume
+from rmtension.running.plan import GENERAL, Planner
 from rmtension.study.study import Study
 
 PAGE = Path(__file__).with_name("performance.md")
@@ -245,7 +246,7 @@ def priced(planner: Planner) -> dict[str, dict[str, float]]:
     """Rule -> jobs, operations and GPU hours of all, bytes of memory of the largest, of those that run a model."""
     found = {rule: {"jobs": 0.0, "operations": 0.0, "hours": 0.0, "memory": 0.0, "disk": 0.0} for rule in STEPS}
     operations: list[float] = []
-    seconds_of = planner.seconds
+    seconds_of = planner.machines.seconds
 
     def noted(*of_job: Any) -> float:
         operations.append(of_job[-1])
@@ -254,7 +255,7 @@ def priced(planner: Planner) -> dict[str, dict[str, float]]:
     for rule, jobs, _, price in planner.jobs():
         if rule in found:
             operations.clear()
-            with patch.object(planner, "seconds", noted):
+            with patch.object(planner.machines, "seconds", noted):
                 seconds, memory, disk = price()
             amounts = {"jobs": jobs, "operations": jobs * sum(operations), "hours": jobs * seconds / 3600}
             for name, amount in (amounts | {"disk": jobs * disk}).items():
@@ -265,11 +266,11 @@ def priced(planner: Planner) -> dict[str, dict[str, float]]:
 
 def planners(study: Study) -> Iterator[tuple[str, Planner, Planner]]:
     """GPU, the study as it is, and padded. Sizes are counted once."""
-    size = Planner(study, None, None).size
+    size = Planner(study, None, None).amounts.size
     padded_size = cache(lambda model: PaddedSize(*size(model)))
     for gpu in GPUS:
         shared, padded = Planner(study, gpu, None), Planner(study, gpu, None)
-        shared.size, padded.size = size, padded_size
+        shared.amounts.size, padded.amounts.size = size, padded_size
         yield gpu, shared, padded
 
 
@@ -297,7 +298,7 @@ def paper_study() -> str:
         fits = "yes" if memory <= device["memory_gb"] else f"**no**, it has {device['memory_gb']}"
         disk = sum(step["disk"] for step in found.values()) / 1e9
         by_gpu.append([gpu, f"{hours:.0f}", f"{memory:.0f}", fits, f"{disk:.0f}", f"{more:.0f}", f"{more / hours:.1f}"])
-        assumptions = assumptions or list(shared.assumptions)
+        assumptions = assumptions or list(shared.amounts.assumptions)
     by_rule = ["GPU and work", "jobs", "10^18 operations", "TFLOP/s", "GPU hours", "GB of the largest",
                "padded: 10^18 operations", "padded: GPU hours"]  # fmt: skip
     totals = ["GPU", "GPU hours", "GB of the largest job", "fits", "disk, GB", "padded: GPU hours", "times"]

@@ -20,7 +20,7 @@ from benchmarks.harness import Side
 from rmtension.base.errors import UserError
 from rmtension.engine.packing import batches
 from rmtension.engine.reward_model import hidden_states
-from rmtension.running.plan import size_of
+from rmtension.running.amounts import size_of
 
 TURNS = {"ours": [(1, 1), (3, 1)], "theirs": [(8, 2), (12, 2)], "limit": [(1, 0), (1, 0)]}
 SIDES = [Side("ours", "", {}), Side("theirs", "", {}, goal=4), Side("limit", "", {}, compared=False)]

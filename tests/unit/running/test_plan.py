@@ -15,7 +15,8 @@ from typer.testing import CliRunner
 from rmtension.base.errors import UserError
 from rmtension.cli import app
 from rmtension.data.hub import read_study
-from rmtension.running.plan import KNOWN, RULES, configuration, make_plan, size_of
+from rmtension.running.amounts import KNOWN, RULES, configuration, size_of
+from rmtension.running.plan import make_plan
 from rmtension.study.study import Study
 
 PAPER = {

@@ -1,0 +1,149 @@
+"""How much the jobs of a study compute on: the size of its backbones, and its pairs and comparisons."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import torch
+import yaml
+from torch import nn
+from transformers import AutoConfig, AutoModel
+
+from rmtension.base.files import RESOURCES
+from rmtension.data.readers import read_benchmark, read_pairs
+from rmtension.data.tasks import wanted_tasks
+from rmtension.engine.architectures import layer_sizes
+from rmtension.study.data import SyntheticPairs
+from rmtension.study.models import GgufModel, MadeModel
+from rmtension.study.section import Located, Section
+from rmtension.study.study import Study
+
+KNOWN: dict[str, Any] = yaml.safe_load((RESOURCES / "plan.yaml").read_text("utf-8"))  # what plans reckon with
+BYTES, RULES = KNOWN["bytes"], KNOWN["rules"]
+
+Split = Literal["train", "validation", "test"]
+SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+Volume = list[tuple[float, float, int]]  # of comparisons: how many, and mean tokens and texts of one
+
+
+class UnknownError(Exception):
+    """Why a part of a study cannot be priced."""
+
+
+class Size(NamedTuple):
+    """What a backbone's cost depends on."""
+
+    parameters: int
+    computing: int  # parameters outside embeddings: a reward model has no output vocabulary
+    width: int
+    layers: int
+    neurons: int  # of a layer
+    heads: int
+
+    def forward(self, volume: Volume) -> float:
+        """Operations of a forward pass: 2 for each computing parameter and token, and attention to half the tokens."""
+        each = 2 * self.computing, 2 * self.layers * self.width
+        return sum(n * tokens * (each[0] + each[1] * tokens) for n, tokens, _ in volume)
+
+
+def at_hand(part: Section, study: Study) -> bool:
+    """Whether this machine has what a part of the study reads; the rest is still on the hub."""
+    return not isinstance(part, Located) or not part.hub or part.checksums(study.data_root, study.hub_cache).exists()
+
+
+def configuration(source: Any, study: Study) -> Any:
+    """A backbone's configuration, without any network."""
+    if isinstance(source, MadeModel):
+        neurons = {"n_inner" if source.family == "gpt2" else "intermediate_size": source.neurons}
+        return AutoConfig.for_model(
+            source.family, hidden_size=source.width, num_hidden_layers=source.layers, vocab_size=source.vocabulary,
+            num_attention_heads=source.heads, max_position_embeddings=512, bos_token_id=None, eos_token_id=None,
+            **neurons,
+        )  # fmt: skip
+    if isinstance(source, GgufModel):
+        file = Path(study.data_root) / source.path
+        return AutoConfig.from_pretrained(file.parent, gguf_file=file.name)
+    if at_hand(source, study):
+        return AutoConfig.from_pretrained(source.cached(study.hub_cache).local(study.data_root))
+    if source.hub not in KNOWN["configurations"]:
+        raise UnknownError(f"size of {source.hub}: neither in resources/plan.yaml nor in the cache of the hub")
+    return AutoConfig.for_model(**KNOWN["configurations"][source.hub])
+
+
+def size_of(config: Any) -> Size:
+    """Counted on a model without memory, so for any family that transformers knows."""
+    with torch.device("meta"):
+        model = AutoModel.from_config(config)
+    embeddings = sum(m.weight.numel() for m in model.modules() if isinstance(m, nn.Embedding))
+    parameters = sum(p.numel() for p in model.parameters())
+    layers, neurons, heads = layer_sizes(config)
+    return Size(parameters, parameters - embeddings, config.hidden_size, layers, neurons, heads)
+
+
+class Amounts:
+    """Of one study. What cannot be counted here is an UnknownError; what is taken on trust is assumed aloud."""
+
+    def __init__(self, study: Study) -> None:
+        self.study = study
+        self.assumptions: dict[str, None] = {}  # in the order in which they are made
+        self.size = cache(self.find_size)
+        self.pairs = cache(self.count_pairs)
+        self.comparisons = cache(self.count_comparisons)
+
+    def assume(self, text: str) -> None:
+        self.assumptions[text] = None
+
+    def find_size(self, model: str) -> Size:
+        size = size_of(configuration(self.study.models[model].source, self.study))
+        self.assume(f"{model}: {size.parameters:,} parameters, {size.computing:,} of them outside embeddings")
+        return size
+
+    def tokens(self, kind: str) -> float:
+        if kind not in KNOWN["tokens"]:
+            raise UnknownError(f"mean tokens of a comparison of {kind}: not in resources/plan.yaml")
+        self.assume(f"{kind}: {KNOWN['tokens'][kind]} tokens a comparison, whatever the tokenizer")
+        return float(KNOWN["tokens"][kind])
+
+    def count_pairs(self, regime: str, name: str, split: Literal["train", "test"]) -> int:
+        source: Any = self.study.sources[name]
+        if isinstance(source, SyntheticPairs):
+            return int(getattr(source, split))
+        if at_hand(source, self.study):
+            pairs, _ = read_pairs(self.study.regime_data(regime), name, split)
+            return len(pairs)
+        known = KNOWN["pairs"].get(source.hub, {}).get(source.folder)
+        if known is None:
+            raise UnknownError(f"pairs of {source.hub}, {source.folder}: not in resources/plan.yaml")
+        self.assume(f"{name}, {split}: {known[split]:,} pairs upstream; none left out as identical or over-length")
+        most = getattr(source, f"max_{split}")
+        return int(known[split] if most is None else min(most, known[split]))
+
+    def volume(self, regime: str, split: Split) -> Volume:
+        """Pairs of one split of a regime; validation is held out from train."""
+        fraction = self.study.validation.fraction
+        share = {"train": 1 - fraction, "validation": fraction, "test": 1}[split]
+        origin: Literal["train", "test"] = "test" if split == "test" else "train"
+        names = self.study.regime_sources(regime, origin)
+        kinds = {name: getattr(self.study.sources[name], "folder", self.study.sources[name].kind) for name in names}
+        return [(share * self.pairs(regime, name, origin), self.tokens(kinds[name]), 2) for name in names]
+
+    def count_comparisons(self, name: str) -> int:
+        benchmark: Any = self.study.benchmarks[name]
+        if at_hand(benchmark, self.study):
+            return len(read_benchmark(name, benchmark.cached(self.study.hub_cache), self.study.data_root))
+        known = wanted_tasks(name, benchmark)["n_prompts"]
+        n = int(known.clip(upper_bound=benchmark.max_per_task).sum())
+        self.assume(f"{name}: {n:,} comparisons by the counts in resources/")
+        return n
+
+    def evaluated(self, regime: str, benchmark: str) -> Volume:
+        kind = self.study.benchmarks[benchmark].kind
+        return self.volume(regime, "test") if kind == "regime-test" else [
+            (self.comparisons(benchmark), self.tokens(kind), KNOWN["texts"].get(kind, 2))
+        ]  # fmt: skip
+
+    def score_rows(self, regime: str, benchmark: str) -> float:
+        n = sum(n for n, *_ in self.evaluated(regime, benchmark))
+        return n * len(self.study.ablations(regime, benchmark))

@@ -1,0 +1,145 @@
+"""What one job of a study takes, by its rule."""
+
+from __future__ import annotations
+
+import math
+from itertools import product
+from typing import Any
+
+from rmtension.base.errors import UserError
+from rmtension.running.amounts import BYTES, KNOWN, RULES, SPLITS, Amounts
+from rmtension.study.models import MadeModel
+from rmtension.study.naming import ranks_heads
+from rmtension.study.section import Located, nearest
+
+Price = tuple[float, float, float]  # of one job: seconds, bytes of memory, bytes of files
+
+
+class Machines:
+    """What the jobs of a study run on, and how fast."""
+
+    def __init__(self, amounts: Amounts, device: str | None, utilisation: float | None) -> None:
+        if device is not None and device not in KNOWN["devices"]:
+            raise UserError(f"--device: no device '{device}'; {nearest(device, KNOWN['devices'])}")
+        self.study, self.assume = amounts.study, amounts.assume
+        self.device, self.utilisation = device, utilisation
+
+    def device_of(self, model: str) -> dict[str, Any]:
+        """What trains and scores a model: what was asked for, else by whether its jobs ask for a GPU."""
+        name = self.device or ("a100" if self.study.models[model].compute.gpus else "cpu")
+        device: dict[str, Any] = {"name": name} | KNOWN["devices"][name]
+        self.assume(f"device {name}: {device['basis']}")
+        if self.utilisation is not None:
+            instead = " and ".join(f"{share:g} in {work}" for work, share in device["utilisation"].items())
+            self.assume(f"device {name}: utilisation {self.utilisation:g} as given, instead of {instead}")
+            device["utilisation"] = dict.fromkeys(device["utilisation"], self.utilisation)
+        return device
+
+    def processes(self, rule: str, model: str) -> int:
+        """How many GPUs a job takes, where it takes any: a process on each."""
+        on_gpu = "cores" not in self.device_of(model)
+        return max(self.study.models[model].compute.gpus, 1) if on_gpu and rule == "train" else 1
+
+    def seconds(self, model: str, device: dict[str, Any], work: str, precision: str, operations: float) -> float:
+        """work: training or scoring."""
+        threads = self.study.models[model].compute.threads
+        cores = threads / device["cores"] if "cores" in device else 1
+        rate = device["tflops"][precision] * 1e12 * device["utilisation"][work] * cores
+        return float(device["start"] + operations / rate)
+
+    def scoring_seconds(self, model: str, operations: float) -> float:
+        """Of a job without gradients."""
+        precision = self.study.models[model].compute.inference_precision
+        return self.seconds(model, self.device_of(model), "scoring", precision, operations)
+
+
+def without_model(rule: str) -> Price:
+    return RULES[rule]["seconds"], RULES[rule]["memory_gb"] * 1e9, 0
+
+
+class Prices:
+    """Methods are named after a rule, and give the price of one of its jobs."""
+
+    def __init__(self, amounts: Amounts, machines: Machines) -> None:
+        self.study, self.amounts, self.machines = amounts.study, amounts, machines
+        self.assume = amounts.assume
+
+    def tables(self) -> Price:
+        """By the files that they read of all reward models."""
+        study = self.study
+        places = product(study.regimes, study.benchmarks)
+        rows = len(study.models) * sum(self.amounts.score_rows(*place) for place in places)
+        rankings = len(study.regimes) * sum(self.rankings(model, "neurons")[2] for model in study.models)
+        read = {"scores": len(study.seeds) * BYTES["score_row"] * rows, "neurons": len(study.seeds) * rankings}
+        seconds, memory, _ = without_model("tables")
+        self.assume("tables: " + " and ".join(f"{size / 1e6:,.0f} MB of {kind}" for kind, size in read.items()))
+        for kind, size in read.items():
+            seconds += KNOWN["tables"][kind]["seconds"] * size
+            memory += KNOWN["tables"][kind]["memory"] * size
+        return seconds, memory, 0
+
+    def data(self, regime: str) -> Price:
+        n = sum(n for split in SPLITS for n, *_ in self.amounts.volume(regime, split))
+        return *without_model("data")[:2], BYTES["comparison"] * n
+
+    def benchmark_comparisons(self, benchmark: str) -> Price:
+        return *without_model("benchmark_comparisons")[:2], BYTES["comparison"] * self.amounts.comparisons(benchmark)
+
+    def backbone(self, model: str) -> Price:
+        settings, seconds, disk = self.study.models[model], RULES["backbone"]["seconds"], 0.0
+        if not isinstance(settings.source, Located):  # those are only linked
+            disk = BYTES["weights"] * self.amounts.size(model).parameters
+        if isinstance(settings.source, MadeModel):
+            texts = settings.source.pretraining.texts * settings.source.pretraining.epochs
+            operations = 3 * self.amounts.size(model).forward([(texts, self.amounts.tokens("synthetic"), 1)])
+            seconds += self.machines.seconds(model, KNOWN["devices"]["cpu"], "training", "float32", operations)
+        return seconds, settings.compute.mem_mb * 1e6, disk
+
+    def train(self, model: str, regime: str) -> Price:
+        settings, size, device = self.study.training, self.amounts.size(model), self.machines.device_of(model)
+        epochs, on_gpu = self.study.regimes[regime].epochs, "cores" not in device
+        train, held = self.amounts.volume(regime, "train"), self.amounts.volume(regime, settings.select_on)
+        steps = epochs * math.ceil(sum(n for n, *_ in train) / settings.pairs_per_step)
+        looks = math.ceil(steps / settings.evaluation_interval)
+        operations = 3 * epochs * size.forward(train) + looks * size.forward(held)
+        self.assume(f"regime {regime}: {steps:,} steps, and {looks:,} looks at {sum(n for n, *_ in held):,.0f} pairs")
+        in_float32 = settings.precision == "float32" or not on_gpu
+        compute, processes = self.study.models[model].compute, self.machines.processes("train", model)
+        if processes > 1:
+            self.assume(f"{model}: {processes} GPUs train {processes} times as fast as one")
+        precision = "float32" if in_float32 else "bfloat16"
+        seconds = self.machines.seconds(model, device, "training", precision, operations / processes)
+        tokens = max(compute.training_tokens, 2 * settings.max_tokens)
+        memory = size.parameters * (BYTES["training"] + (0 if on_gpu else BYTES["best_copy"]))
+        memory /= processes if compute.sharded else 1
+        memory += BYTES["kept"] * (2 if in_float32 else 1) * tokens * size.layers * size.width
+        return seconds, memory + BYTES["process"], BYTES["weights"] * size.parameters
+
+    def activations(self, model: str, regime: str) -> Price:
+        size, train = self.amounts.size(model), self.amounts.volume(regime, "train")
+        n = sum(n for n, *_ in train)
+        share = min(1, (self.study.activations.max_pairs or n) / n)
+        seconds = self.machines.scoring_seconds(model, 2 * share * size.forward(train))
+        tokens = max(self.study.models[model].compute.inference_tokens, 2 * self.study.training.max_tokens)
+        held = 4 * tokens * size.layers * size.neurons  # the base's activations of a batch
+        memory = 2 * BYTES["weights"] * size.parameters + held + BYTES["process"]
+        return seconds, memory, BYTES["statistics_row"] * 2 * size.layers * size.neurons
+
+    def rankings(self, model: str, rule: str) -> Price:
+        """One of the rules that rank neurons and choose sets of them."""
+        size, ablation = self.amounts.size(model), self.study.ablation
+        ranked = size.layers * size.neurons * sum(not ranks_heads(s) for s in self.study.neurons.scorings)
+        percents = {"select_sets": [ablation.percent], "select": [ablation.percent, *ablation.sweep]}
+        if rule == "neurons":
+            disk = BYTES["ranking_row"] * ranked
+        else:
+            disk = BYTES["set_row"] * ranked * sum(percents[rule]) / 100
+        return *without_model(rule)[:2], disk
+
+    def evaluate(self, model: str, regime: str, benchmark: str) -> Price:
+        size, passes = self.amounts.size(model), len(self.study.ablations(regime, benchmark))
+        operations = passes * size.forward(self.amounts.evaluated(regime, benchmark))
+        seconds = self.machines.scoring_seconds(model, operations)
+        one_layer = 2 * BYTES["kept"] * self.study.models[model].compute.inference_tokens * size.width
+        memory = BYTES["weights"] * size.parameters + one_layer + BYTES["process"]
+        return seconds, memory, BYTES["score_row"] * self.amounts.score_rows(regime, benchmark)
