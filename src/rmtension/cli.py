@@ -242,6 +242,7 @@ def provenance(
     rmtension provenance results/default/tables/accuracy.csv --row 0
     rmtension provenance results/default/tables/accuracy.csv --where regime=helpful --where seed=0 --json
     """
+    from rmtension.running import doubts, shown
     from rmtension.running.lineage import Lineage
 
     lineage = Lineage(place)
@@ -249,15 +250,15 @@ def provenance(
     for key, _, value in (one.partition("=") for one in where or []):
         chosen.setdefault(key, set()).add(value)
     lineage.restrict(chosen)
-    warnings = lineage.warnings()
+    warnings = doubts.warnings(lineage)
     if as_json:
         print_json({"files": lineage.files, "where": {key: sorted(values) for key, values in chosen.items()},
                     "jobs": lineage.jobs, "warnings": warnings})  # fmt: skip
         return
-    print("\n".join([str(place), *(f"{key}: {value}" for key, value in lineage.about().items())]), end="\n\n")
-    show_table(lineage.rules(), "Jobs behind it")
-    show_table(lineage.origins(), "Models and data that they start from")
-    show_table(lineage.roots(), "Their files, and those that no job made")
+    print("\n".join([str(place), *(f"{key}: {value}" for key, value in shown.about(lineage).items())]), end="\n\n")
+    show_table(shown.rules(lineage), "Jobs behind it")
+    show_table(shown.origins(lineage), "Models and data that they start from")
+    show_table(shown.roots(lineage), "Their files, and those that no job made")
     print("\n".join(f"warning: {line}" for line in warnings) or "All files are as recorded.")
 
 

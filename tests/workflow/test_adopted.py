@@ -9,6 +9,7 @@ from project import Project
 from test_rerun import STUDY
 
 from rmtension.running.lineage import Lineage
+from rmtension.running.shown import origins
 
 COMPUTE = "compute: {mem_mb: 1000, runtime: 5}"
 
@@ -25,8 +26,8 @@ def test_one_adopted_reward_model_among_trained_ones(project: Project) -> None:
     scores = [f"results/small/scores/tiny/helpful/seed-7/{name}.parquet" for name in ("own", "tasks")]
     project.run(*scores, "results/small/tables/training_card.csv")
     assert (reward_models / "seed-7/model.safetensors").samefile(project.folder / "elsewhere/rm/model.safetensors")
-    origins = Lineage(reward_models / "seed-7").origins().rows()
-    assert ("adopt", "tiny, helpful, 7", f"links to {project.folder / 'elsewhere/rm'}") in origins
+    links = origins(Lineage(reward_models / "seed-7")).rows()
+    assert ("adopt", "tiny, helpful, 7", f"links to {project.folder / 'elsewhere/rm'}") in links
     for benchmark in ("own", "tasks"):
         one, other = (
             pl.read_parquet(project.results / f"scores/tiny/helpful/seed-{seed}/{benchmark}.parquet") for seed in (0, 7)

@@ -28,7 +28,7 @@ from rmtension.analysis.tables import make_tables
 from rmtension.cli import app
 from rmtension.data.hub import read_study
 from rmtension.report.figures import make_figures, write_figure
-from rmtension.running import provenance
+from rmtension.running import doubts, provenance, shown
 from rmtension.running.lineage import Lineage
 from rmtension.running.provenance import read_records
 
@@ -227,14 +227,14 @@ def test_every_file_has_one_record_that_holds(finished: Project) -> None:
 @pytest.mark.parametrize("file", ["tables/accuracy.tex", "figures/accuracy.pdf", "claims.md", "report.html"])
 def test_a_result_leads_to_models_and_data(finished: Project, file: str) -> None:
     lineage = Lineage(finished.results / file)
-    assert lineage.warnings() == []
-    jobs = dict(lineage.rules().select("rule", "jobs").rows())
+    assert doubts.warnings(lineage) == []
+    jobs = dict(shown.rules(lineage).select("rule", "jobs").rows())
     own = {"tables": {"tables"}, "figures": {"figures", "claims", "tables", "cards"}, "claims.md": {"claims", "tables"},
            "report.html": {"report_page", "figures", "claims", "tables", "cards"}}[file.partition("/")[0]]  # fmt: skip
     before = {"backbone": 1, "data": 3, "benchmark_comparisons": 1, "train": 6, "activations": 6, "neurons": 6,
               "select_sets": 6, "select": 6, "evaluate": 12}  # fmt: skip
     assert jobs == dict.fromkeys(own, 1) | before
-    whats = " ".join(lineage.origins()["what"])
+    whats = " ".join(shown.origins(lineage)["what"])
     assert all(part in whats for part in ("family gpt2", "objective helpful", "objective harmless", "per_task 3"))
 
 

@@ -14,7 +14,9 @@ from typer.testing import CliRunner
 
 from rmtension.base.errors import UserError
 from rmtension.cli import app
+from rmtension.running.doubts import warnings
 from rmtension.running.lineage import Lineage
+from rmtension.running.shown import origins, roots, rules
 from rmtension.study.naming import OVERALL
 
 REGIMES = ["helpful", "harmless"]
@@ -93,18 +95,18 @@ OF_HELPFUL = [job for job in EVERY if "harmless" not in job]
 def test_a_table_comes_from_all_before_it(study: Path) -> None:
     lineage = Lineage(Path(f"{TABLE}.csv"))
     assert jobs(lineage) == EVERY
-    assert lineage.warnings() == []
-    counts = dict(lineage.rules().select("rule", "jobs").rows())
+    assert warnings(lineage) == []
+    counts = dict(rules(lineage).select("rule", "jobs").rows())
     assert counts == {"tables": 1, "evaluate": 2, "train": 2, "benchmark": 1, "backbone": 1, "data": 2}
-    assert set(lineage.origins().rows()) == {
+    assert set(origins(lineage).rows()) == {
         ("benchmark", "tasks", "benchmark: own, path mine.jsonl"),
         ("backbone", "tiny", f"source: pretrained, hub o/n, revision {'ab' * 20}"),
         ("data", "helpful", "helpful-base: synthetic, train 60"),
         ("data", "harmless", "harmless-base: synthetic, train 60"),
     }
-    roots = {path: maker for path, maker, _ in lineage.roots().rows()}
-    assert roots.pop("mine.jsonl") == ""
-    assert set(roots.values()) == {"benchmark", "backbone", "data"}
+    makers = {path: maker for path, maker, _ in roots(lineage).rows()}
+    assert makers.pop("mine.jsonl") == ""
+    assert set(makers.values()) == {"benchmark", "backbone", "data"}
 
 
 def test_what_stands_in_the_middle_comes_from_what_is_before_it() -> None:
@@ -185,13 +187,13 @@ FAULTS: dict[str, tuple[Any, list[str]]] = {
 def test_what_is_not_as_recorded_is_one_line(fault: str) -> None:
     do, expected = FAULTS[fault]
     do()
-    assert Lineage(Path(f"{TABLE}.csv")).warnings() == expected
+    assert warnings(Lineage(Path(f"{TABLE}.csv"))) == expected
 
 
 def test_a_study_that_was_moved_is_the_same(study: Path) -> None:
     shutil.move(study / "results/s", study / "results/moved")
     lineage = Lineage(study / "results/moved/tables/accuracy.csv")
-    assert jobs(lineage) == EVERY and lineage.warnings() == []
+    assert jobs(lineage) == EVERY and warnings(lineage) == []
 
 
 def names_its_folder(folder: Path) -> None:
@@ -213,7 +215,7 @@ def test_linked_results_can_be_asked_from_inside_as_the_shell_names_it(
     monkeypatch.chdir(study / "results/s/tables")
     monkeypatch.setenv("PWD", str(study / "results/s/tables"))
     lineage = Lineage(Path(place))
-    assert jobs(lineage) == EVERY and lineage.warnings() == []
+    assert jobs(lineage) == EVERY and warnings(lineage) == []
 
 
 @pytest.mark.parametrize("linked", ["results", "results/s"])
@@ -226,11 +228,11 @@ def test_linked_results_can_be_asked_at_their_real_place(
     link_elsewhere(study / linked, disk)
     monkeypatch.chdir(disk)
     place = Path(f"{TABLE}.csv").relative_to(linked)
-    assert jobs(Lineage(place)) == EVERY and Lineage(place).warnings() == []
+    assert jobs(Lineage(place)) == EVERY and warnings(Lineage(place)) == []
     (study / "mine.jsonl").unlink()
     (study / SCORES).unlink()
     missing = [f"{path}: it is no longer there" for path in (SCORES, "mine.jsonl")]
-    assert sorted(Lineage(place).warnings()) == sorted(missing)
+    assert sorted(warnings(Lineage(place))) == sorted(missing)
 
 
 LOST = (
@@ -247,13 +249,13 @@ def test_a_copied_project_is_asked_for_its_own_files(
     shutil.copytree(study, copy)
     (copy / "mine.jsonl").write_text("")
     monkeypatch.chdir(copy / "results")
-    assert Lineage(Path("s/tables/accuracy.csv")).warnings() == ["mine.jsonl: it was changed after benchmark/tasks"]
+    assert warnings(Lineage(Path("s/tables/accuracy.csv"))) == ["mine.jsonl: it was changed after benchmark/tasks"]
 
 
 def test_results_that_were_moved_alone_say_nothing_of_the_files_they_left(study: Path) -> None:
     names_its_folder(study)
     shutil.move(study / "results", study / "archive/results")
-    assert Lineage(study / "archive/results/s/tables/accuracy.csv").warnings() == [LOST]
+    assert warnings(Lineage(study / "archive/results/s/tables/accuracy.csv")) == [LOST]
 
 
 def test_what_was_made_by_two_rules_in_turn_is_the_later_ones() -> None:
@@ -269,7 +271,7 @@ def test_what_was_made_by_two_rules_in_turn_is_the_later_ones() -> None:
     edit("adopt/tiny/helpful/0", outputs={weights: files(weights)[weights] | link})
     lineage = Lineage(Path(folder))
     assert jobs(lineage) == ["adopt/tiny/helpful/0"]
-    assert lineage.origins().rows() == [("adopt", "tiny, helpful, 0", f"links to {Path('elsewhere').resolve()}")]
+    assert origins(lineage).rows() == [("adopt", "tiny, helpful, 0", f"links to {Path('elsewhere').resolve()}")]
 
 
 MISTAKES: dict[str, tuple[list[str], str]] = {

@@ -20,7 +20,6 @@ import yaml
 
 from rmtension.base.errors import UserError
 from rmtension.running import provenance
-from rmtension.running.lineage import code_of
 from rmtension.running.provenance import (
     code_version,
     module_files,
@@ -29,6 +28,7 @@ from rmtension.running.provenance import (
     settings_hash,
     write_record,
 )
+from rmtension.running.shown import code_of
 
 ROOT = Path(__file__).parents[3]
 LOCK = dict(
