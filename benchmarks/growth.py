@@ -24,7 +24,8 @@ from rmtension.engine.activations import activation_statistics
 from rmtension.engine.attention import PACKED
 from rmtension.engine.evaluation import candidate_scores
 from rmtension.engine.packing import Packed, batches, pack
-from rmtension.engine.training import Trainer, learning_rate, steps
+from rmtension.engine.steps import learning_rate, steps
+from rmtension.engine.training import Trainer
 from rmtension.running.amounts import BYTES, size_of
 from rmtension.study.stages import Training
 
@@ -73,7 +74,7 @@ def point(work: str, backbone: str, pairs: int, length: int, candidates: int, ab
             settings, plan, passes = Training(), steps(pairs, Training().pairs_per_step, 1, seed=0), 3
             trainer = Trainer(model, settings, epochs=1, seed=0, budget=budget)
             for i, index in enumerate(plan):
-                trainer.step(comparisons, index, learning_rate(i, len(plan), settings.learning_rate))
+                trainer.learner.step(comparisons, index, learning_rate(i, len(plan), settings.learning_rate))
         elif work == "statistics":
             activation_statistics(model, base, comparisons, budget, device)
             passes = 2

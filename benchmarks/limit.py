@@ -14,8 +14,9 @@ from transformers.pytorch_utils import Conv1D
 from benchmarks import workloads
 from benchmarks.side import Measured, Stopwatch, device
 from rmtension.engine.packing import group_by_length
+from rmtension.engine.placement import mixed_precision
 from rmtension.engine.reward_model import load_reward_model, load_tokenizer
-from rmtension.engine.training import mixed_precision, steps
+from rmtension.engine.steps import steps
 
 SAMPLE, ROUNDS = 4, 2  # batches that stand for all, and how often they are multiplied
 

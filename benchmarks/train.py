@@ -19,7 +19,8 @@ from benchmarks.side import Measured, Stopwatch, warm_up
 from rmtension.base.device import start_torch
 from rmtension.data.comparisons import as_comparisons
 from rmtension.engine.reward_model import load_reward_model, load_tokenizer
-from rmtension.engine.training import Trainer, learning_rate, steps
+from rmtension.engine.steps import learning_rate, steps
+from rmtension.engine.training import Trainer
 from rmtension.study.stages import Training
 
 SETTINGS = Training()
@@ -36,10 +37,10 @@ def ours(reward_model: str, comparisons: str, budget: int) -> Measured:
         warm_up(model)
     plan = steps(len(pairs), STEP, 1, seed=0)
     with work:
-        trainer = Trainer(model, SETTINGS, epochs=1, seed=0, budget=budget)
+        learner = Trainer(model, SETTINGS, epochs=1, seed=0, budget=budget).learner
         rates = [learning_rate(i, len(plan), SETTINGS.learning_rate) for i in range(len(plan))]
-        log = [trainer.step(pairs, index, rate) for index, rate in zip(plan, rates, strict=True)]
-    tokens = sum(batch.tokens.numel() for index in plan for batch, _ in trainer.micro_batches(pairs, index, budget))
+        log = [learner.step(pairs, index, rate) for index, rate in zip(plan, rates, strict=True)]
+    tokens = sum(batch.tokens.numel() for index in plan for batch, _ in learner.micro_batches(pairs, index, budget))
     operations = 3 * workloads.useful_operations(model.config, pairs)
     return Measured(work.seconds, load.seconds, tokens, {"loss": np.array([row["loss"] for row in log])}, operations)
 

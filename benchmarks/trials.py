@@ -142,11 +142,11 @@ class Trials:
 
     def training_step(self) -> Mapping[str, Work]:
         model = load_reward_model(self.folder, CPU)
-        trainer = Trainer(model, Training(), epochs=1, seed=0, budget=self.budget)
+        learner = Trainer(model, Training(), epochs=1, seed=0, budget=self.budget).learner
         index = range(16)
         return {
-            "a step of 16 pairs": lambda: trainer.step(self.pairs, index, 0.0),
-            "its forward and backward passes": lambda: trainer.add_gradients(self.pairs, index, self.budget),
+            "a step of 16 pairs": lambda: learner.step(self.pairs, index, 0.0),
+            "its forward and backward passes": lambda: learner.add_gradients(self.pairs, index, self.budget),
         }
 
     def compiling(self) -> Mapping[str, Work]:

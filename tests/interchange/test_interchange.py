@@ -27,6 +27,7 @@ from rmtension.data import synthetic
 from rmtension.data.readers import read_benchmark
 from rmtension.data.tasks import subset_names
 from rmtension.engine.evaluation import evaluate
+from rmtension.engine.learner import bradley_terry, margins
 from rmtension.engine.packing import collate, pack
 from rmtension.engine.reward_model import (
     CHAT_TEMPLATE,
@@ -38,7 +39,6 @@ from rmtension.engine.reward_model import (
     score,
     tokenise,
 )
-from rmtension.engine.training import bradley_terry, margins
 from rmtension.study.benchmarks import PublishedBenchmark
 
 CPU = torch.device("cpu")

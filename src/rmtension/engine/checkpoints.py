@@ -1,21 +1,71 @@
-"""Checkpoints: written whole or not at all, and taken up only where they are just what was written."""
+"""A training's checkpoint: written whole or not at all, and taken up only where it is just what was written."""
 
 from __future__ import annotations
 
 import hashlib
 import logging
+import math
 import os
 from collections.abc import Set
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from rmtension.base.files import replacing
+from rmtension.base.files import fingerprint, replacing
+from rmtension.engine.placement import Replicated
 
 logger = logging.getLogger(__name__)
 
 DIGEST = hashlib.sha256().digest_size  # bytes at the end of the file: SHA-256 of all before them
+
+
+@dataclass
+class State:
+    """What a checkpoint holds besides the model, the optimiser and the budget that the device takes.
+
+    There is no random state: nothing is drawn while training. The head and the order of the pairs are the seed's, the
+    data position is `step`, and so is the learning rate's.
+    """
+
+    step: int = 0
+    log: list[dict[str, Any]] = field(default_factory=list)  # rows of training.parquet
+    best_loss: float = math.inf
+    best_weights: dict[str, Tensor] = field(default_factory=dict)  # on the CPU, in the first process
+
+
+def save(state: State, placed: Replicated, key: str, file: Path) -> None:
+    """Write all that a training of this key needs to go on; every process calls it, the first one writes."""
+    content = {
+        "key": full_key(key, placed),
+        "model": placed.weights(),
+        "optimizer": placed.optimizer_state(),
+        "budget": placed.budget,
+    }
+    if placed.accelerator.is_main_process:
+        write_checkpoint(content | vars(state), file)
+    placed.accelerator.wait_for_everyone()
+
+
+def resume(placed: Replicated, key: str, file: Path) -> State:
+    """The state of a checkpoint of this very training, which model and optimiser take up; else a fresh one."""
+    state = State()
+    content = read_checkpoint(file, full_key(key, placed), {"key", "model", "optimizer", "budget", *vars(state)})
+    if content is None:
+        return state
+    placed.restore(content["model"], content["optimizer"], content["budget"])
+    state = State(**{name: content[name] for name in vars(state)})
+    logger.info("resuming after step %d from %s", state.step, file)
+    return state
+
+
+def full_key(key: str, placed: Replicated) -> str:
+    """Hash of the key and of what else determines the bytes of the weights."""
+    how = placed.accelerator
+    kind = type(placed).__name__
+    return fingerprint(f"{key} {how.device.type} {how.mixed_precision} {how.num_processes} {kind}")
 
 
 def write_checkpoint(content: dict[str, Any], file: Path) -> None:

@@ -21,9 +21,9 @@ from rmtension.engine.activations import activation_statistics
 from rmtension.engine.architectures import activation_modules, layer_sizes, longest_text
 from rmtension.engine.attention import PACKED
 from rmtension.engine.evaluation import candidate_scores
+from rmtension.engine.learner import bradley_terry, margins
 from rmtension.engine.packing import Batch, Packed, Tokens, batches, collate, group_by_length, pack
 from rmtension.engine.reward_model import score
-from rmtension.engine.training import bradley_terry, margins
 
 CPU = torch.device("cpu")
 MODELS = {family: random_model(family) for family in CONFIGS}

@@ -7,6 +7,7 @@ import signal
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import polars as pl
@@ -17,12 +18,16 @@ from hypothesis import strategies as st
 from tiny_models import random_model
 
 from rmtension.base.errors import UserError
+from rmtension.engine import training
 from rmtension.engine.ablation import Mask
 from rmtension.engine.activations import activation_statistics
-from rmtension.engine.checkpoints import write_checkpoint
+from rmtension.engine.checkpoints import State, resume, save, write_checkpoint
 from rmtension.engine.evaluation import candidate_scores
 from rmtension.engine.packing import Packed, pack
-from rmtension.engine.training import Trainer, shares, steps
+from rmtension.engine.placement import Replicated
+from rmtension.engine.sharding import Sharded
+from rmtension.engine.steps import shares, steps
+from rmtension.engine.training import Trainer
 from rmtension.study.stages import Training
 
 SETTINGS = Training(learning_rate=3e-3, pairs_per_step=4, evaluation_interval=5, keep="last")
@@ -98,7 +103,7 @@ def test_learns_and_keeps_the_best_weights(family: str, tmp_path: Path) -> None:
     trainer = Trainer(model, settings, epochs=6, seed=0, budget=200)
     model.load_state_dict(trainer.fit(train, validation, tmp_path / "c", "key"))
     log = trainer.log()
-    loss, accuracy = trainer.evaluate(validation)
+    loss, accuracy = trainer.learner.evaluate(validation)
     assert accuracy > 0.8
     assert loss == pytest.approx(log["validation_loss"].drop_nulls().min(), abs=1e-6)
     assert log["step"].to_list() == list(range(1, 91))
@@ -115,32 +120,23 @@ class KilledError(Exception):
     pass
 
 
-class DyingTrainer(Trainer):
-    """Dies in a step, with a checkpoint of every third."""
-
-    dies_in_step = 0
-
-    def step(self, pairs: Sequence[Packed], index: Sequence[int], rate: float) -> dict[str, Any]:
-        if self.state.step + 1 == self.dies_in_step:
-            raise KilledError
-        return super().step(pairs, index, rate)
-
-    def save(self, checkpoint: Path, key: str) -> None:
-        if self.state.step % 3 == 0:
-            super().save(checkpoint, key)
-
-
 def train(checkpoint: Path, dies_in_step: int = 0, key: str = "key", dropout: float = 0) -> tuple[bytes, list[Any]]:
-    """Weights and log of a run."""
-    trainer = DyingTrainer(
-        random_model("gpt2", resid_pdrop=dropout, embd_pdrop=dropout, attn_pdrop=dropout),
-        BEST,
-        epochs=2,
-        seed=0,
-        budget=60,
-    )
-    trainer.dies_in_step = dies_in_step
-    kept = trainer.fit(TRAIN, HELD, checkpoint, key)
+    """Weights and log of a run that may die in a step, with a checkpoint of every third."""
+    model = random_model("gpt2", resid_pdrop=dropout, embd_pdrop=dropout, attn_pdrop=dropout)
+    trainer = Trainer(model, BEST, epochs=2, seed=0, budget=60)
+    step = trainer.learner.step
+
+    def step_or_die(pairs: Sequence[Packed], index: Sequence[int], rate: float) -> dict[str, Any]:
+        if trainer.state.step + 1 == dies_in_step:
+            raise KilledError
+        return step(pairs, index, rate)
+
+    def save_every_third(state: State, *where: Any) -> None:
+        if state.step % 3 == 0:
+            save(state, *where)
+
+    with patch.object(trainer.learner, "step", step_or_die), patch.object(training, "save", save_every_third):
+        kept = trainer.fit(TRAIN, HELD, checkpoint, key)
     return b"".join(value.numpy().tobytes() for value in kept.values()), trainer.log().drop("seconds").rows()
 
 
@@ -220,17 +216,21 @@ def test_a_checkpoint_of_another_key_is_refused(tmp_path: Path, caplog: pytest.L
 
 
 def test_a_signal_ends_training_after_the_step_with_a_checkpoint(tmp_path: Path) -> None:
-    class Signalled(Trainer):
-        def step(self, pairs: Sequence[Packed], index: Sequence[int], rate: float) -> dict[str, Any]:
-            if self.state.step == 4:
-                os.kill(os.getpid(), signal.SIGTERM)
-            return super().step(pairs, index, rate)
-
     settings = BEST.model_copy(update={"keep": "last"})
     checkpoint = tmp_path / "c"
     before = signal.getsignal(signal.SIGTERM)
-    cut_off = Signalled(random_model("gpt2"), settings, epochs=2, seed=0, budget=60)
-    with pytest.raises(UserError, match=r"training goes on from step 5$"):
+    cut_off = Trainer(random_model("gpt2"), settings, epochs=2, seed=0, budget=60)
+    step = cut_off.learner.step
+
+    def signalled(*work: Any) -> dict[str, Any]:
+        if cut_off.state.step == 4:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return step(*work)
+
+    with (
+        patch.object(cut_off.learner, "step", signalled),
+        pytest.raises(UserError, match=r"training goes on from step 5$"),
+    ):
         cut_off.fit(TRAIN, HELD, checkpoint, "key", minutes=1000)
     assert signal.getsignal(signal.SIGTERM) is before
     resumed = Trainer(random_model("gpt2"), settings, epochs=2, seed=0, budget=60)
@@ -269,22 +269,25 @@ def test_out_of_memory_halves_the_budget_and_keeps_the_pairs(
     alike = [pack([one], [other]) for one, other in texts]  # 12 tokens each, or 48 a step
     short = Trainer(short_of_memory(random_model("gpt2"), 47, where), BEST, epochs=2, seed=0, budget=120)
     small = Trainer(random_model("gpt2"), BEST, epochs=2, seed=0, budget=30)
-    kept, expected = (t.fit(alike, alike, tmp_path / f"{t.state.budget}", "key") for t in (short, small))
-    assert short.state.budget == 30
+    kept, expected = (t.fit(alike, alike, tmp_path / f"{t.placed.budget}", "key") for t in (short, small))
+    assert short.placed.budget == 30
     assert "once more, with at most 60 tokens" in caplog.text and "with at most 30 tokens" in caplog.text
     assert short.log().drop("seconds").equals(small.log().drop("seconds"))
     assert all(torch.equal(kept[name], expected[name]) for name in expected)
     resumed = Trainer(random_model("gpt2"), BEST, epochs=2, seed=0, budget=120)
-    resumed.resume(tmp_path / "120", "key")
-    assert resumed.state.budget == 30
+    resume(resumed.placed, "key", tmp_path / "120")
+    assert resumed.placed.budget == 30
 
 
 def test_a_pair_that_fits_no_budget_is_one_line(tmp_path: Path) -> None:
     trainer = Trainer(short_of_memory(random_model("gpt2"), 5, "forward"), BEST, epochs=2, seed=0, budget=120)
     with pytest.raises(UserError, match=r"out of device memory with one comparison of \d+ tokens .* lower training"):
         trainer.fit(TRAIN, HELD, tmp_path / "c", "key")
-    trainer.sharded = True  # other processes would wait in the middle of the pass: nothing to do but end
-    with pytest.raises(UserError, match=r"out of device memory with 120 tokens at a time: lower compute"):
+    # Where weights are sharded, others would wait in the middle of the pass: nothing to do but end.
+    with (
+        patch.object(Replicated, "within_memory", Sharded.within_memory),
+        pytest.raises(UserError, match=r"out of device memory with 120 tokens at a time: lower compute"),
+    ):
         trainer.fit(TRAIN, HELD, tmp_path / "c", "key")
 
 

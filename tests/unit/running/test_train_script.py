@@ -45,13 +45,13 @@ if "RMTENSION_INSIDE_WORKER" in os.environ:
 HALT = """
 if "RMTENSION_INSIDE_WORKER" in os.environ and not pathlib.Path(snakemake.params.settings.checkpoint).exists():
     import signal
-    from rmtension.engine import training
-    write = training.write_checkpoint
+    from rmtension.engine import checkpoints
+    write = checkpoints.write_checkpoint
     def write_and_halt(*arguments):
-        training.write_checkpoint = write
+        checkpoints.write_checkpoint = write
         write(*arguments)
         os.kill(os.getpid(), signal.SIGSTOP)
-    training.write_checkpoint = write_and_halt
+    checkpoints.write_checkpoint = write_and_halt
 """
 TRAINING = Training(learning_rate=1e-3, pairs_per_step=6, max_tokens=64, evaluation_interval=3, precision="float32")
 
