@@ -16,11 +16,13 @@ from pydantic import TypeAdapter
 
 from rmtension.base.environment import environment
 from rmtension.data import readers
-from rmtension.data.comparisons import as_comparisons
+from rmtension.data.comparisons import as_comparisons, read_judged
 from rmtension.data.readers import Readable, read_benchmark, regime_pairs
 from rmtension.engine.activations import reward_model_statistics
 from rmtension.engine.backbones import make_backbone
 from rmtension.engine.evaluation import evaluate
+from rmtension.engine.lengths import lengths
+from rmtension.engine.reward_model import load_tokenizer
 from rmtension.engine.training import TrainingRun, train_reward_model
 from rmtension.neurons.ranking import oriented_sets, rankings, sets_to_frame
 from rmtension.running.provenance import KEYS
@@ -79,7 +81,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     sets = sets_to_frame(oriented_sets(ranked, ["magnitude"], [50]))
     test = as_comparisons(pl.read_parquet(root / "data/{regime}/test.parquet"))
     scores = evaluate(reward_model, test, sets, ["none"], previous=None, inputs="", budget=4096, device=CPU)
+    judged = read_judged({"b": [str(root / "benchmarks/{benchmark}.parquet")]})
     for file, frame in {
+        "lengths/{model}.parquet": lengths(load_tokenizer(backbone), judged),
         "activations/{model}/{regime}/seed-{seed}.parquet": statistics.neurons,
         "activations/{model}/{regime}/seed-{seed}/heads.parquet": statistics.heads,
         "neurons/{model}/{regime}/seed-{seed}.parquet": ranked,

@@ -55,6 +55,9 @@ COLUMNS = {
     "data/harmless/test.parquet": ["comparison_id", "chosen", "rejected", "source"],
     "data/helpful-harmless/hygiene.parquet": ["source", "split", "reason", "treatment", "n", "of"],
     "benchmarks/tasks.parquet": ["comparison_id", "task", "orientation", "chosen", "rejected"],
+    "lengths/tiny.parquet": [
+        "benchmark", "comparison_id", "task", "orientation", "prefix_tokens", "chosen_tokens", "rejected_tokens",
+    ],
     f"reward_models/{RM}/training.parquet": ["step", "loss", "accuracy", "learning_rate", "tokens", "seconds"],
     f"activations/{RM}.parquet": [
         "layer", "neuron", "response", "n_tokens", "mean", "mean_abs", "rms", "frac_positive", "change_rms",
@@ -96,6 +99,21 @@ def test_saved_reward_models_reproduce_their_scores(finished: Project) -> None:
         for side in ("chosen", "rejected"):
             alone = [reward(model, tokenizer, text) for text in row[side]]
             np.testing.assert_allclose(row[f"{side}_scores"], alone, atol=1e-4)
+
+
+def test_all_that_is_judged_is_counted_once(finished: Project) -> None:
+    own = [pl.read_parquet(finished.results / "data" / regime / "test.parquet") for regime in ("helpful", "harmless")]
+    tasks = pl.read_parquet(finished.results / "benchmarks" / "tasks.parquet")
+    judged = [("own", name) for pairs in own for name in pairs["comparison_id"]]
+    judged += [("tasks", name) for name in tasks["comparison_id"]]
+    rows = pl.read_parquet(finished.results / "lengths" / "tiny.parquet")
+    assert rows.select("benchmark", "comparison_id").rows() == judged
+    _, tokenizer = load(finished)
+    for row in own[1].head(3).iter_rows(named=True):
+        [counted] = rows.filter(comparison_id=row["comparison_id"]).to_dicts()
+        for side in ("chosen", "rejected"):
+            own_tokens = len(tokenizer(row[side])["input_ids"]) - counted["prefix_tokens"]
+            assert counted[f"{side}_tokens"] == [own_tokens]
 
 
 def activations(model: Any, tokens: torch.Tensor) -> torch.Tensor:

@@ -155,6 +155,17 @@ def comparisons(wildcards):
     return f"{RESULTS}/benchmarks/{wildcards.benchmark}.parquet"
 
 
+# Benchmark -> the files of all that is judged on it; of reward models' own test splits, those of the single regimes hold all.
+JUDGED = {
+    name: (
+        expand(f"{RESULTS}/data/{{regime}}/test.parquet", regime=study.single_regimes())
+        if benchmark.kind == "regime-test"
+        else [f"{RESULTS}/benchmarks/{name}.parquet"]
+    )
+    for name, benchmark in study.benchmarks.items()
+}
+
+
 def selected(wildcards):
     """The file of sets that holds all that is ablated on a benchmark."""
     swept = wildcards.benchmark in study.ablation.sweep_benchmarks

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -37,3 +38,13 @@ def read_comparisons(path: Path) -> pl.DataFrame:
     """COMPARISONS of a file of them, or of one of pairs."""
     is_pairs = "source" in scan_table(path, ANY).collect_schema()
     return as_comparisons(read_table(path, PAIRS if is_pairs else COMPARISONS))
+
+
+def read_judged(files: Mapping[str, Iterable[str]]) -> pl.DataFrame:
+    """`benchmark` and COMPARISONS of the files of each benchmark; what several of them hold is there once."""
+    frames = []
+    for benchmark, paths in files.items():
+        frame = pl.concat(read_comparisons(Path(path)) for path in paths)
+        once = frame.unique("comparison_id", keep="first", maintain_order=True)
+        frames.append(once.select(pl.lit(benchmark).alias("benchmark"), *COMPARISONS))
+    return pl.concat(frames)

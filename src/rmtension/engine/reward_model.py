@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -219,6 +220,16 @@ def tokenise(tokenizer: Any, texts: Sequence[str]) -> list[Tokens]:
     return [np.asarray(ids, dtype=np.int64) for ids in tokenizer(list(texts))["input_ids"]]
 
 
+def tokenised_sides(
+    tokenizer: Any, chosen: Sequence[Sequence[str]], rejected: Sequence[Sequence[str]]
+) -> Iterator[tuple[list[Tokens], list[Tokens]]]:
+    """Of each comparison the token ids of its chosen and of its rejected texts, all tokenised at once."""
+    flat = [text for c, r in zip(chosen, rejected, strict=True) for text in (*c, *r)]
+    tokens = iter(tokenise(tokenizer, flat))
+    for c, r in zip(chosen, rejected, strict=True):
+        yield list(islice(tokens, len(c))), list(islice(tokens, len(r)))
+
+
 def pack_comparisons(
     tokenizer: Any, chosen: Sequence[Sequence[str]], rejected: Sequence[Sequence[str]], max_tokens: int
 ) -> tuple[list[int], list[Packed]]:
@@ -226,15 +237,11 @@ def pack_comparisons(
 
     Returns the positions of the comparisons that were kept, and those comparisons packed.
     """
-    sides = [(len(c), len(r)) for c, r in zip(chosen, rejected, strict=True)]
-    flat = [text for c, r in zip(chosen, rejected, strict=True) for text in (*c, *r)]
-    tokens = iter(tokenise(tokenizer, flat))
     kept, packed = [], []
-    for i, (n_chosen, n_rejected) in enumerate(sides):
-        candidates = [next(tokens) for _ in range(n_chosen + n_rejected)]
-        if all(0 < len(candidate) <= max_tokens for candidate in candidates):
+    for i, (of_chosen, of_rejected) in enumerate(tokenised_sides(tokenizer, chosen, rejected)):
+        if all(0 < len(candidate) <= max_tokens for candidate in (*of_chosen, *of_rejected)):
             kept.append(i)
-            packed.append(pack(candidates[:n_chosen], candidates[n_chosen:]))
+            packed.append(pack(of_chosen, of_rejected))
     return kept, packed
 
 

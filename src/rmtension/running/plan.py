@@ -57,6 +57,7 @@ class Planner:
                 yield "benchmark_comparisons", 1, None, partial(self.prices.benchmark_comparisons, benchmark)
         for model in study.models:
             yield "backbone", 1, None, partial(self.prices.backbone, model)
+            yield "lengths", 1, None, partial(without_model, "lengths")
         for model, regime in product(study.models, study.regimes):
             seeds, adopted = len(study.seeds), len(study.models[model].trained.get(regime, {}))
             if adopted:

@@ -1,0 +1,17 @@
+"""Lengths of all candidates in one backbone's tokens."""
+
+from rmtension.running import jobs
+
+job = jobs.start(snakemake)
+
+from pathlib import Path
+
+from rmtension.base.files import write_parquet
+from rmtension.data.comparisons import read_judged
+from rmtension.engine.lengths import lengths
+from rmtension.engine.reward_model import load_tokenizer
+
+tokenizer = load_tokenizer(Path(snakemake.input.backbone).parent)
+comparisons = read_judged(snakemake.params.settings["judged"])
+write_parquet(lengths(tokenizer, comparisons), Path(snakemake.output[0]))
+job.finish()
