@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 import runpy
+import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
 import polars as pl
@@ -31,9 +34,11 @@ from rmtension.study.data import OwnPairs
 from rmtension.study.models import MadeModel
 from rmtension.study.study import Study
 
-DOCS = Path(__file__).parents[2] / "docs"
+ROOT = Path(__file__).parents[2]
+DOCS, PACKAGE = ROOT / "docs", ROOT / "src" / "rmtension"
 OUTPUTS = (DOCS / "outputs.md").read_text(encoding="utf-8")
 STUDIES = (DOCS / "choosing-a-study.md").read_text(encoding="utf-8")
+ARCHITECTURE = (DOCS / "architecture.md").read_text(encoding="utf-8")
 MODELS = (DOCS / "adding-a-model.md").read_text(encoding="utf-8")
 TABLES = runpy.run_path(str(DOCS / "outputs_reference.py"))
 PERFORMANCE = runpy.run_path(str(DOCS / "performance_reference.py"))
@@ -219,3 +224,61 @@ def test_the_example_of_a_layout_is_the_codes() -> None:
     page = (DOCS / "adding-a-benchmark.md").read_text(encoding="utf-8")
     [example] = re.findall(r"^```python\n(.*?)^```", page, flags=re.MULTILINE | re.DOTALL)
     assert example.strip() in Path(readers.__file__).read_text(encoding="utf-8")
+
+
+# --- architecture.md --------------------------------------------------------------------------------------------
+
+
+def defined(file: Path) -> set[str]:
+    """Classes, functions and constants of a Python file."""
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    assigned = [node.targets[0] if isinstance(node, ast.Assign) else node.target for node in tree.body
+                if isinstance(node, ast.Assign | ast.AnnAssign)]  # fmt: skip
+    named = {node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+    return named | {target.id for target in assigned if isinstance(target, ast.Name)}
+
+
+def imports_of_wings() -> Iterator[tuple[str, str]]:
+    """Wing that imports, wing that is imported."""
+    for file in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("rmtension."):
+                yield file.relative_to(PACKAGE).parts[0].removesuffix(".py"), str(node.module).split(".")[1]
+
+
+def test_every_place_that_the_architecture_names_is_there() -> None:
+    places = re.findall(r"`([\w./-]+/[\w.-]*|\w+\.py)(?::(\w+))?`", ARCHITECTURE)
+    assert len(places) > 50
+    for path, name in places:
+        file = next((folder / path for folder in (PACKAGE, ROOT) if (folder / path).exists()), None)
+        assert file, path
+        assert not name or name in defined(file), f"{path}:{name}"
+
+
+def test_the_wings_are_drawn_as_they_import() -> None:
+    [drawn] = re.findall(r"^flowchart TD\n(.*?)^```", ARCHITECTURE, flags=re.MULTILINE | re.DOTALL)
+    arrows = {(one, below) for one, many in re.findall(r"(\w+) --> (.+)", drawn) for below in many.split(" & ")}
+    found = {(one, below) for one, below in imports_of_wings() if one != below}
+    assert arrows == {pair for pair in found if pair[1] != "base"} | {("study", "base")}
+    layers = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"][0]["layers"]
+    wings = [wing for layer in layers for wing in layer.split(" | ")]
+    assert re.findall(r"^\| `(\w+)` \|", ARCHITECTURE.partition("| wing |")[2].partition("\n\n")[0], re.M) == wings
+
+
+def rules() -> Iterator[tuple[str, str, str]]:
+    """Name, file and text of every rule that runs a script."""
+    for file in (ROOT / "workflow" / "rules").glob("*.smk"):
+        _, *parts = re.split(r"^rule (\w+):", file.read_text(encoding="utf-8"), flags=re.MULTILINE)
+        yield from (
+            (name, str(file.relative_to(ROOT)), text) for name, text in zip(parts[::2], parts[1::2], strict=True)
+        )
+
+
+def test_every_rule_has_its_row() -> None:
+    rows = re.findall(r"^\| `(\w+)` \| `(\S+\.smk)` \| `(\S+\.py)` \| (.+) \|$", ARCHITECTURE, flags=re.MULTILINE)
+    texts = {(name, file): text for name, file, text in rules()}
+    assert {(name, file) for name, file, *_ in rows} == texts.keys()
+    for name, file, script, calls in rows:
+        assert f"../{script.removeprefix('workflow/')}" in texts[name, file]
+        called = re.findall(r":(\w+)`", calls)
+        assert called and all(f"{one}(" in (ROOT / script).read_text(encoding="utf-8") for one in called), name
