@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 from tiny_models import CONFIGS, random_model
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
-from benchmarks import harness, limit, workloads
+from benchmarks import differences, harness, limit, workloads
 from benchmarks.growth import made
 from benchmarks.harness import Side
 from rmtension.base.errors import UserError
@@ -95,3 +96,31 @@ def test_useful_operations_are_those_of_linear_layers_and_of_what_the_mask_shows
     linear = sum(limit.products(torch.ones(1, w.shape[1]), w, torch.ones(1, w.shape[0]), False)
                  for w in limit.weights(model))  # fmt: skip
     assert linear * batch.tokens.numel() == counted
+
+
+def test_two_runs_are_compared_but_for_times_and_code(tmp_path: Path) -> None:
+    rows = {"task": ["a", "b"], "chosen_scores": [[0.5, 1.0], [None]], "fingerprint": ["x", "y"], "n": [1, 2]}
+    changes: dict[str, dict[str, Any]] = {
+        "same": {"fingerprint": ["z", "z"]},
+        "moved": {"chosen_scores": [[0.5, 1.25], [None]], "n": [1, 3]},
+        "scored": {"chosen_scores": [[0.5, 1.0], [2.0]], "task": ["a", "c"]},
+        "longer": {"chosen_scores": [[0.5], [1.0, None]]},
+        "typed": {"n": [1.0, 2.0]},
+    }
+    for run in ("before", "after"):
+        for name, change in changes.items():
+            file = tmp_path / run / "scores" / f"{name}.parquet"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            pl.DataFrame(rows | (change if run == "after" else {})).write_parquet(file)
+    (tmp_path / "after" / "scores" / "typed.parquet").rename(tmp_path / "after" / "new.parquet")
+    assert list(differences.compare(tmp_path / "before", tmp_path / "after")) == [
+        f"new.parquet: only {tmp_path / 'after'} has it",
+        "scores/longer.parquet: chosen_scores: lists of other lengths",
+        "scores/moved.parquet: chosen_scores: 1 of 3, by 0.25 at most",
+        "scores/moved.parquet: n: 1 of 2",
+        "scores/scored.parquet: task: 1 of 2",
+        "scores/scored.parquet: chosen_scores: 1 of 3",
+        f"scores/typed.parquet: only {tmp_path / 'before'} has it",
+    ]
+    [typed] = differences.differences(pl.DataFrame({"n": [1]}), pl.DataFrame({"n": [1.0]}))
+    assert typed == "1 rows of {'n': Int64}, now 1 rows of {'n': Float64}"
