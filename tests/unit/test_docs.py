@@ -282,3 +282,30 @@ def test_every_rule_has_its_row() -> None:
         assert f"../{script.removeprefix('workflow/')}" in texts[name, file]
         called = re.findall(r":(\w+)`", calls)
         assert called and all(f"{one}(" in (ROOT / script).read_text(encoding="utf-8") for one in called), name
+
+
+# --- links and paths --------------------------------------------------------------------------------------------
+
+PAGES = [page for folder in (ROOT, DOCS, ROOT / "config", ROOT / "findings") for page in sorted(folder.glob("*.md"))]
+
+
+def heading(line: str) -> str:
+    """The anchor that a heading gets."""
+    return re.sub(r"[^\w\- ]", "", line.lstrip("#").strip().lower()).replace(" ", "-")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_what_a_page_links_to_is_there(page: Path) -> None:
+    for target, anchor in re.findall(r"\]\((?!https?:)([^)#\s]*)#?([^)\s]*)\)", page.read_text(encoding="utf-8")):
+        file = page.parent / target if target else page
+        assert file.exists(), target
+        headings = re.findall(r"^#+ .*$", file.read_text(encoding="utf-8"), re.M) if anchor else []
+        assert not anchor or anchor in map(heading, headings), f"{target}#{anchor}"
+
+
+def test_the_layout_in_the_readme_is_there() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    [layout] = re.findall(r"^## Layout\n\n```\n(.*?)^```", readme, flags=re.MULTILINE | re.DOTALL)
+    top, wings = (set(re.findall(rf"^ {{{indent}}}(\S+)", layout, re.M)) for indent in (0, 2))
+    assert {name for name in top - {"hub/", "results/"} if not (ROOT / name).exists()} == set()
+    assert wings == {f"{one.name}/" for one in PACKAGE.iterdir() if (one / "__init__.py").exists()} | {"cli.py"}
