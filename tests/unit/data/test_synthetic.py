@@ -14,7 +14,8 @@ import pytest
 import yaml
 
 from rmtension.data import synthetic
-from rmtension.data.synthetic import benchmark, corpus, preference_pairs
+from rmtension.data.synthetic import avoidable, benchmark, corpus, preference_pairs
+from rmtension.data.wordings import topics_of
 
 WORDS = yaml.safe_load((Path(__file__).parents[3] / "resources" / "synthetic.yaml").read_text(encoding="utf-8"))
 OBJECTIVES = ("helpful", "harmless")
@@ -210,6 +211,6 @@ def test_training_and_benchmark_hardly_overlap() -> None:
 
 
 def test_every_benign_topic_supports_every_constraint() -> None:
-    for topic in synthetic._topics("benign"):
+    for topic in topics_of("benign"):
         assert len(topic.things) == 5 and len(topic.steps) >= 5
-        assert synthetic._avoidable(topic)
+        assert avoidable(topic)
