@@ -110,6 +110,11 @@ EDITS = {
         "  unoriented: {",
         "regimes: 'unoriented' has a meaning of its own; give another name",
     ),
+    "benchmark that is called as what is none": (
+        "  published: {kind: rm-bench",
+        "  validation: {kind: rm-bench",
+        "benchmarks: 'validation' has a meaning of its own; give another name",
+    ),
     "column that is a number": ("prompt: null", "prompt: 3", r"sources\.mine\.columns\.prompt: .* valid string; got 3"),
     "vocabulary without letters": (
         "layers: 2",

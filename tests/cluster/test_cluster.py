@@ -216,7 +216,8 @@ ASKED = {  # jobs, memory and minutes of each rule
     "backbone": (1, "1100M", 60),
     "train": (3, "1100M", 5),
     "activations": (3, "1100M", 5),
-    "evaluate": (3, "1100M", 5),
+    "evaluate": (6, "1100M", 5),
+    "lengths": (1, "2000M", 30),
     "sets": (1, "6000M", 30),  # one after another what 3 reward models need of 3 rules, at most 2000M, the 3 at once
 }
 

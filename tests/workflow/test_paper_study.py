@@ -7,7 +7,7 @@ import re
 import pytest
 from project import Project
 
-ON_A_GPU = {"train": 54, "activations": 54, "evaluate": 216}
+ON_A_GPU = {"train": 54, "activations": 54, "evaluate": 270}
 
 
 @pytest.fixture(scope="module")

@@ -26,6 +26,7 @@ from rmtension.analysis.presentation import write_table
 from rmtension.analysis.results import Results
 from rmtension.analysis.tables import make_tables
 from rmtension.cli import app
+from rmtension.data.comparisons import read_comparisons
 from rmtension.data.hub import read_study
 from rmtension.report.figures import make_figures, write_figure
 from rmtension.running import doubts, provenance, shown
@@ -91,10 +92,15 @@ def test_every_table_and_figure_has_its_twins(finished: Project) -> None:
     assert not list((finished.results / "checkpoints").rglob("*.pt")), "checkpoints go when the model is there"
 
 
-def test_saved_reward_models_reproduce_their_scores(finished: Project) -> None:
+@pytest.mark.parametrize(
+    ("benchmark", "file"),
+    [("tasks", "benchmarks/tasks.parquet"), ("validation", "data/helpful-harmless/validation.parquet")],
+)
+def test_saved_reward_models_reproduce_their_scores(benchmark: str, file: str, finished: Project) -> None:
     model, tokenizer = load(finished)
-    rows = scores_of(finished, "tasks").filter(ablation="none")
-    comparisons = pl.read_parquet(finished.results / "benchmarks" / "tasks.parquet").drop("task", "orientation")
+    rows = scores_of(finished, benchmark).filter(ablation="none")
+    comparisons = read_comparisons(finished.results / file).drop("task", "orientation")
+    assert rows["comparison_id"].to_list() == comparisons["comparison_id"].to_list()
     for row in rows.join(comparisons, on="comparison_id").iter_rows(named=True):
         for side in ("chosen", "rejected"):
             alone = [reward(model, tokenizer, text) for text in row[side]]
@@ -249,8 +255,8 @@ def test_a_result_leads_to_models_and_data(finished: Project, file: str) -> None
     jobs = dict(shown.rules(lineage).select("rule", "jobs").rows())
     own = {"tables": {"tables"}, "figures": {"figures", "claims", "tables", "cards"}, "claims.md": {"claims", "tables"},
            "report.html": {"report_page", "figures", "claims", "tables", "cards"}}[file.partition("/")[0]]  # fmt: skip
-    before = {"backbone": 1, "data": 3, "benchmark_comparisons": 1, "train": 6, "activations": 6, "neurons": 6,
-              "select_sets": 6, "select": 6, "evaluate": 12}  # fmt: skip
+    before = {"backbone": 1, "data": 3, "benchmark_comparisons": 1, "lengths": 1, "train": 6, "activations": 6,
+              "neurons": 6, "select_sets": 6, "select": 6, "evaluate": 18}  # fmt: skip
     assert jobs == dict.fromkeys(own, 1) | before
     whats = " ".join(shown.origins(lineage)["what"])
     assert all(part in whats for part in ("family gpt2", "objective helpful", "objective harmless", "per_task 3"))
@@ -259,14 +265,15 @@ def test_a_result_leads_to_models_and_data(finished: Project, file: str) -> None
 def test_the_same_study_gives_the_same_bytes(finished: Project, tmp_path: Path) -> None:
     """One mixed reward model and all before it, run anew in another folder and on one core."""
     again = Project(tmp_path / "again")
-    scores = [f"results/small/scores/{RM}/{benchmark}.parquet" for benchmark in ("own", "tasks")]
-    again.run("--cores", "1", *scores)
+    made_last = [f"results/small/scores/{RM}/{benchmark}.parquet" for benchmark in ("own", "tasks", "validation")]
+    made_last += ["results/small/lengths/tiny.parquet"]
+    again.run("--cores", "1", *made_last)
     made = [file.relative_to(again.results) for file in again.results.rglob("*") if file.is_file()]
     made = [file for file in made if file.parts[0] not in BESIDE and file.name != "training.parquet"]  # it tells times
     for file in made:
         assert (finished.results / file).read_bytes() == (again.results / file).read_bytes(), file
-    stages = {"data", "benchmarks", "backbones", "reward_models", "activations", "neurons", "selected", "scores"}
-    assert {file.parts[0] for file in made} == stages
+    stages = {"data", "benchmarks", "backbones", "lengths", "reward_models", "activations", "neurons", "selected"}
+    assert {file.parts[0] for file in made} == stages | {"scores"}
 
 
 def test_the_same_scores_give_the_same_tables_claims_and_figures(

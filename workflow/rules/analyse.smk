@@ -24,11 +24,7 @@ rule cards:
             regime=study.regimes,
             split=["train", "validation", "test", "hygiene"],
         ),
-        benchmarks=[
-            f"{RESULTS}/benchmarks/{name}.parquet"
-            for name, benchmark in study.benchmarks.items()
-            if benchmark.kind != "regime-test"
-        ],
+        benchmarks=expand(f"{RESULTS}/benchmarks/{{benchmark}}.parquet", benchmark=OF_THEIR_OWN),
         resources=CARDS_RESOURCES,
         code=code("cards.py"),
     output:
@@ -64,7 +60,7 @@ rule tables:
     input:
         scores=expand(
             reward_models(f"{RESULTS}/scores/{RM}/{{{{benchmark}}}}.parquet"),
-            benchmark=study.benchmarks,
+            benchmark=study.scored(),
         ),
         activations=reward_models(f"{RESULTS}/activations/{RM}.parquet"),
         neurons=reward_models(f"{RESULTS}/neurons/{RM}.parquet"),

@@ -7,6 +7,7 @@ from rmtension.base.files import RESOURCES, fingerprint, sha256
 from rmtension.study import places
 from rmtension.study.benchmarks import PUBLISHED
 from rmtension.study.inputs import model_files
+from rmtension.study.study import VALIDATION
 
 
 def code(script):
@@ -148,21 +149,22 @@ def loudness(wildcards):
     return rules.activations.output.neurons if study.regimes[wildcards.regime].mixes else []
 
 
+# Benchmarks with comparisons of their own; those of kind regime-test have none.
+OF_THEIR_OWN = [name for name, benchmark in study.benchmarks.items() if benchmark.kind != "regime-test"]
+
+
 def comparisons(wildcards):
-    """The comparisons that a reward model is evaluated on."""
-    if study.benchmarks[wildcards.benchmark].kind == "regime-test":
-        return f"{RESULTS}/data/{wildcards.regime}/test.parquet"
-    return f"{RESULTS}/benchmarks/{wildcards.benchmark}.parquet"
+    """The comparisons that a reward model is scored on."""
+    if wildcards.benchmark in OF_THEIR_OWN:
+        return f"{RESULTS}/benchmarks/{wildcards.benchmark}.parquet"
+    split = "validation" if wildcards.benchmark == VALIDATION else "test"
+    return f"{RESULTS}/data/{wildcards.regime}/{split}.parquet"
 
 
-# Benchmark -> the files of all that is judged on it; of reward models' own test splits, those of the single regimes hold all.
+# Benchmark -> files of the comparisons that any reward model is judged by: the single regimes' test pairs are the mixed ones'.
+TESTS = expand(f"{RESULTS}/data/{{regime}}/test.parquet", regime=study.single_regimes())
 JUDGED = {
-    name: (
-        expand(f"{RESULTS}/data/{{regime}}/test.parquet", regime=study.single_regimes())
-        if benchmark.kind == "regime-test"
-        else [f"{RESULTS}/benchmarks/{name}.parquet"]
-    )
-    for name, benchmark in study.benchmarks.items()
+    name: [f"{RESULTS}/benchmarks/{name}.parquet"] if name in OF_THEIR_OWN else TESTS for name in study.benchmarks
 }
 
 

@@ -37,6 +37,8 @@ rule benchmark_comparisons:
         f"{RESULTS}/logs/benchmarks/{{benchmark}}.log",
     benchmark:
         f"{RESULTS}/benchmark/benchmarks/{{benchmark}}.tsv"
+    wildcard_constraints:
+        benchmark="|".join(map(re.escape, OF_THEIR_OWN)) or "(?!)",
     conda:
         "../../envs/analysis.yaml"
     resources:

@@ -18,7 +18,7 @@ from rmtension.engine.architectures import layer_sizes
 from rmtension.study.data import SyntheticPairs
 from rmtension.study.models import GgufModel, MadeModel
 from rmtension.study.section import Located, Section
-from rmtension.study.study import Study
+from rmtension.study.study import VALIDATION, Study
 
 KNOWN: dict[str, Any] = yaml.safe_load((RESOURCES / "plan.yaml").read_text("utf-8"))  # what plans reckon with
 BYTES, RULES = KNOWN["bytes"], KNOWN["rules"]
@@ -139,6 +139,8 @@ class Amounts:
         return n
 
     def evaluated(self, regime: str, benchmark: str) -> Volume:
+        if benchmark == VALIDATION:
+            return self.volume(regime, "validation")
         kind = self.study.benchmarks[benchmark].kind
         return self.volume(regime, "test") if kind == "regime-test" else [
             (self.comparisons(benchmark), self.tokens(kind), KNOWN["texts"].get(kind, 2))

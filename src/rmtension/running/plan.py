@@ -67,7 +67,7 @@ class Planner:
             yield "activations", seeds, model, partial(self.prices.activations, model, regime)
             for rule in ("neurons", "select_sets", "select"):
                 yield rule, seeds, None, partial(self.prices.rankings, model, rule)
-            for benchmark in study.benchmarks:
+            for benchmark in study.scored():
                 yield "evaluate", seeds, model, partial(self.prices.evaluate, model, regime, benchmark)
         for rule in ("cards", "tables", "claims", "figures", "report_page"):
             yield rule, 1, None, self.prices.tables if rule == "tables" else partial(without_model, rule)

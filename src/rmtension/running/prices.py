@@ -67,7 +67,7 @@ class Prices:
     def tables(self) -> Price:
         """By the files that they read of all reward models."""
         study = self.study
-        places = product(study.regimes, study.benchmarks)
+        places = product(study.regimes, study.scored())
         rows = len(study.models) * sum(self.amounts.score_rows(*place) for place in places)
         rankings = len(study.regimes) * sum(self.rankings(model, "neurons")[2] for model in study.models)
         read = {"scores": len(study.seeds) * BYTES["score_row"] * rows, "neurons": len(study.seeds) * rankings}

@@ -23,6 +23,8 @@ from rmtension.study.stages import Ablation, Activations, Analysis, Figures, Neu
 # --- stages ---------------------------------------------------------------------------------------------------
 
 
+VALIDATION = "validation"  # stands for the regime's validation split where that is scored as benchmarks are
+
 # What `compatibility: authors` fills in where the study file is silent (docs/methods.md, section 9).
 AUTHORS = {
     "neurons": {"magnitude": "mean"},
@@ -75,6 +77,7 @@ class Study(Section):
         refuse_repeats("neurons.scorings", self.neurons.scorings)
         refuse_repeats("ablation.sweep_benchmarks", self.ablation.sweep_benchmarks)
         refuse_taken("regimes", UNORIENTED, self.regimes)
+        refuse_taken("benchmarks", VALIDATION, self.benchmarks)
         for name, regime in self.regimes.items():
             refuse_repeats(f"regimes.{name}.train", regime.train)
             refuse_repeats(f"regimes.{name}.test", regime.test)
@@ -119,8 +122,19 @@ class Study(Section):
             data_root=self.data_root,
         )
 
+    def scored(self) -> list[str]:
+        """What reward models are scored on: the benchmarks, and the validation split, which is judged by none."""
+        return [*self.benchmarks, VALIDATION]
+
+    @property
+    def main_ablation(self) -> str:
+        """The name that a reward model's own set, of the main scoring and size, is ablated under."""
+        return ablation_name(self.ablation.scoring, self.ablation.percent)
+
     def ablations(self, regime: str, benchmark: str) -> list[str]:
-        """Names of all that is ablated in a regime's reward models on a benchmark, `none` first."""
+        """Names of all that is ablated in a regime's reward models on one of `scored`, `none` first."""
+        if benchmark == VALIDATION:
+            return ["none", self.main_ablation]
         swept = self.ablation.sweep if benchmark in self.ablation.sweep_benchmarks else []
         own = [ablation_name(s, p) for s in self.neurons.scorings for p in [self.ablation.percent, *swept]]
         tension = tension_sets_index(self.regimes[regime].mixes, self.ablation.control_draws)

@@ -125,13 +125,13 @@ def test_prices_of_a_small_study_by_hand(precision: str, peak: float) -> None:
     seconds = start + 57 * 2 * FORWARD / scoring  # trained and base
     assert rules["activations"]["gpu_hours"] == pytest.approx(2 * seconds / 3600, rel=1e-9)
     # own: 20 test pairs, without anything and without 3 scorings of neurons and 1 of heads at 10, 5 and 20 percent;
-    # tasks: 3 comparisons of 8 tasks, at 10 percent.
-    own, tasks = 20 * (1 + 4 * 3), 3 * 8 * (1 + 4)
-    seconds = 2 * start + (own + tasks) * FORWARD / scoring
-    assert rules["evaluate"]["jobs"] == 4
+    # tasks: 3 comparisons of 8 tasks, at 10 percent; validation: 3 pairs, without anything and without the main set.
+    scored = 20 * (1 + 4 * 3) + 3 * 8 * (1 + 4) + 3 * 2
+    seconds = 3 * start + scored * FORWARD / scoring
+    assert rules["evaluate"]["jobs"] == 6
     assert rules["evaluate"]["gpu_hours"] == pytest.approx(2 * seconds / 3600, rel=1e-9)
-    assert rules["evaluate"]["disk_gb"] * 1e9 == pytest.approx(2 * 11 * (own + tasks))
-    scores, rankings = 2 * 11 * (own + tasks), 2 * 96 * 3 * 12
+    assert rules["evaluate"]["disk_gb"] * 1e9 == pytest.approx(2 * 11 * scored)
+    scores, rankings = 2 * 11 * scored, 2 * 96 * 3 * 12
     assert rules["tables"]["memory_gb"] * 1e9 == pytest.approx(1e9 + 19 * scores + 11 * rankings)
     assert rules["tables"]["cpu_hours"] * 3600 == pytest.approx(3 + 3.2e-7 * scores + 1e-7 * rankings)
     # 96 neurons by 3 scorings; 40 bytes for each of two responses.
@@ -159,7 +159,7 @@ def test_without_a_gpu_the_machine_measured_is_reckoned_with() -> None:
 def test_the_papers_study_is_priced_whole() -> None:
     plan = make_plan(Study.model_validate(paper(list(PAPER))))
     [total] = plan.total.to_dicts()
-    assert (total["jobs"], total["unpriced"], plan.problems) == (519, 0, [])
+    assert (total["jobs"], total["unpriced"], plan.problems) == (573, 0, [])
     assert any("assumed" in line and "A100" in line for line in plan.assumptions)
     assert "reward-bench: 2,001 comparisons by the counts in resources/" in plan.assumptions
     assert total["disk_gb"] > 9 * 4e-9 * sum(PAPER.values())  # all saved reward models
@@ -173,7 +173,7 @@ def test_what_cannot_be_priced_is_named_and_the_rest_is_priced() -> None:
     alone = planned(paper(["openai-community/gpt2"]))
     assert (rules["train"]["jobs"], rules["train"]["unpriced"]) == (18, 9)
     assert rules["train"]["gpu_hours"] == pytest.approx(alone["train"]["gpu_hours"])
-    assert (rules["evaluate"]["jobs"], rules["evaluate"]["unpriced"]) == (72, 36)
+    assert (rules["evaluate"]["jobs"], rules["evaluate"]["unpriced"]) == (90, 45)
 
 
 def test_what_does_not_fit_is_named() -> None:

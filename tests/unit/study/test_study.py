@@ -181,6 +181,7 @@ def test_ablations_of_a_study() -> None:
              "head-norm-p10", "head-norm-p2", "all-heads"]  # fmt: skip
     assert study.ablations("helpful", "hh-test") == swept
     assert study.ablations("helpful-harmless", "hh-test") == [*swept, *mixed]
+    assert study.ablations("helpful-harmless", "validation") == ["none", own[1]]
 
 
 PUBLISHED = {"kind": "rm-bench", "hub": "a/b", "revision": "c"}
