@@ -64,7 +64,8 @@ def test_a_killed_job(untrained: Project, finished: Project) -> None:
     """As by the kernel where memory runs out."""
     running = start(untrained, *TARGETS)
     assert wait_until(lambda: training(untrained), 600), said(untrained)
-    [worker] = [p for p in processes(untrained) if b"rmtension.running.jobs" in Path(f"/proc/{p}/cmdline").read_bytes()
+    command = b"rmtension.running.worker"
+    [worker] = [p for p in processes(untrained) if command in Path(f"/proc/{p}/cmdline").read_bytes()
                 and parent(p) == running.pid]  # fmt: skip
     children = [process for process in processes(untrained) if parent(process) == worker]
     os.kill(children[0], signal.SIGKILL)

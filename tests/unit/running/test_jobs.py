@@ -19,11 +19,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from rmtension.running import jobs, provenance
+from rmtension.running import provenance, worker
 
 SCRIPT = """
 from types import SimpleNamespace
-from rmtension.running import jobs
+from rmtension.running import jobs, worker
 class Named(dict):
     __iter__ = lambda self: iter(self.values())
 snakemake = SimpleNamespace(
@@ -49,7 +49,7 @@ def script(folder: Path, body: str) -> list[str]:
 def cold() -> Iterator[dict[str, str]]:
     """An environment as a run of Snakemake gives its jobs, without a worker."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(jobs.WORKER, "")
+        patch.setenv(worker.WORKER, "")
         patch.setenv(provenance.RUN, json.dumps({"study": {"name": "study"}, "code": {"version": "1"}}))
         yield dict(os.environ)
 
@@ -57,7 +57,7 @@ def cold() -> Iterator[dict[str, str]]:
 @pytest.fixture(scope="module")
 def warm(cold: dict[str, str]) -> dict[str, str]:
     """The same with a worker, one for all tests, as importing what it preloads takes seconds."""
-    jobs.start_worker()
+    worker.start_worker()
     return dict(os.environ)
 
 
@@ -155,7 +155,7 @@ def test_a_killed_client_takes_its_script_along(tmp_path: Path, environment: dic
 
 
 def test_a_worker_ends_with_its_parent() -> None:
-    body = "import time; from rmtension.running import jobs; jobs.start_worker(); print('started', flush=True)"
+    body = "import time; from rmtension.running import worker; worker.start_worker(); print('started', flush=True)"
     body += "; time.sleep(600)"
     parent = subprocess.Popen([sys.executable, "-c", body], stdout=subprocess.PIPE, text=True)
     assert parent.stdout is not None and parent.stdout.readline()
@@ -167,7 +167,7 @@ def test_a_worker_ends_with_its_parent() -> None:
 
 # --- a worker that is not as it should be ---------------------------------------------------------------------
 
-WHERE = "print('warm' if jobs.INSIDE in os.environ else 'cold'); pathlib.Path('results/study/made').touch()"
+WHERE = "print('warm' if worker.INSIDE in os.environ else 'cold'); pathlib.Path('results/study/made').touch()"
 
 
 def how_it_ran(folder: Path, environment: dict[str, str]) -> str:
@@ -181,9 +181,8 @@ def how_it_ran(folder: Path, environment: dict[str, str]) -> str:
 @contextmanager
 def worker_of(environment: dict[str, str]) -> Iterator[tuple[dict[str, str], list[psutil.Process], list[str]]]:
     """A process that starts a worker: the environment of its jobs, the worker if any, and what both have said then."""
-    body = (
-        "import json, os; from rmtension.running import jobs; jobs.start_worker(); print(json.dumps(dict(os.environ)))"
-    )
+    body = "import json, os; from rmtension.running.worker import start_worker; start_worker()"
+    body += "; print(json.dumps(dict(os.environ)))"
     parent = subprocess.Popen(
         [sys.executable, "-c", f"{body}; print(flush=True); input()"], env=environment, text=True,
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
@@ -246,13 +245,13 @@ def test_a_worker_that_cannot_import_says_so_and_scripts_run_cold(tmp_path: Path
 def test_a_worker_that_cannot_start_is_one_line(
     missing: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv(jobs.WORKER, "another's")
+    monkeypatch.setenv(worker.WORKER, "another's")
     if missing == "python":
         monkeypatch.setattr(sys, "executable", "/nowhere/python")
     else:
         monkeypatch.setattr(socket, "AF_UNIX", 99)  # no such family
-    jobs.start_worker()
-    assert jobs.WORKER not in os.environ
+    worker.start_worker()
+    assert worker.WORKER not in os.environ
     [line] = capfd.readouterr().err.splitlines()
     assert line.startswith("warning: no worker (")
 
@@ -274,7 +273,7 @@ def pretend(listener: socket.socket, listens: Event) -> None:
     os.setuid(ANOTHER)
     listener.listen()
     listens.set()
-    listener.accept()[0].sendall(jobs.BEGUN + b"0")
+    listener.accept()[0].sendall(worker.BEGUN + b"0")
 
 
 def ask(address: str, request: str) -> None:
@@ -296,7 +295,7 @@ def test_another_users_socket_is_no_worker(tmp_path: Path, cold: dict[str, str])
         theirs = fork.Process(target=pretend, args=(listener, listens))
         theirs.start()
         assert listens.wait(600)
-        assert how_it_ran(tmp_path, cold | {jobs.WORKER: f"{sys.prefix}{os.pathsep}{address}"}) == "cold"
+        assert how_it_ran(tmp_path, cold | {worker.WORKER: f"{sys.prefix}{os.pathsep}{address}"}) == "cold"
         theirs.kill()
         theirs.join()
 
@@ -304,7 +303,7 @@ def test_another_users_socket_is_no_worker(tmp_path: Path, cold: dict[str, str])
 @of_root
 def test_a_worker_runs_nothing_for_another_user(tmp_path: Path, warm: dict[str, str]) -> None:
     (tmp_path / "theirs.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
-    address = warm[jobs.WORKER].split(os.pathsep)[1]
+    address = warm[worker.WORKER].split(os.pathsep)[1]
     theirs = get_context("fork").Process(target=ask, args=(address, f"{tmp_path}\0{tmp_path / 'theirs.py'}\n"))
     theirs.start()
     theirs.join()

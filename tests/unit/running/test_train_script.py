@@ -28,7 +28,7 @@ from rmtension.base import device, processes
 from rmtension.base.device import claimed, take_gpus
 from rmtension.base.errors import UserError
 from rmtension.base.memory import within_memory
-from rmtension.running import jobs
+from rmtension.running.worker import WORKER, start_worker
 from rmtension.study.stages import Training
 
 SCRIPT = Path(__file__).parents[3] / "workflow" / "scripts" / "train.py"
@@ -61,10 +61,10 @@ def worker() -> Iterator[None]:
     """One process that has imported torch runs all the scripts."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(SCRIPT.parents[2] / "src"))
-        patch.delenv(jobs.WORKER, raising=False)
-        jobs.start_worker()
+        patch.delenv(WORKER, raising=False)
+        start_worker()
         yield
-        os.environ.pop(jobs.WORKER)
+        os.environ.pop(WORKER)
 
 
 @pytest.fixture(scope="module")
