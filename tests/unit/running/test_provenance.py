@@ -78,6 +78,11 @@ def test_conda_environments_have_the_locks_versions(file: Path) -> None:
         assert LOCK[name] == version
 
 
+def test_files_that_snakemake_compares_by_date_are_large_to_records_too() -> None:
+    profile = yaml.safe_load((ROOT / "workflow" / "profiles" / "default" / "config.yaml").read_text())
+    assert profile["max-checksum-file-size"] == provenance.LARGE
+
+
 # --- the code's version -----------------------------------------------------------------------------------------
 
 
