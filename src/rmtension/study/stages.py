@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from rmtension.study.naming import ablation_name
 from rmtension.study.section import Count, Name, Percent, Section, Seed
 
 MeasuredScoring = Literal["magnitude", "mean", "mean_abs", "change", "probability"]
@@ -61,6 +62,11 @@ class Ablation(Section):
         [2, 5, 10, 20, 30, 100], description="Sizes of the ablation curve; without any there is no curve."
     )
     sweep_benchmarks: list[Name] = Field([], description="Benchmarks on which the curve is run.")
+
+    @property
+    def main_set(self) -> str:
+        """The name that a reward model's own set, of the main scoring and size, is ablated under."""
+        return ablation_name(self.scoring, self.percent)
 
 
 class Analysis(Section):

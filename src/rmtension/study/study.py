@@ -2,36 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from rmtension.study.benchmarks import PUBLISHED, UNORIENTED, Benchmark, OwnBenchmark, PublishedBenchmark
+from rmtension.study.benchmarks import UNORIENTED, Benchmark, OwnBenchmark, PublishedBenchmark
+from rmtension.study.compatibility import with_authors_choices
 from rmtension.study.data import PairSource, Regime, RegimeData, Validation
 from rmtension.study.models import Model
 from rmtension.study.naming import AVERAGE, ablation_name, tension_sets_index
 from rmtension.study.section import Name, Place, Section, Seed, refuse_repeats, refuse_taken, require_known
 from rmtension.study.stages import Ablation, Activations, Analysis, Figures, Neurons, Training
 
-# --- models ---------------------------------------------------------------------------------------------------
-
-
-# --- data -----------------------------------------------------------------------------------------------------
-
-
-# --- stages ---------------------------------------------------------------------------------------------------
-
-
 VALIDATION = "validation"  # stands for the regime's validation split where that is scored as benchmarks are
-
-# What `compatibility: authors` fills in where the study file is silent (docs/methods.md, section 9).
-AUTHORS = {
-    "neurons": {"magnitude": "mean"},
-    "analysis": {"selection": "authors", "shared": "authors", "rm_bench": "same-style"},
-    "training": {"select_on": "test"},
-}
-AUTHORS_BENCHMARK = {"template": "paper"}
 
 
 class Study(Section):
@@ -59,16 +42,7 @@ class Study(Section):
     @model_validator(mode="before")
     @classmethod
     def fill_in_compatibility(cls, data: Any) -> Any:
-        """What is malformed is left as it is, for the fields to refuse."""
-        if not isinstance(data, Mapping) or data.get("compatibility") != "authors":
-            return data
-        filled = {key: with_defaults(data.get(key, {}), switches) for key, switches in AUTHORS.items()}
-        benchmarks = data.get("benchmarks")
-        if isinstance(benchmarks, Mapping):
-            filled["benchmarks"] = {
-                name: with_defaults(b, AUTHORS_BENCHMARK) if is_published(b) else b for name, b in benchmarks.items()
-            }
-        return {**data, **filled}
+        return with_authors_choices(data)
 
     @model_validator(mode="after")
     def names_are_known(self) -> Self:
@@ -126,15 +100,10 @@ class Study(Section):
         """What reward models are scored on: the benchmarks, and the validation split, which is judged by none."""
         return [*self.benchmarks, VALIDATION]
 
-    @property
-    def main_ablation(self) -> str:
-        """The name that a reward model's own set, of the main scoring and size, is ablated under."""
-        return ablation_name(self.ablation.scoring, self.ablation.percent)
-
     def ablations(self, regime: str, benchmark: str) -> list[str]:
         """Names of all that is ablated in a regime's reward models on one of `scored`, `none` first."""
         if benchmark == VALIDATION:
-            return ["none", self.main_ablation]
+            return ["none", self.ablation.main_set]
         swept = self.ablation.sweep if benchmark in self.ablation.sweep_benchmarks else []
         own = [ablation_name(s, p) for s in self.neurons.scorings for p in [self.ablation.percent, *swept]]
         tension = tension_sets_index(self.regimes[regime].mixes, self.ablation.control_draws)
@@ -144,11 +113,3 @@ class Study(Section):
         """The study as tables and report see it: without how jobs run, how figures look, and the keys `without`."""
         left_out: dict[str, Any] = {"figures": True, "models": {"__all__": {"compute"}}}
         return self.model_dump(mode="json", exclude=left_out | dict.fromkeys(without, True))
-
-
-def with_defaults(section: Any, values: Mapping[str, str]) -> Any:
-    return {**values, **section} if isinstance(section, Mapping) else section
-
-
-def is_published(benchmark: Any) -> bool:
-    return isinstance(benchmark, Mapping) and benchmark.get("kind") in PUBLISHED
