@@ -14,7 +14,7 @@ from benchmarks import harness, workloads
 from benchmarks.ablation import PADDED, TOLERANCE, scored
 from benchmarks.harness import Side
 from benchmarks.side import Measured, Stopwatch
-from rmtension.data.readers import read_benchmark
+from rmtension.data.benchmarks import read_benchmark
 from rmtension.engine.packing import batches
 from rmtension.engine.reward_model import load_tokenizer
 from rmtension.study.benchmarks import PublishedBenchmark

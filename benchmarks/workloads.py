@@ -17,8 +17,9 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from benchmarks.harness import ROOT
 from rmtension.base.errors import UserError
 from rmtension.base.files import replacing
+from rmtension.data.benchmarks import read_benchmark
 from rmtension.data.comparisons import as_comparisons, draw
-from rmtension.data.readers import read_benchmark, read_pairs
+from rmtension.data.pairs import read_pairs
 from rmtension.engine.architectures import layer_sizes, longest_text
 from rmtension.engine.backbones import convert_gguf, save
 from rmtension.engine.packing import Packed

@@ -49,7 +49,7 @@ def read_input(file: str, prompt: str | None, response: list[str] | None) -> Ite
         return iter([("--prompt", {"prompt": prompt, "responses": response})])
     if file == "-" and sys.stdin.isatty():
         raise UserError("nothing to score: give --prompt and --response, a file, or JSON lines on standard input")
-    from rmtension.data.readers import files_of, json_rows, numbered_rows
+    from rmtension.data.rows import files_of, json_rows, numbered_rows
 
     def line(number: int) -> str:
         return f"line {number + 1}"

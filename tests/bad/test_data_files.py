@@ -15,7 +15,8 @@ from pydantic import TypeAdapter
 
 from bad import refused
 from rmtension.base.errors import UserError
-from rmtension.data.readers import Readable, read_benchmark, regime_pairs
+from rmtension.data.benchmarks import Readable, read_benchmark
+from rmtension.data.pairs import regime_pairs
 from rmtension.study.data import PairSource, RegimeData, Validation
 from rmtension.study.inputs import data_files
 

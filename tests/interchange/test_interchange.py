@@ -24,7 +24,7 @@ from tokenizers import Tokenizer, pre_tokenizers
 
 from rmtension.analysis.official import official_metrics, sections
 from rmtension.data import synthetic
-from rmtension.data.readers import read_benchmark
+from rmtension.data.benchmarks import read_benchmark
 from rmtension.data.tasks import subset_names
 from rmtension.engine.evaluation import evaluate
 from rmtension.engine.learner import bradley_terry, margins

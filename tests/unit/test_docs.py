@@ -18,9 +18,10 @@ from example_results import STUDY
 from pydantic import TypeAdapter
 
 from rmtension.base.environment import environment
-from rmtension.data import readers
+from rmtension.data import benchmarks as readers
+from rmtension.data.benchmarks import Readable, read_benchmark
 from rmtension.data.comparisons import as_comparisons, read_judged
-from rmtension.data.readers import Readable, read_benchmark, regime_pairs
+from rmtension.data.pairs import regime_pairs
 from rmtension.engine.activations import reward_model_statistics
 from rmtension.engine.backbones import make_backbone
 from rmtension.engine.evaluation import evaluate

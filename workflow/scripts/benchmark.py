@@ -9,7 +9,7 @@ from pathlib import Path
 from pydantic import TypeAdapter
 
 from rmtension.base.files import write_parquet
-from rmtension.data.readers import read_benchmark
+from rmtension.data.benchmarks import read_benchmark
 from rmtension.study.benchmarks import Benchmark
 
 settings = snakemake.params.settings

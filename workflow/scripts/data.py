@@ -7,7 +7,7 @@ job = jobs.start(snakemake)
 from pathlib import Path
 
 from rmtension.base.files import write_parquet
-from rmtension.data.readers import regime_pairs
+from rmtension.data.pairs import regime_pairs
 from rmtension.study.data import RegimeData
 
 tables = regime_pairs(RegimeData.model_validate(snakemake.params.settings["data"]))

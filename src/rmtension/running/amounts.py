@@ -12,7 +12,8 @@ from torch import nn
 from transformers import AutoConfig, AutoModel
 
 from rmtension.base.files import RESOURCES
-from rmtension.data.readers import read_benchmark, read_pairs
+from rmtension.data.benchmarks import read_benchmark
+from rmtension.data.pairs import read_pairs
 from rmtension.data.tasks import wanted_tasks
 from rmtension.engine.architectures import layer_sizes
 from rmtension.study.data import SyntheticPairs

@@ -11,9 +11,10 @@ import polars as pl
 import pytest
 
 from rmtension.base.errors import UserError
-from rmtension.data import readers
+from rmtension.data.benchmarks import read_benchmark
 from rmtension.data.comparisons import COMPARISONS, PAIRS, as_comparisons
-from rmtension.data.readers import hold_out, read_benchmark, regime_pairs
+from rmtension.data.pairs import hold_out, read_hh_pairs, read_pairs, regime_pairs
+from rmtension.data.rows import load_rows
 from rmtension.data.tasks import TASKS_FILE
 from rmtension.engine.scoring import read_request
 from rmtension.study.benchmarks import OwnBenchmark, PublishedBenchmark, SyntheticBenchmark
@@ -184,7 +185,7 @@ def test_every_form_of_a_dialogue_is_the_same_text(case: str, form: str, tmp_pat
     frame.write_parquet(tmp_path / "f.parquet") if form == "parquet" else frame.write_ndjson(tmp_path / "f.jsonl")
     columns: dict[str, Any] = {} if prompt else {"prompt": None}
     source = OwnPairs.model_validate({"kind": "own", "train": f"f.{form}", "test": f"f.{form}", "columns": columns})
-    pairs, _ = readers.read_pairs(regime(source, tmp_path), "s", "test")
+    pairs, _ = read_pairs(regime(source, tmp_path), "s", "test")
     assert pairs.select("chosen", "rejected").rows() == [(HEAD + "a", HEAD + "b")]
     settings = {"kind": "own", "path": f"f.{form}", "columns": columns | {"task": None}, "tasks": {"t": "helpful"}}
     frame = read_benchmark("b", OwnBenchmark.model_validate(settings), str(tmp_path))
@@ -222,7 +223,7 @@ def test_marks_inside_turns_are_counted(tmp_path: Path) -> None:
             ("q3", "a\n\nHuman: r", "b"), ("q4", "Human beings", "b")]  # fmt: skip
     pl.DataFrame(rows, ["prompt", "chosen", "rejected"], orient="row").write_parquet(tmp_path / "f.parquet")
     data = regime(OwnPairs(kind="own", train="f.parquet", test="f.parquet"), tmp_path)
-    kept, odd = readers.read_pairs(data, "s", "train")
+    kept, odd = read_pairs(data, "s", "train")
     assert len(kept) == 5
     found = {"a turn without words": 1, "a turn begins with a mark": 1, "the last turn is the human's": 1}
     differ = {"sides differ before the last reply": 1}
@@ -230,7 +231,7 @@ def test_marks_inside_turns_are_counted(tmp_path: Path) -> None:
     # Ends of lines of Windows hide no mark; only an assistant's with them begins no turn of its own.
     windows = [[text.replace("\n", "\r\n") for text in row] for row in rows]
     pl.DataFrame(windows, ["prompt", "chosen", "rejected"], orient="row").write_parquet(tmp_path / "f.parquet")
-    _, odd = readers.read_pairs(data, "s", "train")
+    _, odd = read_pairs(data, "s", "train")
     assert dict(odd.filter(pl.col("n") > 0).select("reason", "n").rows()) == found
 
 
@@ -244,7 +245,7 @@ def test_shards_of_a_folder_in_their_order(tmp_path: Path) -> None:
     source = OwnPairs(kind="own", train="data", test="data")
     names = [f"train-{shard:05d}-of-00003.parquet" for shard in range(3)] + ["test-00000-of-00001.parquet"]
     assert source.files(str(tmp_path)) == [tmp_path / "data" / name for name in names]
-    pairs, _ = readers.read_pairs(regime(source, tmp_path), "s", "train")
+    pairs, _ = read_pairs(regime(source, tmp_path), "s", "train")
     assert pairs.select("comparison_id", "chosen").rows() == [
         (f"s/train/{i}", dialogue(f"q{i}", "a")) for i in range(3)
     ]
@@ -266,7 +267,7 @@ def test_every_form_of_a_file_holds_the_same_rows(tmp_path: Path) -> None:
     for name in ("f.parquet", "f.pq", "f.PARQUET"):
         pl.DataFrame(rows).write_parquet(tmp_path / name)
     for file in tmp_path.iterdir():
-        assert readers.load_rows(file) == rows, file.name
+        assert load_rows(file) == rows, file.name
 
 
 def test_reward_bench_layout(tmp_path: Path) -> None:
@@ -454,5 +455,5 @@ def test_all_reads_what_the_paper_leaves_out_too() -> None:
 @needs_real_data
 def test_real_hh_folders_are_read_whole() -> None:
     source = HHPairs(kind="hh-rlhf", path="hh-rlhf-offline", folder="helpful-base")
-    assert len(readers.read_hh_pairs(source, "train", str(SHARED))) == 2427
-    assert len(readers.read_hh_pairs(source, "test", str(SHARED))) == 425
+    assert len(read_hh_pairs(source, "train", str(SHARED))) == 2427
+    assert len(read_hh_pairs(source, "test", str(SHARED))) == 425

@@ -50,9 +50,10 @@ def test_import_closures() -> None:
     study = {"study/stages", "study/section", "study/naming"}
     assert modules("figures.py") == {"report/figures", "report/drawing", *subjects, "base/pages", "base/files", *study}
     assert {"engine/ablation", "engine/evaluation", "engine/packing"} <= modules("evaluate.py")
-    others = {"engine/training", "engine/activations", "analysis/tables", "data/readers", "data/synthetic"}
+    others = {"engine/training", "engine/activations", "analysis/tables", "data/pairs", "data/synthetic"}
     assert modules("evaluate.py").isdisjoint(others)
-    assert "engine/packing" in modules("train.py") and "data/readers" not in modules("train.py")
+    assert "engine/packing" in modules("train.py") and "data/pairs" not in modules("train.py")
+    assert modules("data.py").isdisjoint({"data/benchmarks", "data/tasks", "study/benchmarks"})
 
 
 @pytest.mark.parametrize(

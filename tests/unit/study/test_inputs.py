@@ -14,8 +14,9 @@ from pydantic import TypeAdapter
 from tiny_models import save_backbone
 
 from rmtension.base.errors import UserError
+from rmtension.data.benchmarks import read_benchmark
 from rmtension.data.hub import wanted
-from rmtension.data.readers import read_benchmark, read_hh_pairs
+from rmtension.data.pairs import read_hh_pairs
 from rmtension.engine.backbones import prepare_backbone
 from rmtension.engine.reward_model import load_backbone, load_tokenizer
 from rmtension.study.benchmarks import Benchmark, PublishedBenchmark

@@ -1,0 +1,105 @@
+"""Comparisons of benchmarks: published ones in their upstream layouts, a user's own files, and synthetic ones."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import polars as pl
+
+from rmtension.base.errors import UserError
+from rmtension.data import synthetic
+from rmtension.data.comparisons import COMPARISONS, draw
+from rmtension.data.dialogues import REPLY
+from rmtension.data.rows import files_of, load_rows, read_rows, refuse_rows
+from rmtension.data.tasks import TIES, tasks_of, unexpected_counts, wanted_tasks
+from rmtension.study.benchmarks import OwnBenchmark, PublishedBenchmark, SyntheticBenchmark
+from rmtension.study.inputs import READS
+from rmtension.study.section import nearest
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How the rows of a benchmark look upstream."""
+
+    columns: Mapping[str, str]  # what we read -> what upstream calls it
+    responses: Mapping[str, int]  # side -> number of texts, where it is fixed
+    subset: str = "(.*)"  # the part of the column `subset` that the task goes by
+
+
+FIELDS = {"subset": "subset", "prompt": "prompt", "chosen": "chosen", "rejected": "rejected"}
+RMB = FIELDS | {"subset": "category_path", "prompt": "conversation_input"}
+RMB_TASK = "^[^/]+/([^/]+/[^/]+)"  # of set/goal/task or set/goal/task/scenario
+LAYOUTS = {
+    "reward-bench": Layout(FIELDS, {"chosen": 1, "rejected": 1}),
+    "reward-bench-2": Layout(FIELDS | {"id": "id"}, {}),
+    "rm-bench": Layout(FIELDS | {"subset": "domain"}, {"chosen": 3, "rejected": 3}),
+    "rmb-pairwise": Layout(RMB | {"rejected": "reject"}, {"chosen": 1, "rejected": 1}, RMB_TASK),
+    "rmb-best-of-n": Layout(RMB | {"chosen": "bon_best", "rejected": "loser_list"}, {"chosen": 1}, RMB_TASK),
+}
+
+
+def layout_of(benchmark: PublishedBenchmark | OwnBenchmark) -> Layout:
+    """A user's own file is its own upstream."""
+    if isinstance(benchmark, PublishedBenchmark):
+        return LAYOUTS[benchmark.kind]
+    named = benchmark.columns.model_dump(exclude_none=True)
+    return Layout({"subset" if ours == "task" else ours: name for ours, name in named.items()}, {})
+
+
+def load_benchmark(benchmark: PublishedBenchmark | OwnBenchmark, layout: Layout, data_root: str) -> pl.DataFrame:
+    """read_rows of a benchmark's files."""
+    files = files_of(benchmark.local(data_root), READS[benchmark.kind])
+    return read_rows({str(file): load_rows(file) for file in files}, layout.columns, benchmark.template)
+
+
+def check_comparisons(frame: pl.DataFrame, layout: Layout, known: pl.Series) -> None:
+    """UserError naming place and field where a comparison is not as upstream has it; `known`: its subsets."""
+    unknown = frame.filter(~pl.col("subset").is_in(known.implode()))
+    for place, subset in unknown.select("place", "subset").head(1).rows():
+        field = layout.columns["subset"]
+        raise UserError(f"{place}: field '{field}': unknown task '{subset}'; {nearest(subset, known)}")
+    for side in ("chosen", "rejected") if "prompt" not in layout.columns else ():
+        no_dialogue = ~pl.col(side).list.eval(pl.element().str.contains(REPLY, literal=True)).list.all()
+        refuse_rows(frame, no_dialogue, f"field '{layout.columns[side]}': no dialogue: it has no assistant's turn")
+    for side, n in layout.responses.items():
+        refuse_rows(frame, pl.col(side).list.len() != n, f"field '{layout.columns[side]}': not {n} texts")
+    if "id" in layout.columns:
+        ties, name = pl.col("subset") == TIES, pl.col("id")
+        refuse_rows(frame, ties & ~name.str.contains(r"^(ref|tied):\d+$"), "field 'id': neither ref:N nor tied:N")
+        refuse_rows(frame, ties & name.is_duplicated(), "field 'id': that of another row")
+
+
+def read_tasks(name: str, benchmark: PublishedBenchmark | OwnBenchmark, data_root: str) -> pl.DataFrame:
+    """COMPARISONS of a benchmark that lies in files. Rows are keyed by their number: upstream ids can repeat."""
+    layout, known, wanted = layout_of(benchmark), tasks_of(benchmark)["subset"], wanted_tasks(name, benchmark)
+    only = pl.lit(None if "subset" in layout.columns else known[0])
+    subset = pl.coalesce(only, pl.col("subset").str.extract(layout.subset), "subset")
+    frame = load_benchmark(benchmark, layout, data_root).with_columns(subset=subset)
+    check_comparisons(frame, layout, known)
+    frame = frame.join(wanted, on="subset", maintain_order="left")
+    for row in unexpected_counts(wanted, frame["task"]).iter_rows(named=True):
+        expected = row["n_prompts"] or "some"
+        logger.warning("%s: %d comparisons of %s where %s are expected", name, row["n"], row["task"], expected)
+    is_named = (pl.col("subset") == TIES) & (pl.col("id") != "")
+    parts = [pl.lit(name), "row", pl.when(is_named).then("id")]
+    frame = frame.with_columns(comparison_id=pl.concat_str(parts, separator="/", ignore_nulls=True))
+    drawn = pl.concat(draw(frame.filter(task=task), benchmark.max_per_task, benchmark.seed) for task in wanted["task"])
+    if drawn.is_empty():
+        place = benchmark.local(data_root)
+        raise UserError(f"benchmarks.{name}.tasks: {place} has no row of them; name others or leave the benchmark out")
+    return drawn.select(*COMPARISONS)
+
+
+Readable = SyntheticBenchmark | PublishedBenchmark | OwnBenchmark
+
+
+def read_benchmark(name: str, benchmark: Readable, data_root: str) -> pl.DataFrame:
+    """COMPARISONS of a benchmark other than a regime's own test split."""
+    if not isinstance(benchmark, SyntheticBenchmark):
+        return read_tasks(name, benchmark, data_root)
+    frame = synthetic.benchmark(benchmark.per_task, benchmark.seed).with_row_index("row")
+    return frame.with_columns(comparison_id=pl.format("{}/{}", pl.lit(name), "row")).select(*COMPARISONS)
