@@ -25,7 +25,8 @@ from rmtension.base.errors import UserError
 
 logger = logging.getLogger(__name__)
 
-RESOURCES = Path(__file__).parents[3] / "resources"  # what comes with the project
+INSTALLED = Path(__file__).parents[1] / "resources"  # where the package is installed without its project
+RESOURCES = INSTALLED if INSTALLED.exists() else Path(__file__).parents[3] / "resources"  # what comes with the project
 CHECKSUMS = "checksums.json"
 UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
 FULL = 2**16  # bytes that are free on a disk that counts as full

@@ -8,6 +8,7 @@ import logging
 import os
 import sys
 import traceback
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -69,6 +70,19 @@ def start(snakemake: Any, network: bool = False) -> Job:
 
 
 def share_package() -> None:
-    """Let scripts find this very checkout's package, in whatever environment Snakemake starts them."""
-    package = str(Path(__file__).parents[2])
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))
+    """Let scripts find this very package, in whatever environment Snakemake starts them."""
+    package = Path(__file__).parents[1]
+    folder = package.parent
+    if folder.name == "site-packages":  # all that is installed beside it is not for another environment
+        folder = Path(".snakemake/rmtension/package").absolute()
+        link_to(package, folder / package.name)
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")]))
+
+
+def link_to(package: Path, link: Path) -> None:
+    """Make a link to the package unless there is one."""
+    if not (link.exists() and link.samefile(package)):
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.unlink(missing_ok=True)
+        with suppress(FileExistsError):  # another start was faster
+            link.symlink_to(package)

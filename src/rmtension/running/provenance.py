@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import importlib.metadata
 import json
 import os
 import re
@@ -72,13 +73,24 @@ def registered(module: str, registry: str) -> list[str]:
     return [ast.literal_eval(key) for key in found.keys if key is not None]
 
 
+def installed_commit() -> str | None:
+    """The commit of the repository that this package was installed from, by pip or uv; None where it was not."""
+    for installed in importlib.metadata.distributions(name="rmtension"):
+        origin = json.loads(installed.read_text("direct_url.json") or "{}")
+        if "vcs_info" in origin and PACKAGE.samefile(str(installed.locate_file(PACKAGE.name))):
+            return str(origin["vcs_info"]["commit_id"])
+    return None
+
+
 def code_version() -> dict[str, Any]:
     """The package's version and, in a checkout, the commit and the files of the workflow that differ from it.
 
     no_commit: why there is none.
     """
     root = PACKAGE.parents[1]
-    code = {"version": __version__}
+    code: dict[str, Any] = {"version": __version__}
+    if commit := installed_commit():
+        return code | {"commit": commit, "changed": []}
     if not (root / ".git").exists():  # below the root of a repository it is another project's
         return code | {"no_commit": NO_REPOSITORY}
     environment = {name: value for name, value in os.environ.items() if name not in OF_A_HOOK}

@@ -137,6 +137,24 @@ def test_the_commit_is_the_projects_where_a_hook_of_another_repository_starts_it
     assert (code_version()["commit"], code_version()["changed"]) == (commit, [])
 
 
+def test_a_package_that_pip_installed_from_a_repository_has_its_commit(
+    checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installed = tmp_path / "site-packages"
+    about = installed / "rmtension-0.dist-info"
+    about.mkdir(parents=True)
+    shutil.copytree(checkout / "src/rmtension", installed / "rmtension")
+    (about / "METADATA").write_text("Name: rmtension\nVersion: 0\n")
+    origin = {"url": "https://a/b", "vcs_info": {"vcs": "git", "commit_id": "abc"}}
+    (about / "direct_url.json").write_text(json.dumps(origin))
+    monkeypatch.syspath_prepend(str(installed))
+    assert code_version()["commit"] == git(checkout, "rev-parse", "HEAD")  # it is another package
+    monkeypatch.setattr(provenance, "PACKAGE", installed / "rmtension")
+    assert (code_version()["commit"], code_version()["changed"]) == ("abc", [])
+    (about / "direct_url.json").write_text(json.dumps({"url": "file:///b", "dir_info": {"editable": True}}))
+    assert code_version()["no_commit"] == provenance.NO_REPOSITORY
+
+
 def test_a_sparse_checkout_is_clean(checkout: Path) -> None:
     (checkout / "resources").mkdir()
     (checkout / "resources/tasks.csv").touch()
