@@ -3,17 +3,29 @@ from functools import cache
 
 from pydantic_core import to_jsonable_python
 
-from rmtension.base.files import RESOURCES, fingerprint, sha256
+from rmtension.base.files import RESOURCES, fingerprint, sha256, write_text
 from rmtension.study import places
 from rmtension.study.benchmarks import PUBLISHED
 from rmtension.study.inputs import model_files
 from rmtension.study.study import VALIDATION
 
 
+@cache
+def script_file(name):
+    """A script; of a workflow that lies in a repository elsewhere a copy, as Snakemake's own has another path each time."""
+    if SCRIPTS.is_dir():
+        return SCRIPTS / name
+    text = Path(workflow.source_path(f"../scripts/{name}")).read_text(encoding="utf-8")
+    copy = Path(".snakemake/rmtension", name)
+    if not copy.exists() or copy.read_text(encoding="utf-8") != text:
+        write_text(text, copy)
+    return copy
+
+
 def code(script):
     """A script and the package's modules that it comes to import: editing one reruns the rules that depend on it."""
-    files = [SCRIPTS / script, *provenance.module_files(SCRIPTS / script)]
-    return [os.path.relpath(file) for file in files]
+    file = script_file(script)
+    return [os.path.relpath(one) for one in [file, *provenance.module_files(file)]]
 
 
 def resource(name):
