@@ -11,19 +11,9 @@ from transformers import AutoModel
 
 from rmtension.base.errors import UserError
 from rmtension.base.files import fingerprint, replacing, write_checksums
-from rmtension.engine.architectures import longest_text
-from rmtension.engine.packing import collate
-from rmtension.engine.reward_model import (
-    load_config,
-    load_reward_model,
-    load_tokenizer,
-    opening,
-    pack_comparisons,
-    score,
-)
+from rmtension.engine.reward_model import load_config, load_reward_model, load_tokenizer
+from rmtension.engine.self_check import check_score, check_states
 from rmtension.study.inputs import model_files
-
-PROBES = ("\n\nHuman: Is it so?\n\nAssistant: Yes, it is.", "\n\nHuman: Is it so?\n\nAssistant: No.")
 
 
 def check_backbone(folder: Path, model: Any, backbone: Path) -> None:
@@ -38,22 +28,6 @@ def check_backbone(folder: Path, model: Any, backbone: Path) -> None:
         raise UserError(f"{folder}: its tokenizer gives other ids than the backbone's")
 
 
-def check_scores(folder: Path, model: Any) -> None:
-    """UserError where the score that is read at a text's last token is not the one that the model itself gives."""
-    tokenizer, longest = load_tokenizer(folder), longest_text(model.config)
-    _, packed = pack_comparisons(tokenizer, [PROBES[:1]], [PROBES[1:]], longest)
-    if not packed:
-        raise UserError(f"{folder}: it reads {longest} tokens at most, fewer than a short dialogue has")
-    with opening(folder, "model"), torch.inference_mode():
-        plain = torch.cat([model(tokenizer(text, return_tensors="pt")["input_ids"]).logits[0] for text in PROBES])
-    if not plain.isfinite().all():
-        raise UserError(f"{folder}: its reward of a text is not finite; give it whole weights and settings")
-    with torch.inference_mode():
-        ours = score(model, collate(packed, [0]))
-    if not torch.allclose(ours, plain, rtol=1e-3, atol=1e-3):
-        raise UserError(f"{folder}: its tokenizer ends a text with the padding token, so its last token is not scored")
-
-
 def check(folder: Path, backbone: Path) -> None:
     """UserError with one line where `folder` is no reward model that can stand beside those trained here."""
     for file in ("config.json", "tokenizer_config.json"):
@@ -66,7 +40,9 @@ def check(folder: Path, backbone: Path) -> None:
         raise UserError(f"{folder}: model family '{config.model_type}', but the backbone's is '{base.model_type}'")
     model = load_reward_model(folder, torch.device("cpu"))
     check_backbone(folder, model, backbone)
-    check_scores(folder, model)
+    tokenizer = load_tokenizer(folder)
+    check_states(folder, model, tokenizer)
+    check_score(folder, model, tokenizer)
 
 
 def adopt_reward_model(folder: Path, backbone: Path, output: Path, environment: dict[str, str]) -> None:

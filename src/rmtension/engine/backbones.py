@@ -27,6 +27,7 @@ from rmtension.base.files import refuse_pointer, write_checksums
 from rmtension.base.progress import Progress
 from rmtension.data import synthetic
 from rmtension.engine.reward_model import NO_CODE, load_backbone, load_tokenizer, opening, save_tokenizer
+from rmtension.engine.self_check import check_ending, check_states
 from rmtension.study.models import FolderModel, GgufModel, MadeModel
 
 logger = logging.getLogger(__name__)
@@ -169,10 +170,14 @@ def save(network: Any, tokenizer: Any, folder: Path) -> None:
     save_tokenizer(tokenizer, folder)
 
 
-def check(folder: Path) -> None:
-    """UserError where later jobs could not read a backbone whole: found by now, and not only where it is used."""
-    load_tokenizer(folder)
-    load_backbone(folder, torch.device("cpu"))
+def check(folder: Path, origin: str) -> None:
+    """UserError, with `origin` for the folder, where later jobs could not use a backbone, or not as it is."""
+    try:
+        tokenizer = load_tokenizer(folder)
+        check_states(folder, load_backbone(folder, torch.device("cpu")), tokenizer)
+        check_ending(folder, tokenizer)
+    except UserError as error:
+        raise UserError(str(error).replace(str(folder), origin)) from None
 
 
 def prepare_backbone(model: MadeModel | FolderModel | GgufModel, data_root: str, folder: Path) -> None:
@@ -180,12 +185,13 @@ def prepare_backbone(model: MadeModel | FolderModel | GgufModel, data_root: str,
     match model:
         case MadeModel():
             make_backbone(model, folder)
+            check(folder, f"made backbone of the family '{model.family}'")
         case FolderModel():
-            check(model.local(data_root))
+            local = model.local(data_root)
+            check(local, str(local))
             link_backbone(model, data_root, folder)
         case GgufModel():
             file = Path(data_root) / model.path
             convert_gguf(file, folder)
-            with opening(file, "content"):
-                check(folder)
+            check(folder, str(file))
     write_checksums(folder)

@@ -13,11 +13,21 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrai
 from rmtension.engine.attention import PACKED
 
 
-def build(_folder: Path, settings: dict[str, Any]) -> None:
+def build(_folder: Path, settings: dict[str, Any]) -> Any:
     """The model of a config.json, without weights."""
     with torch.device("meta"):
         config = AutoConfig.for_model(**settings | {"attn_implementation": PACKED})
-        AutoModelForSequenceClassification.from_config(config)
+        return AutoModelForSequenceClassification.from_config(config)
+
+
+def run(folder: Path, settings: dict[str, Any]) -> None:
+    """That model, on a text."""
+    model = build(folder, settings)
+    try:
+        model.base_model(torch.zeros(1, 2, dtype=torch.long, device="meta"))
+    except RuntimeError as error:
+        if "meta" not in str(error).lower():  # some ask for values, which are not there
+            raise
 
 
 def tokenise(folder: Path, settings: dict[str, Any]) -> None:
@@ -29,23 +39,25 @@ def tokenise(folder: Path, settings: dict[str, Any]) -> None:
         reader.from_pretrained(place, local_files_only=True)("a")
 
 
-USES = {"config.json": build, "tokenizer_config.json": tokenise}
+USES = {"tokenizer": ("tokenizer_config.json", tokenise), "model": ("config.json", run)}
 
 
-def key_at_fault(file: Path) -> str | None:
-    """The key of one of these files without which its settings can be used, where they cannot with it."""
+def setting_at_fault(folder: Path, part: str) -> str | None:
+    """The key, in its file, without which that part of a folder could be used, where it cannot with it."""
+    file, use = USES.get(part, ("config.json", build))
 
     def usable(settings: dict[str, Any]) -> bool:
         try:
-            USES[file.name](file.parent, settings)
+            use(folder, settings)
         except Exception:
             return False
         return True
 
     try:
-        settings = dict(json.loads(file.read_text(encoding="utf-8")))
+        settings = dict(json.loads((folder / file).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         return None
     if usable(settings):
         return None
-    return next((key for key in settings if usable({k: settings[k] for k in settings.keys() - {key}})), None)
+    without = ((key, {k: settings[k] for k in settings.keys() - {key}}) for key in settings)
+    return next((f"'{key}' in {file}" for key, others in without if usable(others)), None)

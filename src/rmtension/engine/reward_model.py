@@ -26,7 +26,7 @@ from rmtension.base.errors import UserError
 from rmtension.base.files import cause_of, refuse_pointer
 from rmtension.engine.architectures import architecture
 from rmtension.engine.attention import PACKED
-from rmtension.engine.faults import key_at_fault
+from rmtension.engine.faults import setting_at_fault
 from rmtension.engine.older_names import add_to_config, add_to_tokenizer
 from rmtension.engine.packing import Batch, Packed, Tokens, pack
 from rmtension.study.inputs import INDEX, WEIGHTS, model_files, shards
@@ -55,9 +55,8 @@ def opening(folder: Path, part: str) -> Iterator[None]:
         raise
     except Exception as error:
         cause, advice = cause_of(error), COMPLETE
-        settings = "tokenizer_config.json" if part == "tokenizer" else "config.json"
-        if key := key_at_fault(folder / settings):
-            cause, advice = f"'{key}' in {settings}: {cause}", "correct it"
+        if setting := setting_at_fault(folder, part):
+            cause, advice = f"{setting}: {cause}", "correct it"
         raise UserError(f"{folder}: its {part} cannot be used ({cause}); {advice}") from error
 
 
