@@ -254,9 +254,14 @@ def listed(folder: str, pattern: str) -> list[str]:
     return sorted(str(file.relative_to(ROOT)) for file in (ROOT / folder).rglob(pattern) if file.is_file())
 
 
+def is_wing(file: str) -> bool:
+    """Whether it is the file that says what a folder of modules holds."""
+    return file.endswith("/__init__.py")
+
+
 def file_rows() -> Iterable[Row]:
     code = [*listed("src/rmtension", "*.py"), *listed("src/rmtension", "*.j2"), *listed("workflow/scripts", "*.py")]
-    for file in [*code, *listed("resources", "*.*")]:
+    for file in [*(file for file in code if not is_wing(file)), *listed("resources", "*.*")]:
         yield Row(f"`{file}`", "a comment", {file: comment})
     claims = "src/rmtension/analysis/claims.py"
     threshold = {claims: replacement('"fraction", "below", 0.75', '"fraction", "below", 0.8')}
