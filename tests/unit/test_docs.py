@@ -9,6 +9,7 @@ import runpy
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
+from textwrap import dedent
 
 import polars as pl
 import pytest
@@ -18,7 +19,6 @@ from example_results import STUDY
 from pydantic import TypeAdapter
 
 from rmtension.base.environment import environment
-from rmtension.data import benchmarks as readers
 from rmtension.data.benchmarks import Readable, read_benchmark
 from rmtension.data.comparisons import as_comparisons, read_judged
 from rmtension.data.pairs import regime_pairs
@@ -227,10 +227,11 @@ def test_the_example_of_an_own_benchmark_is_read(tmp_path: Path) -> None:
     assert frame["rejected"].list.len().to_list() == [2, 1]
 
 
-def test_the_example_of_a_layout_is_the_codes() -> None:
+def test_the_example_of_a_published_benchmark_is_the_codes() -> None:
     page = (DOCS / "adding-a-benchmark.md").read_text(encoding="utf-8")
-    [example] = re.findall(r"^```python\n(.*?)^```", page, flags=re.MULTILINE | re.DOTALL)
-    assert example.strip() in Path(readers.__file__).read_text(encoding="utf-8")
+    layout, line = map(dedent, re.findall(r"^ +```python\n(.*?)^ +```", page, flags=re.MULTILINE | re.DOTALL))
+    assert layout == (PACKAGE / "data" / "layouts" / "rm_bench.py").read_text(encoding="utf-8")
+    assert line.strip() in (PACKAGE / "study" / "benchmarks.py").read_text(encoding="utf-8")
 
 
 # --- architecture.md --------------------------------------------------------------------------------------------

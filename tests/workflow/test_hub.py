@@ -23,8 +23,9 @@ from running import wait_until
 from rmtension.engine.backbones import make_backbone
 from rmtension.study.benchmarks import PublishedBenchmark
 from rmtension.study.data import HHPairs
-from rmtension.study.inputs import INDEX, READS
+from rmtension.study.inputs import INDEX
 from rmtension.study.models import FolderModel, MadeModel, Pretraining
+from rmtension.study.places import READS
 
 MODEL, PAIRS, BENCHMARK = "tiny/gpt2", "tiny/hh", "tiny/bench"
 TINY = MadeModel(
@@ -175,7 +176,7 @@ def test_every_kind_that_can_come_from_the_hub_says_what_it_reads() -> None:
         for section in (FolderModel, HHPairs, PublishedBenchmark)
         for kind in get_args(section.model_fields["kind"].annotation)
     }
-    assert kinds | {"own"} == set(READS)
+    assert kinds == set(READS)
 
 
 FAULTS = {  # piece, what is wrong with which file, expected in the error

@@ -77,6 +77,14 @@ def test_files_of_models_and_data_rerun_what_reads_them_and_those_beside_them_no
     assert jobs_of(everything, project).items() >= readers.items()
 
 
+def test_the_layout_of_a_published_benchmark_is_read_by_its_own_jobs_alone(tmp_path: Path) -> None:
+    project = prepared(Project(tmp_path / "project"))
+    jobs = {kind: jobs_of(Row("", "", {f"src/rmtension/data/layouts/{kind}.py": comment}, KINDS), project)
+            for kind in ("reward_bench", "rmb_pairwise")}  # fmt: skip
+    assert jobs["reward_bench"]["benchmark_comparisons"] == 1
+    assert jobs["rmb_pairwise"] == {}
+
+
 def test_other_content_reruns_what_reads_it_whatever_its_date(tmp_path: Path) -> None:
     """Such as of a file that was moved or unpacked, and is dated before what was made of the one before it."""
     project = prepared(Project(tmp_path / "project"))

@@ -22,10 +22,14 @@ def script_file(name):
     return copy
 
 
-def code(script):
-    """A script and the package's modules that it comes to import: editing one reruns the rules that depend on it."""
-    file = script_file(script)
-    return [os.path.relpath(one) for one in [file, *provenance.module_files(file)]]
+def code(script, *by_name):
+    """A script and the package's modules that it comes to import: editing one reruns the rules that depend on it.
+
+    by_name: modules that it finds by their name alone.
+    """
+    roots = [script_file(script), *map(provenance.module_file, by_name)]
+    files = [file for root in roots for file in [root, *provenance.module_files(root)]]
+    return [os.path.relpath(file) for file in dict.fromkeys(files)]
 
 
 def resource(name):
@@ -63,6 +67,12 @@ def backbone_files(wildcards):
 def data_files(wildcards):
     """What a regime's pairs are read from."""
     return read_files(*(study.sources[name] for name in study.regime_data(wildcards.regime).sources))
+
+
+def benchmark_code(wildcards):
+    """Of what reads a benchmark; a published one's layout is a module of its own."""
+    upstream = PUBLISHED.get(study.benchmarks[wildcards.benchmark].kind)
+    return code("benchmark.py", *([f"data.layouts.{upstream.layout}"] if upstream else []))
 
 
 def benchmark_files(wildcards):

@@ -30,7 +30,7 @@ rule data:
 rule benchmark_comparisons:
     input:
         files=benchmark_files,
-        code=code("benchmark.py"),
+        code=benchmark_code,
     output:
         f"{RESULTS}/benchmarks/{{benchmark}}.parquet",
     log:
@@ -46,7 +46,7 @@ rule benchmark_comparisons:
         runtime=30,
     params:
         settings=settings(
-            code("benchmark.py"),
+            benchmark_code,
             benchmark_files,
             benchmark=lambda wildcards: study.benchmarks[wildcards.benchmark].cached(study.hub_cache),
             data_root=study.data_root,

@@ -23,7 +23,6 @@ from rmtension.analysis.published import (
 from rmtension.analysis.study_holes import (
     OF_SCORES,
     OF_TASKS,
-    PLACES,
     Hole,
     Search,
     Settings,
@@ -46,7 +45,7 @@ from rmtension.analysis.study_holes import (
     sweep,
     unused,
 )
-from rmtension.study.benchmarks import ALL, PublishedBenchmark
+from rmtension.study.benchmarks import ALL, PUBLISHED, PublishedBenchmark
 from rmtension.study.naming import AVERAGE, OVERALL
 from rmtension.study.study import Study
 
@@ -67,7 +66,7 @@ def orientations(study: Study, tables: Tables) -> Iterator[Hole]:
     found = set(tables["accuracy"]["orientation"])
     for regime in (regime for regime in study.single_regimes() if regime not in found):
         own = {"kind": "own", "path": f"{regime}.jsonl", "tasks": {"TASK": regime}}
-        known = {"kind": "reward-bench", **PLACES["reward-bench"]}
+        known = {"kind": "reward-bench", **PUBLISHED["reward-bench"].place}
         entry = known if regime in ("helpful", "harmless") else own
         what = f"tasks of the orientation {regime}, which regimes share" + (
             "" if found else f" ({OF_TASKS}, {OF_SCORES})"

@@ -20,14 +20,6 @@ from rmtension.study.study import Study
 Settings = Mapping[str, Any]
 Search = Callable[[Study, Tables], Iterator["Hole"]]
 
-# Published benchmarks -> where they are.
-PLACES: dict[str, dict[str, str]] = {
-    "reward-bench": {"hub": "allenai/reward-bench"},
-    "reward-bench-2": {"hub": "allenai/reward-bench-2"},
-    "rm-bench": {"hub": "THU-KEG/RM-Bench"},
-    "rmb-pairwise": {"path": "RMB-Reward-Model-Benchmark"},
-    "rmb-best-of-n": {"path": "RMB-Reward-Model-Benchmark"},
-}
 OF_TWO = "contrasts, neuron_overlap"  # tables that need two regimes, a mixed one, a task, a sweep, ...
 OF_MIXED = "retention, agreement, score_shift, shared_ablation, shared_contrasts, neuron_retention"
 OF_TASKS = "accuracy, contrasts, retention, agreement, own_ablation, shared_ablation, shared_contrasts"
@@ -121,14 +113,14 @@ def regimes(study: Study, _tables: Tables) -> Iterator[Hole]:
     yield Hole(what, why, merged(added, {"regimes": mixed}))
 
 
-def benchmarks(study: Study, _tables: Tables, kinds: Sequence[str] = PUBLISHED) -> Iterator[Hole]:
+def benchmarks(study: Study, _tables: Tables, kinds: Sequence[str] = tuple(PUBLISHED)) -> Iterator[Hole]:
     """Published ones that the study has not."""
     present = {benchmark.kind for benchmark in study.benchmarks.values()}
     for kind in (kind for kind in kinds if kind not in present):
         tasks = known_tasks(kind).filter(pl.col("orientation") != UNORIENTED)["task"].unique(maintain_order=True)
         what = f"{len(tasks)} tasks of {kind}: {listing(tasks.to_list())}"
         what += "; its official metrics (official)" if kind in EARNED else ""
-        entry = {unused(kind, study.benchmarks): {"kind": kind, **PLACES[kind]}}
+        entry = {unused(kind, study.benchmarks): {"kind": kind, **PUBLISHED[kind].place}}
         yield Hole(what, f"no benchmark of kind {kind}", {"benchmarks": entry})
 
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
-from dataclasses import dataclass
+from importlib import import_module
 
 import polars as pl
 
@@ -12,47 +11,30 @@ from rmtension.base.errors import UserError
 from rmtension.data import synthetic
 from rmtension.data.comparisons import COMPARISONS, draw
 from rmtension.data.dialogues import REPLY
+from rmtension.data.layout import Layout
 from rmtension.data.rows import files_of, load_rows, read_rows, refuse_rows
 from rmtension.data.tasks import TIES, tasks_of, unexpected_counts, wanted_tasks
-from rmtension.study.benchmarks import OwnBenchmark, PublishedBenchmark, SyntheticBenchmark
-from rmtension.study.inputs import READS
+from rmtension.study.benchmarks import PUBLISHED, OwnBenchmark, PublishedBenchmark, SyntheticBenchmark
 from rmtension.study.section import nearest
 
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Layout:
-    """How the rows of a benchmark look upstream."""
-
-    columns: Mapping[str, str]  # what we read -> what upstream calls it
-    responses: Mapping[str, int]  # side -> number of texts, where it is fixed
-    subset: str = "(.*)"  # the part of the column `subset` that the task goes by
-
-
-FIELDS = {"subset": "subset", "prompt": "prompt", "chosen": "chosen", "rejected": "rejected"}
-RMB = FIELDS | {"subset": "category_path", "prompt": "conversation_input"}
-RMB_TASK = "^[^/]+/([^/]+/[^/]+)"  # of set/goal/task or set/goal/task/scenario
-LAYOUTS = {
-    "reward-bench": Layout(FIELDS, {"chosen": 1, "rejected": 1}),
-    "reward-bench-2": Layout(FIELDS | {"id": "id"}, {}),
-    "rm-bench": Layout(FIELDS | {"subset": "domain"}, {"chosen": 3, "rejected": 3}),
-    "rmb-pairwise": Layout(RMB | {"rejected": "reject"}, {"chosen": 1, "rejected": 1}, RMB_TASK),
-    "rmb-best-of-n": Layout(RMB | {"chosen": "bon_best", "rejected": "loser_list"}, {"chosen": 1}, RMB_TASK),
-}
-
-
 def layout_of(benchmark: PublishedBenchmark | OwnBenchmark) -> Layout:
     """A user's own file is its own upstream."""
     if isinstance(benchmark, PublishedBenchmark):
-        return LAYOUTS[benchmark.kind]
+        # By name: what depends on it, workflow/rules/common.smk says.
+        module = import_module(f"rmtension.data.layouts.{PUBLISHED[benchmark.kind].layout}")
+        layout: Layout = module.LAYOUT
+        return layout
     named = benchmark.columns.model_dump(exclude_none=True)
-    return Layout({"subset" if ours == "task" else ours: name for ours, name in named.items()}, {})
+    return Layout({"subset" if ours == "task" else ours: name for ours, name in named.items()})
 
 
 def load_benchmark(benchmark: PublishedBenchmark | OwnBenchmark, layout: Layout, data_root: str) -> pl.DataFrame:
     """read_rows of a benchmark's files."""
-    files = files_of(benchmark.local(data_root), READS[benchmark.kind])
+    patterns = PUBLISHED[benchmark.kind].files if isinstance(benchmark, PublishedBenchmark) else ()
+    files = files_of(benchmark.local(data_root), patterns)
     return read_rows({str(file): load_rows(file) for file in files}, layout.columns, benchmark.template)
 
 
@@ -67,10 +49,8 @@ def check_comparisons(frame: pl.DataFrame, layout: Layout, known: pl.Series) -> 
         refuse_rows(frame, no_dialogue, f"field '{layout.columns[side]}': no dialogue: it has no assistant's turn")
     for side, n in layout.responses.items():
         refuse_rows(frame, pl.col(side).list.len() != n, f"field '{layout.columns[side]}': not {n} texts")
-    if "id" in layout.columns:
-        ties, name = pl.col("subset") == TIES, pl.col("id")
-        refuse_rows(frame, ties & ~name.str.contains(r"^(ref|tied):\d+$"), "field 'id': neither ref:N nor tied:N")
-        refuse_rows(frame, ties & name.is_duplicated(), "field 'id': that of another row")
+    for fault, is_faulty in layout.faults.items():
+        refuse_rows(frame, is_faulty, fault)
 
 
 def read_tasks(name: str, benchmark: PublishedBenchmark | OwnBenchmark, data_root: str) -> pl.DataFrame:

@@ -13,9 +13,9 @@ import yaml
 
 from rmtension.base.errors import UserError
 from rmtension.base.files import CHECKSUMS, cause_of, read_yaml, remove, sha256, sole_writer, write_text
-from rmtension.study.inputs import INDEX, READS, WEIGHTS, matches, shards
+from rmtension.study.inputs import INDEX, WEIGHTS, matches, shards
 from rmtension.study.loading import load_study
-from rmtension.study.places import origins
+from rmtension.study.places import READS, origins
 from rmtension.study.section import COMMIT, Located, lock_key
 from rmtension.study.study import Study
 

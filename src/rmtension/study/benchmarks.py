@@ -2,17 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from rmtension.study.data import Columns
-from rmtension.study.inputs import READS, data_files, found
+from rmtension.study.inputs import data_files, found
 from rmtension.study.section import Count, Located, Place, Section, Seed
 
 ALL = "all"  # every known task of a published benchmark
 UNORIENTED = "unoriented"  # a task that is neither regime's
+
+
+class Upstream(NamedTuple):
+    """A published benchmark as its makers have it."""
+
+    layout: str  # the module of data/layouts that says how its rows look
+    files: tuple[str, ...]  # patterns of those that are read, from the root of its repository
+    place: Mapping[str, str]  # its id on the `hub`; or as `path` a clone of its repository
+
+
+PUBLISHED = {
+    "reward-bench": Upstream("reward_bench", ("data/filtered-*.parquet",), {"hub": "allenai/reward-bench"}),
+    "reward-bench-2": Upstream("reward_bench_2", ("data/test-*.parquet",), {"hub": "allenai/reward-bench-2"}),
+    "rm-bench": Upstream("rm_bench", ("total_dataset.json",), {"hub": "THU-KEG/RM-Bench"}),
+    "rmb-pairwise": Upstream("rmb_pairwise", ("**/Pairwise_set/**/*.json",), {"path": "RMB-Reward-Model-Benchmark"}),
+    "rmb-best-of-n": Upstream("rmb_best_of_n", ("**/BoN_set/**/*.json",), {"path": "RMB-Reward-Model-Benchmark"}),
+}
+if TYPE_CHECKING:
+    PublishedKind = str
+else:
+    PublishedKind = Literal[tuple(PUBLISHED)]
 
 
 class RegimeTest(Section):
@@ -30,7 +52,7 @@ class SyntheticBenchmark(Section):
 class PublishedBenchmark(Located):
     """A published benchmark in its upstream layout."""
 
-    kind: Literal["reward-bench", "reward-bench-2", "rm-bench", "rmb-pairwise", "rmb-best-of-n"]
+    kind: PublishedKind
     tasks: list[str] | None = Field(
         None, min_length=1, description="Upstream subset names, or `all`; default: those with an orientation."
     )
@@ -39,21 +61,18 @@ class PublishedBenchmark(Located):
     template: Literal["hh", "paper"] = Field("hh", description="hh: the training form; paper: the authors'.")
 
     def files(self, data_root: str) -> list[Path]:
-        return found(self.local(data_root), READS[self.kind])
+        return found(self.local(data_root), PUBLISHED[self.kind].files)
 
     @model_validator(mode="after")
-    def rmb_is_local(self) -> Self:
-        if self.hub is not None and self.kind.startswith("rmb-"):
-            raise ValueError("RMB is not on the hub: give the 'path' of a clone of its authors' repository")
+    def is_where_it_can_be(self) -> Self:
+        if self.hub is not None and "hub" not in PUBLISHED[self.kind].place:
+            raise ValueError(f"{self.kind} is not on the hub: give the 'path' of a clone of its authors' repository")
         return self
 
     @field_validator("tasks", mode="before")
     @classmethod
     def all_is_a_list_too(cls, tasks: Any) -> Any:
         return [ALL] if tasks == ALL else tasks
-
-
-PUBLISHED = get_args(PublishedBenchmark.model_fields["kind"].annotation)
 
 
 class TaskColumns(Columns):

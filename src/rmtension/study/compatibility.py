@@ -33,4 +33,4 @@ def with_defaults(section: Any, values: Mapping[str, str]) -> Any:
 
 
 def is_published(benchmark: Any) -> bool:
-    return isinstance(benchmark, Mapping) and benchmark.get("kind") in PUBLISHED
+    return isinstance(benchmark, Mapping) and benchmark.get("kind") in list(PUBLISHED)  # which may be anything

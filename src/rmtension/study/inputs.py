@@ -22,17 +22,7 @@ MODEL = (
     "chat_template.jinja",
 )  # fmt: skip
 SPLITS = {split: (f"{split}.jsonl", f"{split}.jsonl.gz") for split in ("train", "test")}  # of one folder of HH-RLHF
-# Kind -> patterns of its files, from the root of the repository; of a user's own, the study names the files.
-READS = {
-    "pretrained": MODEL,
-    "hh-rlhf": tuple(f"*/{name}" for names in SPLITS.values() for name in names),
-    "reward-bench": ("data/filtered-*.parquet",),
-    "reward-bench-2": ("data/test-*.parquet",),
-    "rm-bench": ("total_dataset.json",),
-    "rmb-pairwise": ("**/Pairwise_set/**/*.json",),
-    "rmb-best-of-n": ("**/BoN_set/**/*.json",),
-    "own": (),
-}
+HH_PAIRS = tuple(f"*/{name}" for names in SPLITS.values() for name in names)  # of the whole data set
 HIDDEN = re.compile(r"(^|/)\.")  # such as .git, or what a Mac writes beside each file
 
 

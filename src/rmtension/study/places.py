@@ -4,11 +4,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rmtension.study.benchmarks import Benchmark, OwnBenchmark
+from rmtension.study.benchmarks import PUBLISHED, Benchmark, OwnBenchmark
 from rmtension.study.data import HHPairs, OwnPairs, PairSource
+from rmtension.study.inputs import HH_PAIRS, MODEL
 from rmtension.study.models import BackboneSource, GgufModel
 from rmtension.study.section import Located
 from rmtension.study.study import Study
+
+# Kind -> patterns of the files that it reads, from the root of a repository.
+READS = {
+    "pretrained": MODEL,
+    "hh-rlhf": HH_PAIRS,
+    **{kind: upstream.files for kind, upstream in PUBLISHED.items()},
+}
 
 
 def adopted(study: Study) -> dict[tuple[str, str, int], Path]:

@@ -11,13 +11,13 @@ import polars as pl
 import pytest
 
 from rmtension.base.errors import UserError
-from rmtension.data.benchmarks import read_benchmark
+from rmtension.data.benchmarks import layout_of, read_benchmark
 from rmtension.data.comparisons import COMPARISONS, PAIRS, as_comparisons
 from rmtension.data.pairs import hold_out, read_hh_pairs, read_pairs, regime_pairs
-from rmtension.data.rows import load_rows
-from rmtension.data.tasks import TASKS_FILE
+from rmtension.data.rows import Row, load_rows
+from rmtension.data.tasks import TASKS_FILE, known_tasks
 from rmtension.engine.scoring import read_request
-from rmtension.study.benchmarks import OwnBenchmark, PublishedBenchmark, SyntheticBenchmark
+from rmtension.study.benchmarks import PUBLISHED, OwnBenchmark, PublishedBenchmark, SyntheticBenchmark
 from rmtension.study.data import Columns, HHPairs, OwnPairs, RegimeData, SyntheticPairs, Validation
 
 SHARED = Path(__file__).parents[4] / "shared" / "data"
@@ -268,6 +268,14 @@ def test_every_form_of_a_file_holds_the_same_rows(tmp_path: Path) -> None:
         pl.DataFrame(rows).write_parquet(tmp_path / name)
     for file in tmp_path.iterdir():
         assert load_rows(file) == rows, file.name
+
+
+@pytest.mark.parametrize("kind", PUBLISHED)
+def test_a_published_benchmark_has_a_layout_and_tasks(kind: str) -> None:
+    columns = layout_of(PublishedBenchmark(kind=kind, path=".")).columns
+    assert {"chosen", "rejected"} <= columns.keys() <= Row.model_fields.keys()
+    assert known_tasks(kind)["orientation"].is_in(["helpful", "harmless", "unoriented"]).all()
+    assert len(known_tasks(kind)) > 0
 
 
 def test_reward_bench_layout(tmp_path: Path) -> None:

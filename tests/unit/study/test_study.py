@@ -92,7 +92,7 @@ MISTAKES: dict[str, tuple[str, Any, str]] = {
         "benchmarks/rb", {"kind": "reward-bench"}, "benchmarks.rb: give exactly one of 'path' and 'hub'",
     ),
     "RMB from the hub": (
-        "benchmarks/rb", {"kind": "rmb-pairwise", "hub": "a/b"}, "benchmarks.rb: RMB is not on the hub",
+        "benchmarks/rb", {"kind": "rmb-pairwise", "hub": "a/b"}, "benchmarks.rb: rmb-pairwise is not on the hub",
     ),
     "path outside the hub": ("benchmarks/rb", {"kind": "rm-bench", "hub": "../b"}, "benchmarks.rb.hub: "),
     "adopted under an unknown regime": (
