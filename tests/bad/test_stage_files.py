@@ -24,7 +24,8 @@ from rmtension.data.tasks import known_tasks
 from rmtension.engine.evaluation import SCHEMA, read_previous
 from rmtension.neurons.ranking import RANKINGS, SETS, STATISTICS, oriented_sets
 from rmtension.running import jobs
-from rmtension.study.stages import Activations, Neurons, Training
+from rmtension.study.scorings import Neurons
+from rmtension.study.stages import Activations, Training
 
 SCRIPTS = Path(__file__).parents[2] / "workflow" / "scripts"
 RM = ["tiny", "helpful", "0"]

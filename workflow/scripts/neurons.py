@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rmtension.base.files import read_table, write_parquet
 from rmtension.neurons.ranking import HEADS, STATISTICS, rankings
-from rmtension.study.stages import Neurons
+from rmtension.study.scorings import Neurons
 
 settings = snakemake.params.settings
 neurons = Neurons.model_validate(settings["neurons"])

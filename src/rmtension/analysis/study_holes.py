@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, get_args
+from typing import Any, NamedTuple
 
 import polars as pl
 
@@ -13,8 +13,8 @@ from rmtension.analysis.published import BACKBONES
 from rmtension.data.tasks import known_tasks, wanted_tasks
 from rmtension.study.benchmarks import ALL, PUBLISHED, UNORIENTED, OwnBenchmark, PublishedBenchmark
 from rmtension.study.naming import OVERALL
+from rmtension.study.scorings import SCORINGS
 from rmtension.study.section import Section
-from rmtension.study.stages import Scoring
 from rmtension.study.study import Study
 
 Settings = Mapping[str, Any]
@@ -26,18 +26,6 @@ OF_TASKS = "accuracy, contrasts, retention, agreement, own_ablation, shared_abla
 OF_SCORES = "score_shift, score_histogram, compression"
 OF_SWEEP = "ablation_curve, scoring_contrasts, set_size"
 OF_SEEDS = "depth, rmsd, neuron_overlap, neuron_retention, control_overlap, official"  # their intervals
-# Scoring -> what goes unseen without it.
-UNSEEN: dict[str, str] = {
-    "magnitude": "neurons that matter by magnitude, the paper's scoring",
-    "mean": "neurons by signed mean activation, as in the authors' code (R1)",
-    "mean_abs": "neurons by mean absolute activation, the paper's words (R1)",
-    "change": "neurons by what training changed; the control of C11",
-    "probability": "neurons by the share of tokens on which they are active",
-    "random": "random neurons: the control of C6, C7, C9 and C10 (scoring_contrasts)",
-    "matched-random": "random neurons as deep and as loud: the control of C6 and C9 (control_overlap)",
-    "head-norm": "attention heads that matter",
-    "head-random": "random attention heads, the control of head-norm",
-}
 
 
 class Hole(NamedTuple):
@@ -168,12 +156,12 @@ def drawn(study: Study, _tables: Tables) -> Iterator[Hole]:
             yield Hole(what, f"{place}: so many are drawn", settings)
 
 
-def scorings(study: Study, _tables: Tables, among: Sequence[str] = get_args(Scoring)) -> Iterator[Hole]:
+def scorings(study: Study, _tables: Tables, among: Sequence[str] = tuple(SCORINGS)) -> Iterator[Hole]:
     present, twins = [*study.neurons.scorings], {"magnitude", study.neurons.magnitude}  # two names of one scoring
     known = {*present, *twins} if twins & {*present} else {*present}
     for scoring in (scoring for scoring in among if scoring not in known):
         settings = {"neurons": {"scorings": [*present, scoring]}}
-        yield Hole(UNSEEN[scoring], f"neurons.scorings has no {scoring}", settings)
+        yield Hole(SCORINGS[scoring], f"neurons.scorings has no {scoring}", settings)
 
 
 def sweep(study: Study, _tables: Tables) -> Iterator[Hole]:

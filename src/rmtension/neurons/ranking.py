@@ -11,7 +11,7 @@ import polars as pl
 
 from rmtension.base.errors import UserError
 from rmtension.study.naming import ablation_name, exclusive_names, ranks_heads, tension_names, tension_sets_index
-from rmtension.study.stages import Neurons
+from rmtension.study.scorings import Neurons
 
 NEURON = ["layer", "neuron"]
 UNIT = ["unit", *NEURON]  # unit: neuron or head; `neuron` is the index in the layer of either
@@ -20,7 +20,14 @@ MATCHED = "matched-random"
 PLACE = {"layer": pl.Int32(), "neuron": pl.Int32()}
 SETS = {"ablation": pl.String(), "unit": pl.String(), **PLACE}
 RANKINGS = {"scoring": pl.String(), "unit": pl.String(), **PLACE, "score": pl.Float64(), "rank": pl.Int32()}
-MEASURED = ("mean", "mean_abs", "frac_positive", "change_rms")
+# Scoring -> score, out of a neuron's statistics averaged over both responses (docs/methods.md, section 4).
+SCORES = {
+    "mean": pl.col("mean"),
+    "mean_abs": pl.col("mean_abs"),
+    "change": pl.col("change_rms"),
+    "probability": pl.col("frac_positive"),
+}
+MEASURED = list(dict.fromkeys(name for score in SCORES.values() for name in score.meta.root_names()))
 STATISTICS = {**PLACE, "response": pl.String(), **dict.fromkeys(MEASURED, pl.Float64())}
 HEADS = {"layer": pl.Int32(), "head": pl.Int32(), "response": pl.String(), "mean_norm": pl.Float64()}
 
@@ -45,14 +52,13 @@ def of_both_responses(statistics: pl.DataFrame, unit: str, *columns: str) -> pl.
 
 
 def neuron_scores(statistics: pl.DataFrame, magnitude: str, seed: Sequence[int]) -> pl.DataFrame:
-    """Score of every neuron by every scoring but matched-random (docs/methods.md, section 4), beside layer, neuron.
+    """layer, neuron, and the score by every scoring of neurons but matched-random.
 
-    `magnitude` names the column that the scoring of that name reads: mean_abs or mean. `seed` drives `random`.
+    `magnitude` names the scoring that the one of that name is: mean_abs or mean. `seed` drives `random`.
     """
-    both = of_both_responses(statistics, "neuron", "mean", "mean_abs", "change_rms", "frac_positive")
-    draws = np.random.default_rng(list(seed)).standard_normal(len(both))
-    both = both.rename({"change_rms": "change", "frac_positive": "probability"})
-    return both.with_columns(magnitude=pl.col(magnitude), random=pl.Series(draws))
+    scores = of_both_responses(statistics, "neuron", *MEASURED).select(*NEURON, **SCORES)
+    draws = np.random.default_rng(list(seed)).standard_normal(len(scores))
+    return scores.with_columns(magnitude=pl.col(magnitude), random=pl.Series(draws))
 
 
 def head_scores(statistics: pl.DataFrame, seed: Sequence[int]) -> pl.DataFrame:

@@ -1,4 +1,4 @@
-"""The parts of a study file that say how stages work: training, statistics, scorings, ablations, analysis, figures."""
+"""The parts of a study file that say how stages work: training, statistics, analysis, figures."""
 
 from __future__ import annotations
 
@@ -6,11 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from rmtension.study.naming import ablation_name
-from rmtension.study.section import Count, Name, Percent, Section, Seed
-
-MeasuredScoring = Literal["magnitude", "mean", "mean_abs", "change", "probability"]
-Scoring = Literal[MeasuredScoring, "random", "matched-random", "head-norm", "head-random"]
+from rmtension.study.section import Count, Section, Seed
 
 
 class Training(Section):
@@ -37,36 +33,6 @@ class Training(Section):
 class Activations(Section):
     max_pairs: Count | None = Field(None, description="Use this many train pairs, drawn by `seed`.")
     seed: Seed = Field(0, description="Draws what is kept.")
-
-
-class Neurons(Section):
-    scorings: list[Scoring] = Field(
-        ["magnitude", "change", "probability", "random", "matched-random", "head-norm", "head-random"],
-        min_length=1,
-        description="What neurons and, by the last two, attention heads are ranked by.",
-    )
-    magnitude: Literal["mean", "mean_abs"] = Field(
-        "mean_abs",
-        description="What `magnitude` is. mean_abs: the paper's word; mean: the signed mean of the authors' code.",
-    )
-    random_seed: Seed = Field(0, description="Seed of the random scorings and of the sets drawn as controls.")
-
-
-class Ablation(Section):
-    percent: Percent = Field(10, description="Size of the oriented sets.")
-    scoring: MeasuredScoring = Field(
-        "magnitude", description="Scoring that a mixed RM's sets are made by and that `matched-random` is matched to."
-    )
-    control_draws: Count = Field(3, description="Random draws of each control of a mixed RM's sets.")
-    sweep: list[Percent] = Field(
-        [2, 5, 10, 20, 30, 100], description="Sizes of the ablation curve; without any there is no curve."
-    )
-    sweep_benchmarks: list[Name] = Field([], description="Benchmarks on which the curve is run.")
-
-    @property
-    def main_set(self) -> str:
-        """The name that a reward model's own set, of the main scoring and size, is ablated under."""
-        return ablation_name(self.scoring, self.percent)
 
 
 class Analysis(Section):

@@ -11,8 +11,9 @@ from rmtension.study.compatibility import with_authors_choices
 from rmtension.study.data import PairSource, Regime, RegimeData, Validation
 from rmtension.study.models import Model
 from rmtension.study.naming import AVERAGE, ablation_name, tension_sets_index
+from rmtension.study.scorings import Ablation, Neurons
 from rmtension.study.section import Name, Place, Section, Seed, refuse_repeats, refuse_taken, require_known
-from rmtension.study.stages import Ablation, Activations, Analysis, Figures, Neurons, Training
+from rmtension.study.stages import Activations, Analysis, Figures, Training
 
 VALIDATION = "validation"  # stands for the regime's validation split where that is scored as benchmarks are
 

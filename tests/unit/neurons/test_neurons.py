@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rmtension.neurons.ranking import (
+    SCORES,
     UNIT,
     loudness_cells,
     matched,
@@ -26,7 +27,7 @@ from rmtension.neurons.ranking import (
     whole_sets,
 )
 from rmtension.study.naming import ablation_name, tension_sets_index
-from rmtension.study.stages import Neurons
+from rmtension.study.scorings import MEASURED, SCORINGS, Neurons
 
 # Few distinct values, so that ties abound.
 values = st.lists(st.integers(-3, 3).map(float), min_size=1, max_size=60)
@@ -72,7 +73,7 @@ def statistics(layers: int = LAYERS, neurons: int = NEURONS) -> pl.DataFrame:
     index = pl.DataFrame({"layer": range(layers)}).join(pl.DataFrame({"neuron": range(neurons)}), how="cross")
     index = index.join(pl.DataFrame({"response": ["chosen", "rejected"]}), how="cross")
     rng = np.random.default_rng(7)
-    drawn = {name: rng.exponential(size=len(index)) for name in ("mean_abs", "change_rms", "frac_positive")}
+    drawn = {name: rng.exponential(size=len(index)) for name in ("mean_abs", "change_rms", "frac_positive", "rms")}
     frame = index.with_columns(mean=rng.standard_normal(len(index)), **{k: pl.Series(v) for k, v in drawn.items()})
     return frame.cast({"layer": pl.Int32, "neuron": pl.Int32}).sample(fraction=1, shuffle=True, seed=2)
 
@@ -191,6 +192,11 @@ def all_rankings(target: str = "mean_abs", **settings: Any) -> pl.DataFrame:
     return rankings(STATISTICS, HEADS, Neurons(**({"scorings": EVERY} | settings)), target, RM)
 
 
+def test_every_scoring_that_a_study_may_name_ranks() -> None:
+    assert set(all_rankings(scorings=[*SCORINGS])["scoring"]) == set(SCORINGS)
+    assert {*SCORES, "magnitude"} == set(MEASURED)
+
+
 @pytest.mark.parametrize("target", ["magnitude", "mean", "mean_abs", "change", "probability"])
 def test_every_prefix_of_matched_random_has_the_cells_of_the_targets(target: str) -> None:
     ranks = all_rankings(target)
@@ -219,6 +225,7 @@ def test_scores_are_plain_averages_of_both_responses() -> None:
             "n_tokens": [10, 30, 10, 30],
             "mean": [-1.0, -3.0, 0.5, 0.1],
             "mean_abs": [1.0, 3.0, 0.5, 0.1],
+            "rms": [1.0, 4.0, 0.5, 0.1],
             "change_rms": [0.2, 0.4, 0.0, 0.1],
             "frac_positive": [0.0, 0.5, 1.0, 0.5],
         },

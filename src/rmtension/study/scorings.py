@@ -1,0 +1,62 @@
+"""The parts of a study file that say what neurons are ranked by, and which sets of them are ablated."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
+
+from rmtension.study.naming import ablation_name
+from rmtension.study.section import Count, Name, Percent, Section, Seed
+
+# Scoring by a statistic of the neurons -> what goes unseen without it.
+MEASURED = {
+    "magnitude": "neurons that matter by magnitude, the paper's scoring",
+    "mean": "neurons by signed mean activation, as in the authors' code (R1)",
+    "mean_abs": "neurons by mean absolute activation, the paper's words (R1)",
+    "change": "neurons by what training changed; the control of C11",
+    "probability": "neurons by the share of tokens on which they are active",
+}
+SCORINGS = {
+    **MEASURED,
+    "random": "random neurons: the control of C6, C7, C9 and C10 (scoring_contrasts)",
+    "matched-random": "random neurons as deep and as loud: the control of C6 and C9 (control_overlap)",
+    "head-norm": "attention heads that matter",
+    "head-random": "random attention heads, the control of head-norm",
+}
+if TYPE_CHECKING:
+    MeasuredScoring = str
+    Scoring = str
+else:
+    MeasuredScoring = Literal[tuple(MEASURED)]
+    Scoring = Literal[tuple(SCORINGS)]
+
+
+class Neurons(Section):
+    scorings: list[Scoring] = Field(
+        ["magnitude", "change", "probability", "random", "matched-random", "head-norm", "head-random"],
+        min_length=1,
+        description="What neurons and, by the last two, attention heads are ranked by.",
+    )
+    magnitude: Literal["mean", "mean_abs"] = Field(
+        "mean_abs",
+        description="What `magnitude` is. mean_abs: the paper's word; mean: the signed mean of the authors' code.",
+    )
+    random_seed: Seed = Field(0, description="Seed of the random scorings and of the sets drawn as controls.")
+
+
+class Ablation(Section):
+    percent: Percent = Field(10, description="Size of the oriented sets.")
+    scoring: MeasuredScoring = Field(
+        "magnitude", description="Scoring that a mixed RM's sets are made by and that `matched-random` is matched to."
+    )
+    control_draws: Count = Field(3, description="Random draws of each control of a mixed RM's sets.")
+    sweep: list[Percent] = Field(
+        [2, 5, 10, 20, 30, 100], description="Sizes of the ablation curve; without any there is no curve."
+    )
+    sweep_benchmarks: list[Name] = Field([], description="Benchmarks on which the curve is run.")
+
+    @property
+    def main_set(self) -> str:
+        """The name that a reward model's own set, of the main scoring and size, is ablated under."""
+        return ablation_name(self.scoring, self.percent)
