@@ -218,6 +218,7 @@ ASKED = {  # jobs, memory and minutes of each rule
     "activations": (3, "1100M", 5),
     "evaluate": (6, "1100M", 5),
     "lengths": (1, "2000M", 30),
+    "words": (3, "3000M", 30),
     "sets": (1, "6000M", 30),  # one after another what 3 reward models need of 3 rules, at most 2000M, the 3 at once
 }
 

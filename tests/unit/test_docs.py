@@ -18,9 +18,10 @@ import yaml
 from example_results import STUDY
 from pydantic import TypeAdapter
 
+from rmtension.analysis.words import word_scores
 from rmtension.base.environment import environment
 from rmtension.data.benchmarks import Readable, read_benchmark
-from rmtension.data.comparisons import as_comparisons, read_judged
+from rmtension.data.comparisons import as_comparisons, read_comparisons, read_judged
 from rmtension.data.pairs import regime_pairs
 from rmtension.engine.activations import reward_model_statistics
 from rmtension.engine.backbones import make_backbone
@@ -87,8 +88,10 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     sets = sets_to_frame(oriented_sets(ranked, ["magnitude"], [50]))
     test = as_comparisons(pl.read_parquet(root / "data/{regime}/test.parquet"))
     scores = evaluate(reward_model, test, sets, ["none"], previous=None, inputs="", budget=4096, device=CPU)
+    pairs = read_comparisons(train)
     judged = read_judged({"b": [str(root / "benchmarks/{benchmark}.parquet")]})
     for file, frame in {
+        "words/{regime}.parquet": word_scores(pairs, pairs, judged),
         "lengths/{model}.parquet": lengths(load_tokenizer(backbone), judged),
         "activations/{model}/{regime}/seed-{seed}.parquet": statistics.neurons,
         "activations/{model}/{regime}/seed-{seed}/heads.parquet": statistics.heads,

@@ -470,8 +470,8 @@ def answers(project: Project, rows: list[Row]) -> list[dict[str, int]]:
 # --- the page -------------------------------------------------------------------------------------------------
 
 ANALYSIS = ["tables", "claims", "figures", "report_page"]
-RULES = ["fetch", "data", "benchmark_comparisons", "backbone", "lengths", "adopt", "train", "activations", "neurons",
-         "select_sets", "select", "evaluate", "cards", "analysis", *ANALYSIS]  # fmt: skip
+RULES = ["fetch", "data", "benchmark_comparisons", "words", "backbone", "lengths", "adopt", "train", "activations",
+         "neurons", "select_sets", "select", "evaluate", "cards", "analysis", *ANALYSIS]  # fmt: skip
 ONE_JOB = "one job makes all splits of a regime"
 PATHS = "jobs depend on the paths of what they read"
 NOTES = {

@@ -56,6 +56,9 @@ COLUMNS = {
     "data/harmless/test.parquet": ["comparison_id", "chosen", "rejected", "source"],
     "data/helpful-harmless/hygiene.parquet": ["source", "split", "reason", "treatment", "n", "of"],
     "benchmarks/tasks.parquet": ["comparison_id", "task", "orientation", "chosen", "rejected"],
+    "words/helpful-harmless.parquet": [
+        "benchmark", "comparison_id", "task", "orientation", "chosen_scores", "rejected_scores",
+    ],
     "lengths/tiny.parquet": [
         "benchmark", "comparison_id", "task", "orientation", "prefix_tokens", "chosen_tokens", "rejected_tokens",
     ],
@@ -114,6 +117,10 @@ def test_all_that_is_judged_is_counted_once(finished: Project) -> None:
     judged += [("tasks", name) for name in tasks["comparison_id"]]
     rows = pl.read_parquet(finished.results / "lengths" / "tiny.parquet")
     assert rows.select("benchmark", "comparison_id").rows() == judged
+    for regime in ("helpful", "harmless", "helpful-harmless"):
+        words = pl.read_parquet(finished.results / "words" / f"{regime}.parquet")
+        assert words[:, :4].equals(rows[:, :4])
+        assert words["chosen_scores"].list.len().equals(rows["chosen_tokens"].list.len())
     _, tokenizer = load(finished)
     for row in own[1].head(3).iter_rows(named=True):
         [counted] = rows.filter(comparison_id=row["comparison_id"]).to_dicts()
@@ -255,8 +262,8 @@ def test_a_result_leads_to_models_and_data(finished: Project, file: str) -> None
     jobs = dict(shown.rules(lineage).select("rule", "jobs").rows())
     own = {"tables": {"tables"}, "figures": {"figures", "claims", "tables", "cards"}, "claims.md": {"claims", "tables"},
            "report.html": {"report_page", "figures", "claims", "tables", "cards"}}[file.partition("/")[0]]  # fmt: skip
-    before = {"backbone": 1, "data": 3, "benchmark_comparisons": 1, "lengths": 1, "train": 6, "activations": 6,
-              "neurons": 6, "select_sets": 6, "select": 6, "evaluate": 18}  # fmt: skip
+    before = {"backbone": 1, "data": 3, "benchmark_comparisons": 1, "words": 3, "lengths": 1, "train": 6,
+              "activations": 6, "neurons": 6, "select_sets": 6, "select": 6, "evaluate": 18}  # fmt: skip
     assert jobs == dict.fromkeys(own, 1) | before
     whats = " ".join(shown.origins(lineage)["what"])
     assert all(part in whats for part in ("family gpt2", "objective helpful", "objective harmless", "per_task 3"))
@@ -266,14 +273,14 @@ def test_the_same_study_gives_the_same_bytes(finished: Project, tmp_path: Path) 
     """One mixed reward model and all before it, run anew in another folder and on one core."""
     again = Project(tmp_path / "again")
     made_last = [f"results/small/scores/{RM}/{benchmark}.parquet" for benchmark in ("own", "tasks", "validation")]
-    made_last += ["results/small/lengths/tiny.parquet"]
+    made_last += ["results/small/lengths/tiny.parquet", "results/small/words/helpful.parquet"]
     again.run("--cores", "1", *made_last)
     made = [file.relative_to(again.results) for file in again.results.rglob("*") if file.is_file()]
     made = [file for file in made if file.parts[0] not in BESIDE and file.name != "training.parquet"]  # it tells times
     for file in made:
         assert (finished.results / file).read_bytes() == (again.results / file).read_bytes(), file
-    stages = {"data", "benchmarks", "backbones", "lengths", "reward_models", "activations", "neurons", "selected"}
-    assert {file.parts[0] for file in made} == stages | {"scores"}
+    stages = {"data", "benchmarks", "words", "backbones", "lengths", "reward_models", "activations", "neurons"}
+    assert {file.parts[0] for file in made} == stages | {"selected", "scores"}
 
 
 def test_the_same_scores_give_the_same_tables_claims_and_figures(

@@ -52,6 +52,7 @@ class Planner:
             yield "fetch", len(missing), None, partial(without_model, "fetch")
         for regime in study.regimes:
             yield "data", 1, None, partial(self.prices.data, regime)
+            yield "words", 1, None, partial(without_model, "words")
         for benchmark, settings in study.benchmarks.items():
             if settings.kind != "regime-test":
                 yield "benchmark_comparisons", 1, None, partial(self.prices.benchmark_comparisons, benchmark)
