@@ -34,7 +34,12 @@ COMPARED = {
     "evaluation-reward-bench": "Scores",
     "evaluation-rm-bench": "Scores",
 }
-STEPS = {"train": "Training", "activations": "Statistics", "evaluate": "Ablations and scores"}
+STEPS = {
+    "train": "Training",
+    "activations": "Statistics",
+    "set_activations": "Sets text by text",
+    "evaluate": "Ablations and scores",
+}
 GPUS = ("a100", "h100", "rtx-4090")
 NONE = "-"
 PADDED = 1024  # tokens of every text, in the authors' way

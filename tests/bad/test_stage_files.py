@@ -71,6 +71,7 @@ def stages(folder: Path, models: Path) -> dict[str, dict[str, Any]]:
     file = {name: str(folder / f"{name}.parquet") for name in FILES}
     compute = {"budget": 99, "threads": 1, "gpus": 0}
     training = compute | {"training": Training().model_dump(), "epochs": 1}
+    judged = {"judged": {"own": [file["pairs"]], "b": [file["comparisons"]]}}
     inference = compute | {"precision": "float32"}
     activations = inference | {"activations": Activations().model_dump(), "max_tokens": 99}
     neurons = Neurons.model_validate({"scorings": ["mean", "head-norm"]}).model_dump()
@@ -96,6 +97,12 @@ def stages(folder: Path, models: Path) -> dict[str, dict[str, Any]]:
         "select_swept.py": {
             "input": {"sets": file["sets"], "neurons": file["rankings"]},
             "settings": {"scorings": ["mean"], "sweep": [50]},
+        },
+        "lengths.py": {"input": {"backbone": backbone}, "settings": judged},
+        "words.py": {"input": {"train": file["pairs"], "validation": file["pairs"]}, "settings": judged},
+        "set_activations.py": {
+            "input": {"reward_model": rm, "pairs": file["pairs"], "selected": file["sets"]},
+            "settings": inference | {"sets": ["mean-p50"], "is_signed": True},
         },
         "evaluate.py": {
             "input": {"reward_model": rm, "comparisons": file["comparisons"], "selected": file["sets"], "code": []},
@@ -132,7 +139,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("script", ["train.py", "activations.py", "neurons.py", "select_sets.py", "select_swept.py",
-                                    "evaluate.py"])  # fmt: skip
+                                    "lengths.py", "words.py", "set_activations.py", "evaluate.py"])  # fmt: skip
 def test_a_stage_reads_good_files(script: str, folder: Path, models: Path) -> None:
     assert run(script, folder, models)[0].exists()
 
@@ -156,6 +163,10 @@ FAULTS: dict[str, tuple[str, str, Callable[[Path], Any], str]] = {
     "folder": ("evaluate.py", "comparisons", both(Path.unlink, Path.mkdir), "cannot be read "),
     "gone": ("neurons.py", "heads", Path.unlink, "no such file; run the stage that makes it first"),
     "pairs without a side": ("train.py", "pairs", drop("rejected"), "column 'rejected' is missing; found .*" + VERSION),
+    "pairs to take words from": ("words.py", "pairs", drop("chosen"), "column 'chosen' is missing; found .*" + VERSION),
+    "judged, cut off": ("lengths.py", "comparisons", lambda f: f.write_bytes(f.read_bytes()[:-30]), DAMAGED),
+    "judged without a task": ("words.py", "comparisons", drop("task"), "column 'task' is missing; .*" + VERSION),
+    "sets of other columns": ("set_activations.py", "sets", drop("layer"), "column 'layer' is missing; .*" + VERSION),
     "pairs of numbers": (
         "activations.py",
         "pairs",

@@ -216,6 +216,7 @@ ASKED = {  # jobs, memory and minutes of each rule
     "backbone": (1, "1100M", 60),
     "train": (3, "1100M", 5),
     "activations": (3, "1100M", 5),
+    "set_activations": (3, "1100M", 5),
     "evaluate": (6, "1100M", 5),
     "lengths": (1, "2000M", 30),
     "words": (3, "3000M", 30),
@@ -235,7 +236,7 @@ def test_jobs_ask_for_what_their_rules_say(finished: ClusterProject) -> None:
         rule = re.sub("_(wildcards|neurons)_.*", "", job["Comment"].removeprefix("rule_"))
         count[rule] += 1
         _, memory, minutes = ASKED[rule]
-        on_gpu = rule in ("train", "activations", "evaluate")
+        on_gpu = rule in ("train", "activations", "set_activations", "evaluate")
         assert job["JobState"] == "COMPLETED"
         assert job["Partition"] == ("gpu" if on_gpu else "main")
         assert job["JOB_GRES"] == ("gpu:fake:1" if on_gpu else "(null)")

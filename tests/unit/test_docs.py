@@ -28,6 +28,7 @@ from rmtension.engine.backbones import make_backbone
 from rmtension.engine.evaluation import evaluate
 from rmtension.engine.lengths import lengths
 from rmtension.engine.reward_model import load_tokenizer
+from rmtension.engine.set_activations import set_activations
 from rmtension.engine.training import TrainingRun, train_reward_model
 from rmtension.neurons.ranking import oriented_sets, rankings, sets_to_frame
 from rmtension.running.provenance import KEYS
@@ -88,6 +89,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     sets = sets_to_frame(oriented_sets(ranked, ["magnitude"], [50]))
     test = as_comparisons(pl.read_parquet(root / "data/{regime}/test.parquet"))
     scores = evaluate(reward_model, test, sets, ["none"], previous=None, inputs="", budget=4096, device=CPU)
+    activities = set_activations(reward_model, test, sets, ["magnitude-p50"], is_signed=True, budget=4096, device=CPU)
     pairs = read_comparisons(train)
     judged = read_judged({"b": [str(root / "benchmarks/{benchmark}.parquet")]})
     for file, frame in {
@@ -98,6 +100,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "neurons/{model}/{regime}/seed-{seed}.parquet": ranked,
         f"{selected.relative_to(root)}.parquet": sets,
         f"{selected.relative_to(root)}/sets.parquet": sets,
+        "set_activations/{model}/{regime}/seed-{seed}.parquet": activities,
         "scores/{model}/{regime}/seed-{seed}/{benchmark}.parquet": scores,
     }.items():
         (root / file).parent.mkdir(parents=True, exist_ok=True)

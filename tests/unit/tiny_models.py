@@ -28,6 +28,7 @@ from rmtension.engine.backbones import train_tokenizer
 torch.set_num_threads(1)  # for models this small, threads only wait for each other
 
 VOCABULARY = 50
+WORDS = [f"w{i}" for i in range(VOCABULARY)]  # a token each, w0 that of an unknown one
 COMMON: dict[str, Any] = {
     "vocab_size": VOCABULARY, "max_position_embeddings": 64, "hidden_size": 16, "num_hidden_layers": 3,
     "intermediate_size": 24,

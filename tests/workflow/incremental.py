@@ -471,7 +471,7 @@ def answers(project: Project, rows: list[Row]) -> list[dict[str, int]]:
 
 ANALYSIS = ["tables", "claims", "figures", "report_page"]
 RULES = ["fetch", "data", "benchmark_comparisons", "words", "backbone", "lengths", "adopt", "train", "activations",
-         "neurons", "select_sets", "select", "evaluate", "cards", "analysis", *ANALYSIS]  # fmt: skip
+         "neurons", "select_sets", "select", "set_activations", "evaluate", "cards", "analysis", *ANALYSIS]  # fmt: skip
 ONE_JOB = "one job makes all splits of a regime"
 PATHS = "jobs depend on the paths of what they read"
 NOTES = {

@@ -69,6 +69,9 @@ COLUMNS = {
     f"activations/{RM}/heads.parquet": ["layer", "head", "response", "n_tokens", "mean_norm"],
     f"neurons/{RM}.parquet": ["scoring", "unit", "layer", "neuron", "score", "rank"],
     f"selected/{RM}.parquet": ["ablation", "unit", "layer", "neuron"],
+    f"set_activations/{RM}.parquet": [
+        "comparison_id", "task", "orientation", "response", "ablation", "n_tokens", "mean",
+    ],
     f"scores/{RM}/own.parquet": [
         "ablation", "comparison_id", "task", "chosen_scores", "rejected_scores", "correct",
     ],
@@ -263,7 +266,8 @@ def test_a_result_leads_to_models_and_data(finished: Project, file: str) -> None
     own = {"tables": {"tables"}, "figures": {"figures", "claims", "tables", "cards"}, "claims.md": {"claims", "tables"},
            "report.html": {"report_page", "figures", "claims", "tables", "cards"}}[file.partition("/")[0]]  # fmt: skip
     before = {"backbone": 1, "data": 3, "benchmark_comparisons": 1, "words": 3, "lengths": 1, "train": 6,
-              "activations": 6, "neurons": 6, "select_sets": 6, "select": 6, "evaluate": 18}  # fmt: skip
+              "activations": 6, "neurons": 6, "select_sets": 6, "select": 6, "set_activations": 6,
+              "evaluate": 18}  # fmt: skip
     assert jobs == dict.fromkeys(own, 1) | before
     whats = " ".join(shown.origins(lineage)["what"])
     assert all(part in whats for part in ("family gpt2", "objective helpful", "objective harmless", "per_task 3"))
@@ -274,13 +278,14 @@ def test_the_same_study_gives_the_same_bytes(finished: Project, tmp_path: Path) 
     again = Project(tmp_path / "again")
     made_last = [f"results/small/scores/{RM}/{benchmark}.parquet" for benchmark in ("own", "tasks", "validation")]
     made_last += ["results/small/lengths/tiny.parquet", "results/small/words/helpful.parquet"]
+    made_last += [f"results/small/set_activations/{RM}.parquet"]
     again.run("--cores", "1", *made_last)
     made = [file.relative_to(again.results) for file in again.results.rglob("*") if file.is_file()]
     made = [file for file in made if file.parts[0] not in BESIDE and file.name != "training.parquet"]  # it tells times
     for file in made:
         assert (finished.results / file).read_bytes() == (again.results / file).read_bytes(), file
     stages = {"data", "benchmarks", "words", "backbones", "lengths", "reward_models", "activations", "neurons"}
-    assert {file.parts[0] for file in made} == stages | {"selected", "scores"}
+    assert {file.parts[0] for file in made} == stages | {"selected", "set_activations", "scores"}
 
 
 def test_the_same_scores_give_the_same_tables_claims_and_figures(

@@ -66,6 +66,7 @@ rule tables:
         neurons=reward_models(f"{RESULTS}/neurons/{RM}.parquet"),
         sets=reward_models(f"{RESULTS}/selected/{RM}/sets.parquet"),
         selected=reward_models(f"{RESULTS}/selected/{RM}.parquet"),
+        set_activations=reward_models(f"{RESULTS}/set_activations/{RM}.parquet"),
         words=expand(f"{RESULTS}/words/{{regime}}.parquet", regime=study.regimes),
         lengths=expand(f"{RESULTS}/lengths/{{model}}.parquet", model=study.models),
         resources=RESULTS_RESOURCES,

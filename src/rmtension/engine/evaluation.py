@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,10 @@ from torch import Tensor
 
 from rmtension.base.errors import UserError
 from rmtension.base.files import CHECKSUMS, fingerprint, reading
-from rmtension.base.memory import within_memory
-from rmtension.base.progress import Progress
 from rmtension.engine.ablation import Mask, ablated
 from rmtension.engine.architectures import longest_text
-from rmtension.engine.packing import Batch, Packed, batches
+from rmtension.engine.packing import Batch, Packed
+from rmtension.engine.passes import candidate_values
 from rmtension.engine.reward_model import load_config, load_reward_model, load_tokenizer, pack_comparisons, score
 
 logger = logging.getLogger(__name__)
@@ -61,27 +61,12 @@ def ablated_scores(model: Any, masks: Sequence[Mask], batch: Batch) -> Tensor:
     return rewards
 
 
-@torch.inference_mode()
 def candidate_scores(
     model: Any, comparisons: Sequence[Packed], masks: Sequence[Mask], budget: int, device: torch.device
 ) -> np.ndarray[Any, np.dtype[np.float32]]:
-    """Rewards [masks, candidates], candidates in the order of `comparisons`, chosen before rejected.
-
-    Batches are of at most `budget` tokens, or fewer where memory does not suffice.
-    """
-    ends = np.cumsum([0, *(len(packed.ends) for packed in comparisons)])
-
-    def one_pass(budget: int) -> np.ndarray[Any, np.dtype[np.float32]]:
-        rewards = np.empty((len(masks), ends[-1]), dtype=np.float32)
-        progress = Progress("evaluation", len(comparisons) * len(masks), "comparisons")
-        for batch in batches(comparisons, budget):
-            batch = batch.to(device)
-            columns = np.concatenate([np.arange(ends[i], ends[i + 1]) for i in batch.index])
-            rewards[:, columns] = ablated_scores(model, masks, batch).cpu().numpy()
-            progress.advance(len(batch.index) * len(masks), tokens=batch.tokens.numel() * len(masks))
-        return rewards
-
-    return within_memory(one_pass, budget, max(map(len, comparisons), default=0))[0]
+    """Rewards [masks, candidates], as candidate_values has them."""
+    scores = partial(ablated_scores, model, masks)
+    return candidate_values("evaluation", scores, comparisons, len(masks), np.float32, budget, device)
 
 
 def refuse_what_is_no_number(folder: Path, rewards: np.ndarray[Any, np.dtype[np.float32]]) -> None:

@@ -68,6 +68,7 @@ class Planner:
             yield "activations", seeds, model, partial(self.prices.activations, model, regime)
             for rule in ("neurons", "select_sets", "select"):
                 yield rule, seeds, None, partial(self.prices.rankings, model, rule)
+            yield "set_activations", seeds, model, partial(self.prices.set_activations, model, regime)
             for benchmark in study.scored():
                 yield "evaluate", seeds, model, partial(self.prices.evaluate, model, regime, benchmark)
         for rule in ("cards", "tables", "claims", "figures", "report_page"):

@@ -140,6 +140,14 @@ class Prices:
         size, passes = self.amounts.size(model), len(self.study.ablations(regime, benchmark))
         operations = passes * size.forward(self.amounts.evaluated(regime, benchmark))
         seconds = self.machines.scoring_seconds(model, operations)
+        return seconds, self.scoring_memory(model), BYTES["score_row"] * self.amounts.score_rows(regime, benchmark)
+
+    def set_activations(self, model: str, regime: str) -> Price:
+        test, sets = self.amounts.volume(regime, "test"), len(self.study.observed_sets())
+        seconds = self.machines.scoring_seconds(model, self.amounts.size(model).forward(test))
+        return seconds, self.scoring_memory(model), BYTES["score_row"] * sets * sum(n * texts for n, _, texts in test)
+
+    def scoring_memory(self, model: str) -> float:
+        size = self.amounts.size(model)
         one_layer = 2 * BYTES["kept"] * self.study.models[model].compute.inference_tokens * size.width
-        memory = BYTES["weights"] * size.parameters + one_layer + BYTES["process"]
-        return seconds, memory, BYTES["score_row"] * self.amounts.score_rows(regime, benchmark)
+        return float(BYTES["weights"] * size.parameters + one_layer + BYTES["process"])

@@ -7,35 +7,19 @@ from pathlib import Path
 import polars as pl
 import pytest
 import torch
-from tiny_models import CONFIGS, random_model
-from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedTokenizerFast
-from transformers.models.auto import tokenization_auto
+from tiny_models import CONFIGS, WORDS
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from rmtension.engine import evaluation
 from rmtension.engine.evaluation import SCHEMA, evaluate
-from rmtension.engine.reward_model import save_reward_model
 
 CPU = torch.device("cpu")
-WORDS = [f"w{i}" for i in range(50)]
 SELECTED = pl.DataFrame(
     [("a", "neuron", 0, 3), ("a", "neuron", 2, 4), ("b", "neuron", 1, 1), ("heads", "head", 1, 1)],
     schema=["ablation", "unit", "layer", "neuron"],
     orient="row",
 )
 TWIN = SELECTED.filter(ablation="a").with_columns(ablation=pl.lit("twin")).reverse()
-
-
-@pytest.fixture
-def folder(family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A saved reward model whose padding token is its end-of-text token, w0."""
-    # Families whose tokenizers transformers reads by rules of its own, whatever is saved; Qwen2 is one.
-    monkeypatch.setattr(tokenization_auto, "MODELS_WITH_INCORRECT_HUB_TOKENIZER_CLASS", set())
-    words = Tokenizer(models.WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="w0"))
-    words.pre_tokenizer = pre_tokenizers.Whitespace()
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, eos_token="w0", pad_token="w0")
-    save_reward_model(random_model(family), tokenizer, tmp_path / "rm")
-    return tmp_path / "rm"
 
 
 def comparisons(*rows: tuple[list[str], list[str]]) -> pl.DataFrame:

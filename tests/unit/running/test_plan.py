@@ -136,6 +136,10 @@ def test_prices_of_a_small_study_by_hand(precision: str, peak: float) -> None:
     assert rules["tables"]["cpu_hours"] * 3600 == pytest.approx(3 + 3.2e-7 * scores + 1e-7 * rankings)
     # 96 neurons by 3 scorings; 40 bytes for each of two responses.
     assert rules["activations"]["disk_gb"] * 1e9 == pytest.approx(2 * 96 * 2 * 40)
+    seconds = start + 20 * FORWARD / scoring  # once, for both sets
+    assert rules["set_activations"]["gpu_hours"] == pytest.approx(2 * seconds / 3600, rel=1e-9)
+    assert rules["set_activations"]["disk_gb"] * 1e9 == pytest.approx(2 * 11 * 20 * 2 * 2)
+    assert rules["set_activations"]["memory_gb"] == rules["evaluate"]["memory_gb"]
     assert rules["neurons"]["disk_gb"] * 1e9 == pytest.approx(2 * 96 * 3 * 12)
 
 
@@ -159,7 +163,7 @@ def test_without_a_gpu_the_machine_measured_is_reckoned_with() -> None:
 def test_the_papers_study_is_priced_whole() -> None:
     plan = make_plan(Study.model_validate(paper(list(PAPER))))
     [total] = plan.total.to_dicts()
-    assert (total["jobs"], total["unpriced"], plan.problems) == (576, 0, [])
+    assert (total["jobs"], total["unpriced"], plan.problems) == (630, 0, [])
     assert any("assumed" in line and "A100" in line for line in plan.assumptions)
     assert "reward-bench: 2,001 comparisons by the counts in resources/" in plan.assumptions
     assert total["disk_gb"] > 9 * 4e-9 * sum(PAPER.values())  # all saved reward models

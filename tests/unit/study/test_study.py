@@ -184,6 +184,20 @@ def test_ablations_of_a_study() -> None:
     assert study.ablations("helpful-harmless", "validation") == ["none", own[1]]
 
 
+@pytest.mark.parametrize(
+    ("scorings", "percent", "sets"),
+    [
+        (["magnitude", "matched-random"], 10, ["magnitude-p10", "matched-random-p10"]),
+        (["magnitude", "random"], 5, ["magnitude-p5"]),
+        (["magnitude", "matched-random"], 100, ["all"]),
+    ],
+)
+def test_sets_that_are_looked_at_text_by_text(scorings: list[str], percent: int, sets: list[str]) -> None:
+    settings = changed("ablation/percent", percent)
+    settings["neurons"]["scorings"] = scorings
+    assert Study.model_validate(settings).observed_sets() == sets
+
+
 PUBLISHED = {"kind": "rm-bench", "hub": "a/b", "revision": "c"}
 SWITCHES = {  # place: authors' value, corrected value
     "neurons/magnitude": ("mean", "mean_abs"),
