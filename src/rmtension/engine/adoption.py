@@ -12,7 +12,7 @@ from transformers import AutoModel
 from rmtension.base.errors import UserError
 from rmtension.base.files import fingerprint, replacing, write_checksums
 from rmtension.engine.reward_model import load_config, load_reward_model, load_tokenizer
-from rmtension.engine.self_check import check_score, check_states
+from rmtension.engine.self_check import check_ending, check_score, check_states
 from rmtension.study.inputs import model_files
 
 
@@ -42,6 +42,7 @@ def check(folder: Path, backbone: Path) -> None:
     check_backbone(folder, model, backbone)
     tokenizer = load_tokenizer(folder)
     check_states(folder, model, tokenizer)
+    check_ending(folder, tokenizer, model.config.pad_token_id)
     check_score(folder, model, tokenizer)
 
 

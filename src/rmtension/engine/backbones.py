@@ -175,7 +175,7 @@ def check(folder: Path, origin: str) -> None:
     try:
         tokenizer = load_tokenizer(folder)
         check_states(folder, load_backbone(folder, torch.device("cpu")), tokenizer)
-        check_ending(folder, tokenizer)
+        check_ending(folder, tokenizer, tokenizer.pad_token_id)
     except UserError as error:
         raise UserError(str(error).replace(str(folder), origin)) from None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import string
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +20,7 @@ from rmtension.engine.packing import Tokens, collate, pack
 from rmtension.engine.reward_model import hidden_states, opening, tokenise
 
 DIALOGUE = "\n\nHuman: How is bread made, in a few hours?\n\nAssistant: Knead 500 g of flour, let it rest, bake it."
+ENDS = string.printable.strip()  # in place of its last character: what a text may end in
 LONGEST, SHORTEST = 512, 64  # tokens of a probe, where the model reads so many
 WORK = 2**36  # weights times tokens of a probe in between: some seconds on a CPU
 NOISE = 1e-4  # of what is compared; float32 leaves some 1e-6
@@ -65,8 +67,8 @@ def taking_packed(folder: Path, model: Any) -> Iterator[None]:
     except Exception as error:
         raise UserError(
             f"{folder}: {type(model).__name__} of transformers {transformers.__version__} is not itself in the packed "
-            f"form ({cause_of(error)}): its settings, or this release, have what that lacks; take others, or see "
-            "docs/adding-a-model.md, 'Traps'"
+            f"form ({cause_of(error)}): its settings, or this release, have what that lacks, or rounding decides what "
+            "its weights make of a text; take others, or see docs/adding-a-model.md, 'Traps'"
         ) from error
 
 
@@ -90,13 +92,15 @@ def check_states(folder: Path, model: Any, tokenizer: Any) -> None:
             raise ValueError(f"states of a text are off by {off:.2g} of their size")
 
 
-def check_ending(folder: Path, tokenizer: Any) -> None:
-    """UserError where, in reward models of a backbone, transformers would score another token than a text's last."""
-    if read_dialogue(folder, tokenizer)[-1] == tokenizer.pad_token_id:
-        raise UserError(
-            f"{folder}: its tokenizer ends a text with the padding token, and transformers would score the one before "
-            "it; name another pad_token in its tokenizer_config.json"
-        )
+def check_ending(folder: Path, tokenizer: Any, padding: int | None) -> None:
+    """UserError where transformers, which passes over `padding`, would score another token than the last of a text."""
+    for end, ids in zip(ENDS, tokenise(tokenizer, [DIALOGUE[:-1] + end for end in ENDS]), strict=True):
+        if ids[-1] == padding:
+            raise UserError(
+                f"{folder}: its tokenizer ends a text with the padding token, one that ends in {end} for example, and "
+                "transformers would score the token before it; name another pad_token in its tokenizer_config.json "
+                "and pad_token_id in its config.json"
+            )
 
 
 @torch.inference_mode()
@@ -114,6 +118,5 @@ def check_score(folder: Path, model: Any, tokenizer: Any) -> None:
     if not abs(ours - theirs) <= NOISE * size:
         raise UserError(
             f"{folder}: the score that it gives a text, {theirs:.4g}, is not that of its last token, {ours:.4g}: its "
-            "tokenizer ends a text with the padding token, or its head is not one linear layer; name another "
-            "pad_token_id in its config.json, or take another reward model"
+            "head is not one linear layer; take another reward model"
         )

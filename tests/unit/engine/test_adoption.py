@@ -94,6 +94,10 @@ def end_texts_with(token: str, folder: Path) -> None:
     tokenizer.save_pretrained(folder)
 
 
+def pad_with(token: str, folder: Path) -> None:
+    reconfigure(folder, {"pad_token_id": AutoTokenizer.from_pretrained(folder).convert_tokens_to_ids(token)})
+
+
 def first(tensors: dict[str, torch.Tensor]) -> str:
     return next(name for name in sorted(tensors) if ".0.mlp." in name and name.endswith(".weight"))
 
@@ -135,6 +139,7 @@ FAULTS: dict[str, tuple[Callable[[Path], Any], str]] = {
         lambda f: reconfigure(f, {"layer_types": ["sliding_attention"] * 3}), "its model cannot be used (",
     ),
     "texts that end in padding": (partial(end_texts_with, "<|pad|>"), "ends a text with the padding token"),
+    "a mark for padding": (partial(pad_with, "!"), "with the padding token, one that ends in ! for example, and"),
 }  # fmt: skip
 
 
