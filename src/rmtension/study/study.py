@@ -1,4 +1,4 @@
-"""The study file: its types are the only source of what a study may say."""
+"""The study file as a whole: its parts, whether the names in them are known, and what follows from them together."""
 
 from __future__ import annotations
 

@@ -54,6 +54,9 @@ def test_import_closures() -> None:
     assert modules("evaluate.py").isdisjoint(others)
     assert "engine/packing" in modules("train.py") and "data/pairs" not in modules("train.py")
     assert modules("data.py").isdisjoint({"data/benchmarks", "data/tasks", "study/benchmarks"})
+    another_scoring = {"study/scorings", "neurons/ranking"}
+    assert another_scoring <= modules("neurons.py")
+    assert another_scoring.isdisjoint(modules("train.py") | modules("activations.py"))
 
 
 @pytest.mark.parametrize(
