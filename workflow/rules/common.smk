@@ -7,7 +7,7 @@ from rmtension.base.files import RESOURCES, fingerprint, sha256, write_text
 from rmtension.study import places
 from rmtension.study.benchmarks import PUBLISHED
 from rmtension.study.inputs import model_files
-from rmtension.study.study import VALIDATION
+from rmtension.study.study import VALIDATION, observed_sets
 
 
 @cache

@@ -23,7 +23,7 @@ rule set_activations:
     params:
         settings=settings(
             code("set_activations.py"),
-            sets=study.observed_sets(),
+            sets=observed_sets(study),
             is_signed=study.neurons.magnitude == "mean",
             budget=compute("inference_tokens"),
             precision=compute("inference_precision"),

@@ -11,6 +11,7 @@ from rmtension.running.amounts import BYTES, KNOWN, RULES, SPLITS, Amounts
 from rmtension.study.models import MadeModel
 from rmtension.study.naming import ranks_heads
 from rmtension.study.section import Located, nearest
+from rmtension.study.study import observed_sets
 
 Price = tuple[float, float, float]  # of one job: seconds, bytes of memory, bytes of files
 
@@ -143,7 +144,7 @@ class Prices:
         return seconds, self.scoring_memory(model), BYTES["score_row"] * self.amounts.score_rows(regime, benchmark)
 
     def set_activations(self, model: str, regime: str) -> Price:
-        test, sets = self.amounts.volume(regime, "test"), len(self.study.observed_sets())
+        test, sets = self.amounts.volume(regime, "test"), len(observed_sets(self.study))
         seconds = self.machines.scoring_seconds(model, self.amounts.size(model).forward(test))
         return seconds, self.scoring_memory(model), BYTES["score_row"] * sets * sum(n * texts for n, _, texts in test)
 

@@ -121,3 +121,11 @@ class Study(Section):
         """The study as tables and report see it: without how jobs run, how figures look, and the keys `without`."""
         left_out: dict[str, Any] = {"figures": True, "models": {"__all__": {"compute"}}}
         return self.model_dump(mode="json", exclude=left_out | dict.fromkeys(without, True))
+
+
+def observed_sets(study: Study) -> list[str]:
+    """Sets whose activation is taken text by text: a reward model's main one and, if there is one, its match."""
+    sets = [study.ablation.main_set]
+    if "matched-random" in study.neurons.scorings:
+        sets.append(ablation_name("matched-random", study.ablation.percent))
+    return list(dict.fromkeys(sets))  # all neurons are one set, whatever the scoring

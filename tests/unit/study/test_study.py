@@ -13,7 +13,7 @@ from rmtension.base.errors import UserError
 from rmtension.study.benchmarks import PublishedBenchmark
 from rmtension.study.loading import load_study
 from rmtension.study.places import fetched
-from rmtension.study.study import Study
+from rmtension.study.study import Study, observed_sets
 
 ROOT = Path(__file__).parents[3]
 DEFAULT = yaml.safe_load((ROOT / "config.yaml").read_text())
@@ -195,7 +195,7 @@ def test_ablations_of_a_study() -> None:
 def test_sets_that_are_looked_at_text_by_text(scorings: list[str], percent: int, sets: list[str]) -> None:
     settings = changed("ablation/percent", percent)
     settings["neurons"]["scorings"] = scorings
-    assert Study.model_validate(settings).observed_sets() == sets
+    assert observed_sets(Study.model_validate(settings)) == sets
 
 
 PUBLISHED = {"kind": "rm-bench", "hub": "a/b", "revision": "c"}
