@@ -110,13 +110,6 @@ class Study(Section):
         tension = tension_sets_index(self.regimes[regime].mixes, self.ablation.control_draws)
         return list(dict.fromkeys(["none", *own, *(one.name for one in tension)]))
 
-    def observed_sets(self) -> list[str]:
-        """Sets whose activation is taken text by text: a reward model's main one and, if there is one, its match."""
-        sets = [self.ablation.main_set]
-        if "matched-random" in self.neurons.scorings:
-            sets.append(ablation_name("matched-random", self.ablation.percent))
-        return list(dict.fromkeys(sets))  # all neurons are one set, whatever the scoring
-
     def analysed(self, *without: str) -> dict[str, Any]:
         """The study as tables and report see it: without how jobs run, how figures look, and the keys `without`."""
         left_out: dict[str, Any] = {"figures": True, "models": {"__all__": {"compute"}}}
