@@ -1,0 +1,168 @@
+"""How far a reward model's probability that the chosen response is the better one can be taken at its word.
+
+Of a pair, p = sigmoid(chosen - rejected) is the Bradley-Terry probability that training fits, and max(p, 1 - p) its
+confidence. Formulas and their sources: docs/methods.md, section 11.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+from scipy.special import expit
+
+from rmtension.analysis.pairs import PairBlock
+from rmtension.analysis.statistics import REWARD_MODEL, Array, Bootstrap, Draws, concat, divide
+
+UNIT = [*REWARD_MODEL, "ablation"]
+BINS = 15  # of equal mass
+SHOWN = np.linspace(0.5, 1, 11)  # edges of the bins of equal width that curves are drawn of
+LEAST, MOST = 0.01, 100.0  # of a temperature: at either end it is as good as none, or infinite
+UNABLATED = "unablated"  # a reward model itself, as what it is held against
+FIGURES = ["ece", "brier", "log_loss", "rescaled_log_loss"]
+
+
+def log_loss(difference: Array) -> Array:
+    """-log sigmoid(chosen - rejected), in nats."""
+    with np.errstate(invalid="ignore"):  # NaN, where not scored
+        return np.logaddexp(0, -difference)
+
+
+def brier(difference: Array) -> Array:
+    """(1 - p) squared."""
+    return np.asarray(expit(-difference)) ** 2
+
+
+def confidence(difference: Array) -> Array:
+    """Probability by the model of the response that it prefers."""
+    return np.asarray(expit(np.abs(difference)))
+
+
+# --- temperature ---------------------------------------------------------------------------------------------
+
+
+def temperatures(difference: Array, weights: Array) -> Array:
+    """The temperature [D] at which the log loss of the differences [P], weighted by each column [P, D], is least.
+
+    The loss is convex in beta, one over the temperature: its slope has one zero, or none, then an end of the range.
+    """
+
+    def slopes(beta: Array) -> Array:
+        """By beta [n, 1], of each weighting [n, D]."""
+        return -(difference * expit(-beta * difference)) @ weights
+
+    grid, columns = np.geomspace(1 / MOST, 1 / LEAST, 129), np.arange(weights.shape[1])
+    slope = slopes(grid[:, None])
+    right = np.clip((slope < 0).sum(axis=0), 1, len(grid) - 1)
+    low, high = grid[right - 1], grid[right]
+    below, above = slope[right - 1, columns], slope[right, columns]
+    beta = low - below * divide(high - low, above - below)
+    for _ in range(4):  # Newton's, from so near that each doubles the digits
+        p = expit(-difference[:, None] * beta)
+        first, second = -(difference @ (weights * p)), difference**2 @ (weights * p * (1 - p))
+        beta = np.clip(beta - divide(first, second), low, high)
+    beta = np.where(below >= 0, grid[0], np.where(above <= 0, grid[-1], beta))
+    return np.where(weights.sum(axis=0) > 0, 1 / beta, np.nan)
+
+
+def fitted(bootstrap: Bootstrap, blocks: Sequence[PairBlock]) -> Draws:
+    """The temperature of every unit on all pairs of the blocks, which are of one benchmark; undefined without any."""
+    values = np.full((len(blocks[0].units), 1 + bootstrap.draws), np.nan)
+    weights = np.concatenate([block.weights(bootstrap) for block in blocks])
+    for row, difference in zip(values, np.concatenate([block.difference for block in blocks], axis=1), strict=True):
+        scored = ~np.isnan(difference)
+        row[:] = temperatures(difference[scored], weights[scored])
+    return Draws(blocks[0].units, values)
+
+
+# --- figures -------------------------------------------------------------------------------------------------
+
+
+def benchmarks(blocks: Sequence[PairBlock]) -> Iterator[list[PairBlock]]:
+    return (list(of) for _, of in groupby(blocks, lambda block: block.benchmark))
+
+
+def equal_mass(difference: Array) -> Array:
+    """Inner edges [U, BINS - 1] of bins that hold as many of each unit's pairs [U, P]; NaN for a unit without pairs."""
+    edges = np.full((len(difference), BINS - 1), np.nan)
+    for row, values in zip(edges, confidence(difference), strict=True):
+        known = values[~np.isnan(values)]
+        row[:] = np.quantile(known, np.arange(1, BINS) / BINS) if len(known) else np.nan
+    return edges
+
+
+def in_bins(confidences: Array, edges: Array) -> NDArray[np.int64]:
+    """The bin of each confidence [U, P] between inner edges [U, bins - 1]: ends at, and with, its upper edge."""
+    return np.stack([np.searchsorted(e, c) for e, c in zip(edges, confidences, strict=True)])
+
+
+def calibration_error(bootstrap: Bootstrap, blocks: Sequence[PairBlock], scored: Array) -> Array:
+    """Expected calibration error [U, 1 + draws]: mean over pairs of |share right - mean confidence| of their bin."""
+    edges = equal_mass(np.concatenate([block.difference for block in blocks], axis=1))
+    of_bins = np.zeros((BINS, *scored.shape))
+    for block in blocks:
+        sure = confidence(block.difference)
+        bins, gap = in_bins(sure, edges), np.where(block.scored, (block.difference > 0) - sure, 0)
+        for number in range(BINS):
+            of_bins[number] += block.sums(bootstrap, np.where(bins == number, gap, 0))
+    return divide(np.abs(of_bins).sum(axis=0), scored)
+
+
+def measured(bootstrap: Bootstrap, blocks: Sequence[PairBlock], temperature: Array) -> dict[str, Draws]:
+    """FIGURES of every unit on the one benchmark that the blocks are of; temperature [U], NaN where unknown."""
+
+    def mean(term: Any) -> Array:
+        terms = [np.where(block.scored, term(block.difference), 0) for block in blocks]
+        total = sum(block.sums(bootstrap, values) for block, values in zip(blocks, terms, strict=True))
+        return divide(np.asarray(total), scored)
+
+    scored = np.asarray(sum(block.sums(bootstrap, block.scored) for block in blocks))
+    rescaled = mean(lambda difference: log_loss(difference / temperature[:, None]))
+    values = [calibration_error(bootstrap, blocks, scored), mean(brier), mean(log_loss), rescaled]
+    keys = blocks[0].units.with_columns(benchmark=pl.lit(blocks[0].benchmark))
+    return {name: Draws(keys, figure) for name, figure in zip(FIGURES, values, strict=True)}
+
+
+def calibrated(bootstrap: Bootstrap, blocks: Sequence[PairBlock], temperature: Draws) -> dict[str, Draws]:
+    """FIGURES, and the temperature beside them, of every unit on every benchmark: keyed by UNIT and benchmark."""
+    known = temperature.frame("temperature")
+    parts = []
+    for of in benchmarks(blocks):
+        own = of[0].units.join(known, on=UNIT, how="left", maintain_order="left")["temperature"]
+        parts.append(measured(bootstrap, of, own.cast(pl.Float64).fill_null(np.nan).to_numpy()))
+    figures = {name: concat([part[name] for part in parts]) for name in FIGURES}
+    names = figures["ece"].keys
+    return figures | {"temperature": temperature.joined(names.select(*UNIT, "benchmark"), UNIT)}
+
+
+def curves(bootstrap: Bootstrap, blocks: Sequence[PairBlock]) -> dict[str, Draws]:
+    """Of the pairs in each bin of SHOWN: percent of all pairs (share), mean confidence, and percent right (accuracy).
+
+    Keyed by UNIT, benchmark, left and right (edges of the bin); undefined for a bin without pairs, a share of 0.
+    """
+    parts: dict[str, list[Draws]] = {"share": [], "confidence": [], "accuracy": []}
+    edges = pl.DataFrame({"left": SHOWN[:-1], "right": SHOWN[1:]})
+    for of in benchmarks(blocks):
+        units, n = of[0].units, len(edges)
+        keys = units.with_columns(benchmark=pl.lit(of[0].benchmark)).join(edges, how="cross", maintain_order="left")
+        count, sure, right = np.zeros((3, n, len(units), 1 + bootstrap.draws))
+        for block in of:
+            confidences = confidence(block.difference)
+            bins = in_bins(confidences, np.tile(SHOWN[1:-1], (len(units), 1)))
+            for number in range(n):
+                here = (bins == number) & block.scored
+                count[number] += block.sums(bootstrap, here)
+                sure[number] += block.sums(bootstrap, np.where(here, confidences, 0))
+                right[number] += block.sums(bootstrap, here & (block.difference > 0))
+        figures = {
+            "share": 100 * divide(count, count.sum(axis=0)),
+            "confidence": divide(sure, count),
+            "accuracy": 100 * divide(right, count),
+        }
+        for name, figure in figures.items():
+            parts[name].append(Draws(keys, figure.swapaxes(0, 1).reshape(len(keys), -1)))
+    return {name: concat(several) for name, several in parts.items()}
