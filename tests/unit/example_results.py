@@ -102,11 +102,43 @@ def example(study: Study = STUDY, seed: int = 0) -> Results:
         frame.with_columns(
             chosen=pl.col("chosen_scores").list.min(), rejected=pl.col("rejected_scores").list.max()
         ).drop("chosen_scores", "rejected_scores"),
-        frame.filter(pl.col("ablation").is_in(["none", "magnitude-p20"])),
+        frame.filter(pl.col("ablation").is_in(["none", "magnitude-p20", "shared", "helpful-only", "harmless-only"])),
         pl.DataFrame(sizes),
         pl.DataFrame(sizes)
         .select(*REWARD_MODEL, set=pl.lit(study.ablation.scoring), share=10.0 * pl.col("n_neurons"))
         .unique(REWARD_MODEL, maintain_order=True),
         pl.DataFrame(neurons),
         pl.DataFrame(activations),
+        **surface_of(frame, study, rng),
     )
+
+
+def surface_of(frame: pl.DataFrame, study: Study, rng: np.random.Generator) -> dict[str, pl.DataFrame]:
+    """Lengths and word scores of the comparisons of `frame`, activations on its texts, scores on validation splits."""
+    place = ["benchmark", "comparison_id", "orientation", "task"]
+    sizes = frame.group_by(place, maintain_order=True).agg(pl.col("rejected_scores").list.len().max().fill_null(1))
+    lengths, words, validation, texts = [], [], [], []
+    for (*names, n), model in product(sizes.rows(), study.models):
+        chosen, rejected = rng.integers(1, 9, 1).tolist(), rng.integers(1, 9, n or 1).tolist()
+        lengths.append({"model": model} | dict(zip(place, names, strict=True))
+                       | {"chosen_tokens": chosen, "rejected_tokens": rejected})  # fmt: skip
+    for (*names, n), regime in product(sizes.rows(), study.regimes):
+        scores = {"chosen_scores": rng.normal(size=1).tolist(), "rejected_scores": rng.normal(size=n or 1).tolist()}
+        words.append({"regime": regime} | dict(zip(place, names, strict=True)) | scores)
+    for model, regime, seed in product(study.models, study.regimes, study.seeds):
+        unit = {"model": model, "regime": regime, "seed": seed}
+        for ablation, i in product(("none", "magnitude-p20"), range(12)):
+            names = {"benchmark": "validation", "ablation": ablation, "comparison_id": f"v/{i}",
+                     "orientation": "helpful", "task": "split"}  # fmt: skip
+            scores = {"chosen_scores": rng.normal(1, size=1).tolist(), "rejected_scores": rng.normal(size=1).tolist()}
+            validation.append(unit | names | scores)
+        for (task, orientation, n, _), ablation in product(
+            own_tasks(study, regime), ("magnitude-p20", "matched-random-p20")
+        ):
+            for i, response in product(range(n), ("chosen", "rejected")):
+                names = {"ablation": ablation, "comparison_id": f"own-test/{task}/{i}", "orientation": orientation,
+                         "task": task, "response": response}  # fmt: skip
+                texts.append(unit | names | {"n_tokens": int(rng.integers(1, 9)), "mean": float(rng.normal())})
+    lists = {"chosen_scores": pl.List(pl.Float32), "rejected_scores": pl.List(pl.Float32)}
+    return {"lengths": pl.DataFrame(lengths), "words": pl.DataFrame(words), "texts": pl.DataFrame(texts),
+            "validation": pl.DataFrame(validation, schema_overrides=lists)}  # fmt: skip

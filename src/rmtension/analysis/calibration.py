@@ -53,7 +53,7 @@ def temperatures(difference: Array, weights: Array) -> Array:
 
     def slopes(beta: Array) -> Array:
         """By beta [n, 1], of each weighting [n, D]."""
-        return -(difference * expit(-beta * difference)) @ weights
+        return np.asarray(-(difference * expit(-beta * difference)) @ weights)
 
     grid, columns = np.geomspace(1 / MOST, 1 / LEAST, 129), np.arange(weights.shape[1])
     slope = slopes(grid[:, None])

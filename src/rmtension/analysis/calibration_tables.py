@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import polars as pl
 
-from rmtension.analysis.calibration import FIGURES, UNABLATED, curves
+from rmtension.analysis.calibration import FIGURES, UNABLATED
 from rmtension.analysis.results import Results
+from rmtension.analysis.sets import main_set
 from rmtension.analysis.statistics import REWARD_MODEL, Draws, concat
 
 
@@ -14,8 +15,8 @@ def calibration_table(results: Results) -> pl.DataFrame:
     response: ece, brier, log_loss, the temperature fitted on the regime's validation split, and rescaled_log_loss, at
     that temperature."""
     by = ["model", "regime", "benchmark", "ablation"]
-    first, *others = [*FIGURES[:3], "temperature", FIGURES[3]]
-    figures = results.calibration
+    first, others = FIGURES[0], [*FIGURES[1:3], "temperature", FIGURES[3]]
+    figures = results.pairs.calibration
     return results.table(figures[first], by, first, **{name: figures[name] for name in others}).drop("p")
 
 
@@ -24,21 +25,21 @@ def calibration_contrasts_table(results: Results) -> pl.DataFrame:
     model's from those of its part `against`; where `against` is "unablated", of any one's when its own main set is
     zeroed. Benchmarks whose comparisons not all regimes share are in the latter alone."""
     by = ["model", "regime", "against", "benchmark"]
-    changes = {f"{name}_change": contrasts(results, results.calibration[name]) for name in FIGURES}
+    changes = {f"{name}_change": contrasts(results, results.pairs.calibration[name]) for name in FIGURES}
     first, *others = changes
     return results.table(changes[first], by, first, **{name: changes[name] for name in others}).drop("p")
 
 
 def contrasts(results: Results, figure: Draws) -> Draws:
     """`calibration_contrasts` of one figure, keyed by reward model, against and benchmark."""
-    plain, ablated = figure.filter(ablation="none"), figure.filter(ablation=results.main_ablation)
+    plain, ablated = figure.filter(ablation="none"), figure.filter(ablation=main_set(results.study))
     own = {name for name, benchmark in results.study.benchmarks.items() if benchmark.kind == "regime-test"}
-    parts = [ablated.minus(plain, [*REWARD_MODEL, "benchmark"]).with_columns(against=pl.lit(UNABLATED))]
+    parts = [ablated.minus(plain, [*REWARD_MODEL, "benchmark"]).with_columns(pl.lit(UNABLATED).alias("against"))]
     for regime, settings in results.study.regimes.items():
         mixed = plain.filter(~pl.col("benchmark").is_in(own), regime=regime)
         for single in settings.mixes:
             difference = mixed.minus(plain.filter(regime=single), ["model", "seed", "benchmark"])
-            parts.append(difference.with_columns(against=pl.lit(single)))
+            parts.append(difference.with_columns(pl.lit(single).alias("against")))
     return concat(parts)
 
 
@@ -46,6 +47,6 @@ def reliability_table(results: Results) -> pl.DataFrame:
     """model, regime, benchmark, ablation (none, or the own main set); left and right edge of a bin of confidences;
     share of the pairs that are in it, their mean confidence, and their accuracy."""
     by = ["model", "regime", "benchmark", "ablation", "left", "right"]
-    figures = curves(results.bootstrap, results.pair_blocks)
+    figures = results.pairs.curves
     first, *others = figures
     return results.table(figures[first], by, first, **{name: figures[name] for name in others}).drop("p")

@@ -9,18 +9,25 @@ from pathlib import Path
 import polars as pl
 import polars.selectors as cs
 
-from rmtension.analysis.sets import main_set
+from rmtension.analysis.sets import listed, main_set
 from rmtension.analysis.statistics import REWARD_MODEL, TASK
 from rmtension.base.files import Columns, scan_table
 from rmtension.base.sums import summable
 from rmtension.neurons.ranking import NEURON, RANKINGS, SETS, STATISTICS
 from rmtension.study.naming import ablation_name, tension_sets_index
-from rmtension.study.study import Study
+from rmtension.study.study import VALIDATION, Study
 
 # What is read of a scores file.
 SCORES = {
     **dict.fromkeys(["ablation", "comparison_id", *TASK], pl.String()),
     **dict.fromkeys(["chosen_scores", "rejected_scores"], pl.List(pl.Float32())),
+}
+PLACE = dict.fromkeys(["benchmark", "comparison_id", *TASK], pl.String())
+LENGTHS = PLACE | dict.fromkeys(["chosen_tokens", "rejected_tokens"], pl.List(pl.Int32()))
+WORDS = PLACE | dict.fromkeys(["chosen_scores", "rejected_scores"], pl.List(pl.Float64()))
+TEXTS = dict.fromkeys(["ablation", "comparison_id", *TASK], pl.String()) | {
+    "n_tokens": pl.Int32(),
+    "mean": pl.Float64(),
 }
 
 
@@ -37,13 +44,13 @@ def load_scores(folder: Path, study: Study, lists: bool = False) -> pl.DataFrame
     """Every score file of a study: model, regime, seed, benchmark, ablation, comparison_id, orientation, task; chosen,
     the lowest score of the chosen responses, and rejected, the highest of the rejected ones.
 
-    lists: chosen_scores and rejected_scores instead, of each reward model unablated and without its own top neurons.
+    lists: chosen_scores and rejected_scores instead, of each reward model unablated, without its own top neurons, and
+    without what a mixed one's parts share or have alone.
     """
-    main = ["none", main_set(study)]
     frames = []
-    for (*reward_model, seed), benchmark in product(reward_models(study), study.benchmarks):
-        path = folder / "scores" / Path(*reward_model) / f"seed-{seed}" / f"{benchmark}.parquet"
-        frame = scan(path, SCORES, zip([*REWARD_MODEL, "benchmark"], [*reward_model, seed, benchmark], strict=True))
+    for (model, regime, seed), benchmark in product(reward_models(study), study.benchmarks):
+        path = folder / "scores" / model / regime / f"seed-{seed}" / f"{benchmark}.parquet"
+        frame = scan(path, SCORES, zip([*REWARD_MODEL, "benchmark"], [model, regime, seed, benchmark], strict=True))
         if study.benchmarks[benchmark].kind == "rm-bench" and study.analysis.rm_bench == "same-style" and not lists:
             frame = same_style(frame)
         rewards = (
@@ -55,7 +62,7 @@ def load_scores(folder: Path, study: Study, lists: bool = False) -> pl.DataFrame
             ]
         )
         keys = [*REWARD_MODEL, "benchmark", "ablation", "comparison_id", *TASK]
-        frame = frame.filter(pl.col("ablation").is_in(main)) if lists else frame
+        frame = frame.filter(pl.col("ablation").is_in(listed(study, regime))) if lists else frame
         # Millions of rows repeat few words: as categories they take four bytes each.
         frames.append(frame.select(*keys, *rewards).with_columns(cs.string().cast(pl.Categorical)))
     return pl.concat(frames).collect()
@@ -79,6 +86,36 @@ def load_stage(folder: Path, study: Study, stage: str, columns: Columns) -> pl.L
         path = folder / stage / model / regime / f"seed-{seed}.parquet"
         frames.append(scan(path, columns, zip(REWARD_MODEL, reward_model, strict=True)))
     return pl.concat(frames)
+
+
+def load_validation(folder: Path, study: Study) -> pl.DataFrame:
+    """What load_scores has with lists, of the regimes' validation splits under the name VALIDATION."""
+    frames = []
+    for model, regime, seed in reward_models(study):
+        path = folder / "scores" / model / regime / f"seed-{seed}" / f"{VALIDATION}.parquet"
+        names: list[str | int] = [model, regime, seed, VALIDATION]
+        frames.append(scan(path, SCORES, zip([*REWARD_MODEL, "benchmark"], names, strict=True)))
+    return pl.concat(frames).collect()
+
+
+def load_lengths(folder: Path, study: Study) -> pl.DataFrame:
+    """model, benchmark, comparison_id, orientation, task, chosen_tokens, rejected_tokens (lists): how many tokens of
+    its own each candidate has by each backbone's tokenizer."""
+    frames = [scan(folder / "lengths" / f"{m}.parquet", LENGTHS, iter([("model", m)])) for m in study.models]
+    return pl.concat(frames).collect()
+
+
+def load_words(folder: Path, study: Study) -> pl.DataFrame:
+    """regime, benchmark, comparison_id, orientation, task, chosen_scores, rejected_scores (lists): by the words that
+    each regime's train pairs prefer."""
+    frames = [scan(folder / "words" / f"{r}.parquet", WORDS, iter([("regime", r)])) for r in study.regimes]
+    return pl.concat(frames).collect()
+
+
+def load_texts(folder: Path, study: Study) -> pl.DataFrame:
+    """model, regime, seed, ablation (a set), comparison_id, orientation, task, n_tokens, mean: of each text of the own
+    test split, its own tokens and the mean activation of the set's neurons on them."""
+    return load_stage(folder, study, "set_activations", TEXTS).collect()
 
 
 def load_sizes(folder: Path, study: Study) -> pl.DataFrame:

@@ -39,7 +39,7 @@ class PairBlock:
 
     def weights(self, bootstrap: Bootstrap) -> Array:
         """The same of each pair [P, 1 + draws]."""
-        return self.counts(bootstrap)[self.places["comparison"].to_numpy()]
+        return np.take(self.counts(bootstrap), self.places["comparison"].to_numpy(), axis=0)
 
     def by_comparison(self, terms: NDArray[np.bool_] | Array) -> Array:
         """Sums [rows, C] of terms [rows, P] over the pairs of each comparison."""

@@ -9,9 +9,22 @@ from pathlib import Path
 
 import polars as pl
 
-from rmtension.analysis.loading import load_activations, load_control_overlaps, load_rankings, load_scores, load_sizes
-from rmtension.analysis.sets import main_set, mixed_sets, oriented
+from rmtension.analysis.calibration import UNABLATED
+from rmtension.analysis.loading import (
+    load_activations,
+    load_control_overlaps,
+    load_lengths,
+    load_rankings,
+    load_scores,
+    load_sizes,
+    load_texts,
+    load_validation,
+    load_words,
+)
+from rmtension.analysis.pair_figures import PairFigures
+from rmtension.analysis.sets import main_set, matched_set, mixed_sets, oriented
 from rmtension.analysis.statistics import REWARD_MODEL, Block, Bootstrap, Draws, blocks
+from rmtension.analysis.surface import LONGER, SHORTER, WORDS
 from rmtension.analysis.units import held
 from rmtension.study.benchmarks import UNORIENTED
 from rmtension.study.naming import AVERAGE, OVERALL, THIRDS
@@ -24,8 +37,8 @@ CONTROLS = ["whole", "size-matched", "matched-random", "random"]
 class Results:
     """What every table is made from.
 
-    scores: see load_scores; lists: the same with the scores of all responses; sizes, control_overlaps, neurons (of all
-    rankings), activations: see load_sizes, load_control_overlaps, load_rankings, load_activations.
+    scores: see load_scores; lists: the same with the scores of all responses; neurons (of all rankings): see
+    load_rankings; all others: see the function load_NAME.
     """
 
     study: Study
@@ -35,6 +48,10 @@ class Results:
     control_overlaps: pl.DataFrame
     neurons: pl.DataFrame
     activations: pl.DataFrame
+    lengths: pl.DataFrame
+    words: pl.DataFrame
+    validation: pl.DataFrame
+    texts: pl.DataFrame
 
     @classmethod
     def load(cls, folder: Path, study: Study) -> Results:
@@ -46,6 +63,10 @@ class Results:
             load_control_overlaps(folder, study),
             load_rankings(folder, study),
             load_activations(folder, study),
+            load_lengths(folder, study),
+            load_words(folder, study),
+            load_validation(folder, study),
+            load_texts(folder, study),
         )
 
     @cached_property
@@ -83,6 +104,11 @@ class Results:
         return self.benchmark_accuracy.filter(pl.col("benchmark").is_in(self.study.ablation.sweep_benchmarks))
 
     @cached_property
+    def pairs(self) -> PairFigures:
+        read = self.lists, self.lengths, self.words, self.validation, self.texts
+        return PairFigures(self.study, self.bootstrap, *read)
+
+    @cached_property
     def oriented(self) -> pl.DataFrame:
         """The oriented neurons: see sets.oriented."""
         return oriented(self.neurons, self.study)
@@ -115,15 +141,17 @@ def study_order(study: Study, made: list[Block]) -> Mapping[str, list[str]]:
     return {
         "model": [*study.models, OVERALL],
         **{key: [*regimes, *study.neurons.scorings] for key in ("regime", "first", "second", "single")},
-        "against": [*sets, *CONTROLS],
+        "against": ["none", *regimes, UNABLATED, *sets, *CONTROLS],
         "benchmark": list(study.benchmarks),
         "scoring": list(study.neurons.scorings),
         "ablation": ["none", main_set(study), *sets],
-        **dict.fromkeys(("family", "set"), sets),
+        **{key: [main_set(study), matched_set(study), *sets] for key in ("family", "set")},
         "control": ["", *CONTROLS],
         "orientation": [*singles, *(b.orientation for b in made)],
         "task": [*(b.task for b in made), AVERAGE],
         "third": THIRDS,
+        "rule": [LONGER, SHORTER, *(WORDS + regime for regime in regimes)],
+        "tasks": ["all", *singles],
     }
 
 

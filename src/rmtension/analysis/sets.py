@@ -10,7 +10,7 @@ import polars.selectors as cs
 from rmtension.analysis.statistics import REWARD_MODEL
 from rmtension.base.sums import summable
 from rmtension.neurons.ranking import NEURON
-from rmtension.study.naming import OVERALL, ablation_name, tension_sets_index
+from rmtension.study.naming import OVERALL, ablation_name, exclusive_names, tension_sets_index
 from rmtension.study.study import Study
 
 NONE = pl.col("ablation") == "none"
@@ -19,6 +19,22 @@ NONE = pl.col("ablation") == "none"
 def main_set(study: Study) -> str:
     """The name that a reward model's own set, of the main scoring and size, is ablated under."""
     return ablation_name(study.ablation.scoring, study.ablation.percent)
+
+
+def matched_set(study: Study) -> str:
+    """The name of the set of random neurons that is as large as that one, and as loud."""
+    return ablation_name("matched-random", study.ablation.percent)
+
+
+def shared_set(study: Study) -> str:
+    """The name of the set that the claims call shared."""
+    return "shared-authors" if study.analysis.shared == "authors" else "shared"
+
+
+def listed(study: Study, regime: str) -> list[str]:
+    """What is ablated where single pairs are looked at: nothing, the own main set, and a mixed regime's whole sets."""
+    mixes = study.regimes[regime].mixes
+    return ["none", main_set(study), *([shared_set(study), *exclusive_names(mixes)[1:]] if mixes else [])]
 
 
 def own_sets(study: Study, *percents: float) -> pl.DataFrame:

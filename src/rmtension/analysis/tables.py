@@ -24,7 +24,17 @@ from rmtension.analysis.ablation_tables import (
     shared_contrasts_table,
 )
 from rmtension.analysis.accuracy_tables import accuracy_table, benchmark_accuracy_table, contrasts_table, official_table
+from rmtension.analysis.calibration_tables import calibration_contrasts_table, calibration_table, reliability_table
 from rmtension.analysis.compatibility import compatibility_table
+from rmtension.analysis.length_tables import (
+    length_change_table,
+    length_contrasts_table,
+    length_correlation_table,
+    length_lead_table,
+    length_table,
+    set_length_table,
+    surface_table,
+)
 from rmtension.analysis.mixed_tables import agreement_table, retention_table
 from rmtension.analysis.neuron_tables import (
     depth_table,
@@ -70,6 +80,16 @@ TABLES: dict[str, Callable[[Results], pl.DataFrame]] = {
     "control_overlap": control_overlap_table,
     "set_size": set_size_table,
     "official": official_table,
+    "surface": surface_table,
+    "length": length_table,
+    "length_contrasts": length_contrasts_table,
+    "length_change": length_change_table,
+    "length_correlation": length_correlation_table,
+    "length_lead": length_lead_table,
+    "set_length": set_length_table,
+    "calibration": calibration_table,
+    "calibration_contrasts": calibration_contrasts_table,
+    "reliability": reliability_table,
 }
 # Made from other tables.
 DERIVED: dict[str, Callable[[Mapping[str, pl.DataFrame], Results], pl.DataFrame]] = {

@@ -18,6 +18,7 @@ class Unit(NamedTuple):
 
 PERCENT, POINTS, FRACTION = Unit("%", 0, 100), Unit("points", -100, 100), Unit("fraction", 0, 1)
 RATIO, NEURONS, ACTIVATION = Unit("ratio", 0), Unit("neurons", 0), Unit("activation", 0)
+CORRELATION, CHANGE, NATS = Unit("correlation", -1, 1), Unit("fraction", -1, 1), Unit("nats", 0)
 REWARD, REWARD_SIZE = Unit("reward"), Unit("reward", 0)
 # Every figure of a table, by the name that its columns begin with.
 UNITS = (
@@ -29,6 +30,13 @@ UNITS = (
     | dict.fromkeys(["mixed_spread", "single_spread", "before", "after"], REWARD_SIZE)
     | dict.fromkeys(["n_neurons", "intersection", "union"], NEURONS)
     | dict.fromkeys(["rmsd", "level"], ACTIVATION)
+    | dict.fromkeys(["balanced", "longer", "shorter"], PERCENT)
+    | {"correlation": CORRELATION}
+    | dict.fromkeys(["ece", "brier", "confidence"], FRACTION)
+    | dict.fromkeys(["log_loss", "rescaled_log_loss"], NATS)
+    | {"temperature": RATIO}
+    | dict.fromkeys(["ece_change", "brier_change"], CHANGE)
+    | dict.fromkeys(["log_loss_change", "rescaled_log_loss_change"], Unit("nats"))
 )
 
 

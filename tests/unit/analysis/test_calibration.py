@@ -50,7 +50,7 @@ def differences(frame: pl.DataFrame, times: dict[str, int] | None = None) -> np.
 
 def drawn(frame: pl.DataFrame, draw: int) -> dict[str, int]:
     """How often each comparison is drawn."""
-    times = {}
+    times: dict[str, int] = {}
     for (benchmark, task), part in frame.group_by("benchmark", "task"):
         ids = part["comparison_id"].unique(maintain_order=True).to_list()
         counts = BOOTSTRAP.counts(len(ids), str(benchmark), str(task))[:, draw]
@@ -67,7 +67,7 @@ def error_by_loops(d: np.ndarray[Any, Any], edges: np.ndarray[Any, Any]) -> floa
 
 
 def row_of(figure: Draws, **keys: Any) -> np.ndarray[Any, Any]:
-    return figure.filter(**keys).values[0]
+    return np.asarray(figure.filter(**keys).values[0])
 
 
 FRAME = scores("bench", {"a": (23, 1, 1), "b": (9, 1, 3), "c": (5, 3, 3)}, 1.7, 0.3)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import product
 from math import inf
 from pathlib import Path
@@ -15,7 +16,6 @@ import pytest
 from example_results import HEADS, LAYERS, NEURONS, SETTINGS, STUDY, TASKS, example
 
 from rmtension.analysis.loading import load_control_overlaps, same_style
-from rmtension.analysis.results import Results
 from rmtension.analysis.score_tables import histogram
 from rmtension.analysis.tables import TABLES, make_tables
 from rmtension.analysis.units import UNITS, held
@@ -282,9 +282,7 @@ def test_the_authors_selection_averages_scores_over_seeds_clips_them_and_takes_a
 
 def test_clipping_lets_ties_at_zero_select_everything() -> None:
     negative = RESULTS.neurons.with_columns(score=pl.when(scoring="magnitude").then(-1.0).otherwise("score"))
-    results = Results(
-        STUDY, RESULTS.scores, RESULTS.lists, RESULTS.sizes, RESULTS.control_overlaps, negative, RESULTS.activations
-    )
+    results = replace(RESULTS, neurons=negative)
     table = TABLES["neuron_overlap"](results).filter(model="ape", scoring="magnitude", selection="authors")
     assert table["union_mean"].unique().to_list() == [LAYERS * NEURONS]
 

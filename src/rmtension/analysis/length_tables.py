@@ -1,0 +1,103 @@
+"""Tables about rules without a model, and about what length has to do with what reward models prefer."""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+import polars as pl
+
+from rmtension.analysis.length import COUNTED, lead_correlations
+from rmtension.analysis.results import Results, empty_table
+from rmtension.analysis.sets import shared_set
+from rmtension.analysis.statistics import REWARD_MODEL, TASK, concat, limits
+from rmtension.analysis.surface import longer_shares, surface
+from rmtension.study.naming import AVERAGE, OVERALL
+
+NONE = pl.col("ablation") == "none"
+
+
+def surface_table(results: Results) -> pl.DataFrame:
+    """benchmark, orientation, task, rule (longer or shorter: the response with more or fewer tokens of its own;
+    words:REGIME: the one whose words that regime's train pairs prefer); n_comparisons, and accuracy, its interval over
+    comparisons. A tie is wrong."""
+    frame = surface(results.bootstrap, results.pairs.rules)
+    return results.sorted(frame, ["benchmark", *TASK, "rule"])
+
+
+def length_table(results: Results) -> pl.DataFrame:
+    """model, regime, orientation, task, ablation (none, the own main set; in mixed ones shared and what is exclusive to
+    a part); accuracy over pairs of a chosen and a rejected response of which the chosen one is the longer (longer) or
+    the shorter one (shorter), the mean of the two (balanced), and n_longer, n_shorter, how many those pairs are (means
+    over seeds and models). The three are null where either side has fewer than 5 comparisons."""
+    by = ["model", "regime", *TASK, "ablation"]
+    balanced, longer, shorter = (results.pairs.length[name] for name in ("balanced", "longer", "shorter"))
+    table = results.table(balanced, by, "balanced", longer=longer, shorter=shorter).drop("p")
+    for name in COUNTED:
+        counts = results.bootstrap.summary(results.pairs.length[name], by, name).select(
+            *by, pl.col(f"{name}_mean").alias(name)
+        )
+        table = table.join(counts, on=by, how="left", maintain_order="left")
+    return table
+
+
+def length_contrasts_table(results: Results) -> pl.DataFrame:
+    """model, first, second (regimes), orientation, task; difference, balanced accuracy of the first minus that of the
+    second on the same pairs."""
+    by = ["model", "first", "second", *TASK]
+    unablated, parts = results.pairs.length["balanced"].filter(NONE), []
+    for first, second in combinations(results.study.regimes, 2):
+        difference = unablated.filter(regime=first).minus(unablated.filter(regime=second), ["model", "seed", *TASK])
+        parts.append(difference.with_columns(pl.lit(first).alias("first"), pl.lit(second).alias("second")))
+    return results.table(concat(parts), by, "difference") if parts else empty_table(["difference"], by, "p")
+
+
+def length_change_table(results: Results) -> pl.DataFrame:
+    """model, regime, ablation, against (none, or in a mixed regime another set than shared), orientation, task;
+    difference, balanced accuracy under the ablation minus that under `against`."""
+    by = ["model", "regime", "ablation", "against", *TASK]
+    balanced, on = results.pairs.length["balanced"], [*REWARD_MODEL, *TASK]
+    parts = [balanced.filter(~NONE).minus(balanced.filter(NONE), on).with_columns(pl.lit("none").alias("against"))]
+    shared = balanced.filter(ablation=shared_set(results.study))
+    for name in balanced.keys.filter(pl.col("ablation").str.ends_with("-only"))["ablation"].unique(maintain_order=True):
+        parts.append(shared.minus(balanced.filter(ablation=name), on).with_columns(pl.lit(name).alias("against")))
+    return results.table(concat(parts), by, "difference")
+
+
+def length_correlation_table(results: Results) -> pl.DataFrame:
+    """model, regime, benchmark, orientation, task; correlation, Spearman's over pairs of a chosen and a rejected
+    response, of their difference in reward and their difference in length."""
+    by = ["model", "regime", "benchmark", *TASK]
+    return results.table(results.pairs.length_correlations, by, "correlation").drop("p")
+
+
+def length_lead_table(results: Results) -> pl.DataFrame:
+    """model, first, second (single-objective regimes), tasks (all, or an orientation's); correlation, Spearman's over
+    tasks, of the first one's lead in accuracy with the share of the task that the longer response wins; n_tasks. The
+    interval is over tasks and seeds."""
+    by = ["model", "first", "second", "tasks"]
+    accuracy = results.task_accuracy.filter(NONE, pl.col("task") != AVERAGE).mean([*REWARD_MODEL, *TASK])
+    parts = []
+    for first, second in combinations(results.study.single_regimes(), 2):
+        lead = accuracy.filter(regime=first).minus(accuracy.filter(regime=second), ["model", "seed", *TASK])
+        parts.append(lead.with_columns(pl.lit(first).alias("first"), pl.lit(second).alias("second")))
+    if not parts or parts[0].keys.is_empty():
+        return empty_table(["correlation"], by, "n_tasks").drop("n_seeds")
+    frame = concat(parts).frame("lead").select("model", "seed", "first", "second", *TASK, "lead")
+    leads = results.bootstrap.over_seeds(results.bootstrap.constant(frame, "lead"), ["model", "first", "second", *TASK])
+    overall = leads.mean(["first", "second", *TASK]).with_columns(pl.lit(OVERALL).alias("model"))
+    figure = lead_correlations(
+        results.bootstrap, concat([leads, overall]), longer_shares(results.bootstrap, results.pairs.rules)
+    )
+    names = {"low": "correlation_low", "high": "correlation_high"}
+    table = figure.frame("correlation_mean").hstack(
+        limits(figure, results.bootstrap.confidence).select("low", "high").rename(names)
+    )
+    return results.sorted(table.select(*by, *(f"correlation_{end}" for end in ("mean", "low", "high")), "n_tasks"), by)
+
+
+def set_length_table(results: Results) -> pl.DataFrame:
+    """model, regime, set (the own main set, and random neurons as loud); correlation, Spearman's over the texts of the
+    own test split, of the mean activation of the set's neurons with the number of tokens of the text's own."""
+    by = ["model", "regime", "set"]
+    figure = results.pairs.set_correlations.with_columns(pl.col("ablation").alias("set"))
+    return results.table(figure, by, "correlation").drop("p")

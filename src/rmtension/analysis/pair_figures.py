@@ -1,0 +1,80 @@
+"""What is reckoned of single pairs of responses, once for all tables that show it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import polars as pl
+
+from rmtension.analysis.calibration import calibrated, curves, fitted
+from rmtension.analysis.length import COUNTED, by_length, length_correlations, set_correlations
+from rmtension.analysis.pairs import PairBlock, pair_blocks
+from rmtension.analysis.sets import main_set
+from rmtension.analysis.statistics import REWARD_MODEL, TASK, Bootstrap, Draws, concat
+from rmtension.analysis.surface import ruled
+from rmtension.study.benchmarks import UNORIENTED
+from rmtension.study.naming import AVERAGE
+from rmtension.study.study import Study
+
+
+@dataclass(frozen=True)
+class PairFigures:
+    """lists: see load_scores; lengths, words, validation, texts: see the function load_NAME."""
+
+    study: Study
+    bootstrap: Bootstrap
+    lists: pl.DataFrame
+    lengths: pl.DataFrame
+    words: pl.DataFrame
+    validation: pl.DataFrame
+    texts: pl.DataFrame
+
+    @cached_property
+    def own_tests(self) -> list[str]:
+        """The benchmarks that are each regime's own, so that no two regimes share their comparisons."""
+        return [name for name, benchmark in self.study.benchmarks.items() if benchmark.kind == "regime-test"]
+
+    @cached_property
+    def main_blocks(self) -> list[PairBlock]:
+        """Of reward models unablated, and without their own main set."""
+        return pair_blocks(self.lists.filter(pl.col("ablation").is_in(["none", main_set(self.study)])))
+
+    @cached_property
+    def length(self) -> Mapping[str, Draws]:
+        """See length.by_length: of all ablations, on the oriented tasks that regimes share, and over an orientation's
+        tasks the averages of accuracies and the sums of numbers. Empty where a study has none."""
+        shared = ~pl.col("benchmark").is_in(self.own_tests) & (pl.col("orientation") != UNORIENTED)
+        found = by_length(self.bootstrap, pair_blocks(self.lists.filter(shared)), self.lengths)
+        by = [*REWARD_MODEL, "ablation"]
+        return {name: with_sums(of, by) if name in COUNTED else of.with_averages(by) for name, of in found.items()}
+
+    @cached_property
+    def length_correlations(self) -> Draws:
+        return length_correlations(self.bootstrap, pair_blocks(self.lists.filter(ablation="none")), self.lengths)
+
+    @cached_property
+    def rules(self) -> pl.DataFrame:
+        """Scores of the rules without a model: see surface.ruled."""
+        return ruled(self.lengths, self.words)
+
+    @cached_property
+    def calibration(self) -> Mapping[str, Draws]:
+        temperature = fitted(self.bootstrap, pair_blocks(self.validation))
+        return calibrated(self.bootstrap, self.main_blocks, temperature)
+
+    @cached_property
+    def curves(self) -> Mapping[str, Draws]:
+        return curves(self.bootstrap, self.main_blocks)
+
+    @cached_property
+    def set_correlations(self) -> Draws:
+        return set_correlations(self.bootstrap, self.texts, self.own_tests[0] if self.own_tests else "own test")
+
+
+def with_sums(counts: Draws, by: list[str]) -> Draws:
+    """Numbers of each task, over the benchmarks that it is in, and of all tasks of an orientation together."""
+    tasks, _ = counts.summed([*by, *TASK])
+    averages, _ = counts.summed([*by, "orientation"])
+    return concat([tasks, averages.with_columns(pl.lit(AVERAGE).alias("task"))])

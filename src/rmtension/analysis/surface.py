@@ -1,0 +1,55 @@
+"""Rules that ask no model: the longer or the shorter response wins, or the one with words that training prefers."""
+
+from __future__ import annotations
+
+import polars as pl
+
+from rmtension.analysis.statistics import TASK, Bootstrap, blocks, limits
+from rmtension.base.sums import summable
+from rmtension.study.naming import OVERALL
+
+# Names of rules; WORDS stands before the regime whose train pairs they go by.
+LONGER, SHORTER, WORDS = "longer", "shorter", "words:"
+
+
+def ruled(lengths: pl.DataFrame, words: pl.DataFrame) -> pl.DataFrame:
+    """The rules' scores in the form of reward models': model (whose tokenizer counts; none for words), regime (the
+    rule), seed, ablation, benchmark, comparison_id, orientation, task, chosen (the lowest), rejected (the highest).
+
+    lengths: model, benchmark, comparison_id, orientation, task, chosen_tokens, rejected_tokens; words:
+    regime, benchmark, comparison_id, orientation, task, chosen_scores, rejected_scores.
+    """
+    chosen, rejected = pl.col("chosen_tokens").list, pl.col("rejected_tokens").list
+    sides = {LONGER: (chosen.min(), rejected.max()), SHORTER: (-chosen.max(), -rejected.min())}
+    frames = [
+        lengths.with_columns(chosen=low, rejected=high, regime=pl.lit(rule)) for rule, (low, high) in sides.items()
+    ]
+    low, high = pl.col("chosen_scores").list.min(), pl.col("rejected_scores").list.max()
+    named = {"regime": WORDS + pl.col("regime"), "model": pl.lit(OVERALL)}
+    frames.append(words.with_columns(chosen=low, rejected=high, **named))
+    columns = [*("model", "regime", "benchmark", "comparison_id", *TASK), pl.col("chosen", "rejected").cast(pl.Float64)]
+    return pl.concat(f.select(columns) for f in frames).with_columns(seed=0, ablation=pl.lit("none"))
+
+
+def surface(bootstrap: Bootstrap, scores: pl.DataFrame) -> pl.DataFrame:
+    """benchmark, orientation, task, rule; n_comparisons, accuracy_mean, accuracy_low, accuracy_high.
+
+    scores: see ruled. The mean over the models' tokenizers; the interval is over comparisons.
+    """
+    place, by = ["benchmark", *TASK], ["benchmark", *TASK, "rule"]
+    accuracy = bootstrap.accuracy(blocks(scores)).with_columns(pl.col("regime").alias("rule")).mean(by)
+    counts = scores.group_by(place, maintain_order=True).agg(n_comparisons=pl.col("comparison_id").n_unique())
+    frame = accuracy.frame("accuracy_mean").hstack(limits(accuracy, bootstrap.confidence).select("low", "high"))
+    frame = frame.join(counts, on=place, how="left", maintain_order="left")
+    return frame.select(*by, "n_comparisons", "accuracy_mean", accuracy_low="low", accuracy_high="high")
+
+
+def longer_shares(bootstrap: Bootstrap, scores: pl.DataFrame) -> pl.DataFrame:
+    """model, orientation, task; share of the comparisons that the longer response wins, the mean over models too.
+
+    scores: see ruled. A task of two benchmarks has the mean of the two.
+    """
+    longer = bootstrap.accuracy(blocks(scores.filter(regime=LONGER)))
+    by_model = longer.mean(["model", *TASK]).frame("share")
+    overall = by_model.group_by(TASK, maintain_order=True).agg(summable(pl.col("share")).mean(), model=pl.lit(OVERALL))
+    return pl.concat([by_model, overall.select(by_model.columns)])
