@@ -136,7 +136,7 @@ def test_rules_by_loops() -> None:
             assert found["n_comparisons"] == TASKS[task][0]
     share = longer_shares(BOOTSTRAP, ruled(LENGTHS, words))
     expected = table.filter(rule="longer").select("task", "accuracy_mean")
-    assert share.filter(model="all models").select("task", "share").rows() == pytest.approx(expected.rows())
+    assert dict(share.filter(model="all models").select("task", "share").rows()) == pytest.approx(dict(expected.rows()))
 
 
 def test_leads_and_shares_over_tasks() -> None:
