@@ -61,7 +61,7 @@ def temperatures(difference: Array, weights: Array) -> Array:
     low, high = grid[right - 1], grid[right]
     below, above = slope[right - 1, columns], slope[right, columns]
     beta = low - below * divide(high - low, above - below)
-    for _ in range(4):  # Newton's, from so near that each doubles the digits
+    for _ in range(2):  # Newton's, from so near that each doubles the digits
         p = expit(-difference[:, None] * beta)
         first, second = -(difference @ (weights * p)), difference**2 @ (weights * p * (1 - p))
         beta = np.clip(beta - divide(first, second), low, high)
