@@ -1,7 +1,7 @@
 """How far a reward model's probability that the chosen response is the better one can be taken at its word.
 
 Of a pair, p = sigmoid(chosen - rejected) is the Bradley-Terry probability that training fits, and max(p, 1 - p) its
-confidence. Formulas and their sources: docs/methods.md, section 11.
+confidence. Formulas and their sources: docs/methods.md, section 12.
 """
 
 from __future__ import annotations

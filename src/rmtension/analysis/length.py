@@ -1,7 +1,7 @@
 """Whether the longer response wins: accuracy on either side of length, and correlations with it.
 
 A response's length is the number of tokens of its own, behind what all candidates of its comparison share, by the
-backbone's tokenizer. Formulas: docs/methods.md, section 10.
+backbone's tokenizer. Formulas: docs/methods.md, section 11.
 """
 
 from __future__ import annotations
