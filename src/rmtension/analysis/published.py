@@ -14,6 +14,7 @@ from rmtension.study.naming import AVERAGE, OVERALL, ablation_name
 from rmtension.study.study import Study
 
 FOLDER = RESOURCES / "paper"
+LENGTHS = RESOURCES / "length.csv"  # of some of the paper's tasks, how many comparisons the longer response wins
 # The paper's backbones, by its names for them.
 BACKBONES = {
     "gpt2-small": "openai-community/gpt2",

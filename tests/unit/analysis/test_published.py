@@ -13,6 +13,7 @@ from typing import Any
 
 import polars as pl
 import pytest
+from scipy.stats import pearsonr, spearmanr
 
 from rmtension.analysis.published import CELL, published_cells, twin
 from rmtension.study.naming import OVERALL
@@ -292,3 +293,41 @@ def test_audited_counts_of_the_claims() -> None:
     page = AUDIT["single_regimes"]()
     assert f"other one, helpful tasks | {wins} of {len(own)} |" in page
     assert f"mixed one, helpful tasks | {falls} of {len(own)} |" in page
+
+
+FILES = [ROOT / "../shared/data" / name for name in ("reward-bench/filtered.parquet", "rm-bench/train.parquet")]
+
+
+@pytest.mark.skipif(not all(file.exists() for file in FILES), reason="the benchmarks' files are not at hand")
+def test_shares_of_length_are_those_of_the_benchmarks_files() -> None:
+    subsets = {row["task"]: row["subset"] for row in rows("tasks")}
+    won: dict[str, list[tuple[int, int]]] = {}
+    for row in pl.read_parquet(FILES[0]).to_dicts():
+        won.setdefault(row["subset"], []).append((len(row["chosen"]), len(row["rejected"])))
+    for row in pl.read_parquet(FILES[1]).to_dicts():
+        of = [(len(row["chosen"][i]), len(row["rejected"][i])) for i in range(3)]
+        won.setdefault(row["domain"], []).extend(of)
+    for row in pl.read_csv(ROOT / "resources" / "length.csv").to_dicts():
+        pairs = won[subsets[row["task"]]]
+        assert row["n"] == len(pairs)
+        assert row["longer_characters"] == pytest.approx(mean(a > b for a, b in pairs), abs=1e-6)
+        assert row["shorter_characters"] == pytest.approx(mean(a < b for a, b in pairs), abs=1e-6)
+    assert AUDIT["shares"](*FILES).write_csv() == (ROOT / "resources" / "length.csv").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("tasks", "n", "pearson"), [("all", 20, 0.78), ("helpful", 13, 0.82), ("harmless", 7, 0.92)]
+)  # fmt: skip
+def test_the_published_lead_goes_with_length(tasks: str, n: int, pearson: float) -> None:
+    orientation = {row["task"]: row["orientation"] for row in rows("tasks")}
+    pairs = []
+    for row in pl.read_csv(ROOT / "resources" / "length.csv").to_dicts():
+        if tasks in ("all", orientation[row["task"]]):
+            helpful, harmless = (mean(float(r["accuracy_mean"]) for r in rows("accuracy", regime=o, task=row["task"]))
+                                 for o in ("helpful", "harmless"))  # fmt: skip
+            pairs.append((helpful - harmless, row["longer_characters"]))
+    leads, shares = zip(*pairs, strict=True)
+    expected = pearsonr(leads, shares).statistic, spearmanr(leads, shares).statistic
+    assert AUDIT["with_length"]("lead", "characters", tasks) == pytest.approx(expected)
+    assert (len(pairs), round(expected[0], 2)) == (n, pearson)
+    assert "{:.2f} / {:.2f}".format(*expected) in AUDIT["length_correlations"]()
