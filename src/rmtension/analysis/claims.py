@@ -12,6 +12,8 @@ import polars as pl
 
 from rmtension.analysis.evidence import Tables, look, look_pair
 from rmtension.analysis.judgement import Claim, Control, Direction, Part
+from rmtension.analysis.sets import main_set, shared_set
+from rmtension.analysis.surface import LONGER, SHORTER
 from rmtension.study.naming import AVERAGE, OVERALL
 from rmtension.study.study import Study
 
@@ -20,10 +22,11 @@ AHEAD = {  # the regime that is ahead, and the one whose tasks they are
     ("helpful", "harmless"): ["Safety Response", "XStest Should Respond"],
     ("harmless", "helpful"): [*ADVERSARIAL, "Focus", "Precise IF", "Factuality"],
 }
-RETAINED: dict[tuple[str, Direction], list[str]] = {
-    ("helpful", "above"): [f"Alpaca Eval ({kind})" for kind in ("Easy", "Length", "Hard")],
-    ("harmless", "above"): ["Refusals Dangerous", "Refusals Offensive"],
-    ("helpful", "below"): [*ADVERSARIAL, "Focus", "Factuality"],
+# Orientation, claimed side, and the rule of length that takes that side on those tasks (resources/length.csv).
+RETAINED: dict[tuple[str, Direction, str], list[str]] = {
+    ("helpful", "above", LONGER): [f"Alpaca Eval ({kind})" for kind in ("Easy", "Length", "Hard")],
+    ("harmless", "above", SHORTER): ["Refusals Dangerous", "Refusals Offensive"],
+    ("helpful", "below", LONGER): [*ADVERSARIAL, "Focus", "Factuality"],
 }
 
 
@@ -49,8 +52,9 @@ def overlap_by_chance(tables: Tables, study: Study, parts: Sequence[str], scorin
 
 
 def lead(tables: Tables, first: str, second: str, orientation: str, task: str) -> Part:
-    found = look_pair(tables, "contrasts", "difference", first, second, orientation=orientation, task=task)
-    return Part(f"{first} over {second}, {orientation}: {task}", found)
+    contrast = partial(look_pair, tables, value="difference", first=first, second=second)
+    found, balanced = (contrast(table=t, orientation=orientation, task=task) for t in ("contrasts", "length_contrasts"))
+    return Part(f"{first} over {second}, {orientation}: {task}", found, [Control("length", balanced, 0)])
 
 
 def own_orientation_wins(tables: Tables, study: Study) -> Iterator[Part]:
@@ -66,13 +70,15 @@ def exceptions(tables: Tables, study: Study) -> Iterator[Part]:
 
 
 def retention_is_low(tables: Tables, study: Study) -> Iterator[Part]:
-    cases = [(orientation, AVERAGE, None) for orientation in study.single_regimes()]
-    named = [(orientation, task, side) for (orientation, side), tasks in RETAINED.items() for task in tasks]
-    for mixed, (orientation, task, side) in product(mixed_regimes(study), [*cases, *named]):
-        figure = partial(look, tables, regime=mixed, orientation=orientation, task=task)
-        kept = figure(table="retention", value="retention", ablation="none")
-        independent = Control("independence", figure(table="accuracy", value="accuracy").times(0.01))
-        yield Part(f"{mixed}, {orientation}: {task}", kept, [independent], direction=side)
+    whole = [(orientation, AVERAGE, None, None) for orientation in study.single_regimes()]
+    named = [(orientation, task, side, rule) for (orientation, side, rule), tasks in RETAINED.items() for task in tasks]
+    for mixed, (orientation, task, side, rule) in product(mixed_regimes(study), [*whole, *named]):
+        figure = partial(look, tables, orientation=orientation, task=task)
+        kept = figure(table="retention", value="retention", regime=mixed, ablation="none")
+        accuracy = partial(figure, value="accuracy")
+        rivals = [Control("independence", accuracy(table="accuracy", regime=mixed).times(0.01))]
+        rivals += [Control(rule, accuracy(table="surface", rule=rule).times(0.01))] if rule else []
+        yield Part(f"{mixed}, {orientation}: {task}", kept, rivals, direction=side)
 
 
 def scores_move_to_zero(tables: Tables, study: Study) -> Iterator[Part]:
@@ -111,8 +117,11 @@ def own_neurons_matter(tables: Tables, study: Study) -> Iterator[Part]:
         keys = {"regime": regime, "orientation": orientation, "task": AVERAGE, "percent": study.ablation.percent}
         change = partial(look, tables, "own_ablation", "delta", **keys)
         random = [Control(scoring, change(scoring=scoring)) for scoring in ("random", "matched-random")]
+        balanced = partial(look, tables, "length_change", "difference", regime=regime, against="none", task=AVERAGE)
+        length = Control("length", balanced(ablation=main_set(study), orientation=orientation), 0)
         side: Direction = "below" if orientation == regime else "above"
-        yield Part(f"{regime}, {orientation}: average", change(scoring=study.ablation.scoring), random, direction=side)
+        found = change(scoring=study.ablation.scoring)
+        yield Part(f"{regime}, {orientation}: average", found, [*random, length], direction=side)
 
 
 def ablation_compresses(tables: Tables, study: Study) -> Iterator[Part]:
@@ -138,18 +147,21 @@ def neurons_overlap(tables: Tables, study: Study) -> Iterator[Part]:
 
 
 def shared_neurons_matter(tables: Tables, study: Study) -> Iterator[Part]:
-    shared = "shared-authors" if study.analysis.shared == "authors" else "shared"
     for mixed, orientation in product(mixed_regimes(study), study.single_regimes()):
         keys = {"regime": mixed, "orientation": orientation, "task": AVERAGE}
         contrast = partial(look, tables, "shared_contrasts", "difference", **keys)
+        balanced = partial(look, tables, "length_change", "difference", ablation=shared_set(study), **keys)
         sized = partial(contrast, control="size-matched")
-        random = [Control(against, sized(against=against), 0) for against in ("random", "matched-random")]
-        found = look(tables, "shared_ablation", "delta", ablation=shared, control="whole", **keys)
-        yield Part(f"{mixed}, {orientation}: average, shared", found, random)
+        others = [Control(against, sized(against=against), 0) for against in ("random", "matched-random")]
+        others += [Control("length", balanced(against="none"), 0)]
+        found = look(tables, "shared_ablation", "delta", ablation=shared_set(study), control="whole", **keys)
+        yield Part(f"{mixed}, {orientation}: average, shared", found, others)
         for single in study.regimes[mixed].mixes:
-            control = Control("size-matched", sized(against=f"{single}-only"), 0)
-            found = contrast(control="whole", against=f"{single}-only")
-            yield Part(f"{mixed}, {orientation}: average, shared over {single}-only", found, [control])
+            exclusive = f"{single}-only"
+            others = [Control("size-matched", sized(against=exclusive), 0)]
+            others += [Control("length", balanced(against=exclusive), 0)]
+            found = contrast(control="whole", against=exclusive)
+            yield Part(f"{mixed}, {orientation}: average, shared over {exclusive}", found, others)
 
 
 # What is claimed, and all thresholds. Each claim is a conjunction of its parts.

@@ -37,10 +37,20 @@ def exactly(value: float) -> Interval:
     return Interval(value, value, value)
 
 
+# Table -> why a row of it can be without a figure.
+UNDEFINED = {
+    "length_contrasts": "fewer than 5 comparisons on a side of length",
+    "length_change": "fewer than 5 comparisons on a side of length",
+    "length_lead": "fewer than 6 tasks, or all alike",
+    "set_length": "all texts of one length, or as active",
+}
+
+
 def look(tables: Tables, table: str, value: str, **keys: Any) -> Interval:
-    """The figure `value` over all models, from the row of a table that has these keys."""
+    """The figure `value` from the row of a table that has these keys, over all models if it is one of models."""
     frame = tables[table]
-    rows = frame if frame.is_empty() else frame.filter(model=OVERALL, **keys)
+    keys |= {"model": OVERALL} if "model" in frame.columns else {}
+    rows = frame if frame.is_empty() else frame.filter(**keys)
     if rows.is_empty():
         absent = "task" in keys and keys["task"] not in [AVERAGE, *frame["task"]]
         return Interval(note="no such task in this study" if absent else f"no such row in {table}")
@@ -48,14 +58,25 @@ def look(tables: Tables, table: str, value: str, **keys: Any) -> Interval:
     found = (row.get(name) for name in (f"{value}_mean", f"{value}_low", f"{value}_high"))
     estimate, low, high = (nan if figure is None else figure for figure in found)
     unknown = "no interval" if isnan(low) or isnan(high) else ""
-    single = "one seed: chance in training is not seen" if row["n_seeds"] == 1 else ""
-    return Interval(estimate, low, high, row["n_seeds"], "; ".join(filter(None, [unknown, single])))
+    reason = UNDEFINED.get(table, "") if isnan(estimate) else ""
+    single = "one seed: chance in training is not seen" if row.get("n_seeds") == 1 else ""
+    notes = [unknown, reason, single, tasks_left_out(frame, value, keys)]
+    return Interval(estimate, low, high, row.get("n_seeds"), "; ".join(filter(None, notes)))
+
+
+def tasks_left_out(frame: pl.DataFrame, value: str, keys: Mapping[str, Any]) -> str:
+    """Of an average over tasks, how many of them it is over; "" if over all."""
+    if keys.get("task") != AVERAGE or f"{value}_mean" not in frame.columns:
+        return ""
+    tasks = frame.filter(pl.col("task") != AVERAGE, **{name: key for name, key in keys.items() if name != "task"})
+    known = tasks[f"{value}_mean"].count()
+    return f"average over {known} of {len(tasks)} tasks" if 0 < known < len(tasks) else ""
 
 
 def look_pair(tables: Tables, table: str, value: str, first: str, second: str, **keys: Any) -> Interval:
-    """`look`, whichever way round a table has the two; a difference changes its sign with the order."""
+    """`look`, whichever way round a table has the two; a difference, or a correlation with one, changes its sign."""
     direct = look(tables, table, value, first=first, second=second, **keys)
     turned = look(tables, table, value, first=second, second=first, **keys)
     if turned.n_seeds is None:
         return direct
-    return turned.times(-1 if value == "difference" else 1)
+    return turned.times(-1 if value in ("difference", "correlation") else 1)

@@ -12,7 +12,7 @@ import polars as pl
 import pytest
 from example_results import SETTINGS
 
-from rmtension.analysis.claims import CLAIMS
+from rmtension.analysis.claims import CLAIMS, RETAINED
 from rmtension.analysis.evidence import Interval
 from rmtension.analysis.judgement import Claim, Part
 from rmtension.analysis.ledger import ledger, ledger_markdown
@@ -20,6 +20,7 @@ from rmtension.analysis.published import published_cells
 from rmtension.study.naming import OVERALL
 from rmtension.study.study import Study
 
+ROOT = Path(__file__).parents[3]
 MIXED = "helpful-harmless"
 SINGLES = ["helpful", "harmless"]
 STUDY = Study.model_validate(
@@ -28,7 +29,8 @@ STUDY = Study.model_validate(
     | {"ablation": {"percent": 10, "sweep": [10, 100], "sweep_benchmarks": ["own-test"]}}
 )
 TABLES = ["accuracy", "contrasts", "retention", "score_shift", "scoring_contrasts", "depth", "rmsd", "own_ablation",
-          "compression", "neuron_overlap", "neuron_retention", "shared_ablation", "shared_contrasts"]  # fmt: skip
+          "compression", "neuron_overlap", "neuron_retention", "shared_ablation", "shared_contrasts",
+          "surface", "length_contrasts", "length_change"]  # fmt: skip
 ADVERSARIAL = [f"LLM Bar (Adver {kind})" for kind in ("Neighbor", "GPTInst", "GPTOut", "Manual")]
 HIGH = [*(("helpful", f"Alpaca Eval ({kind})") for kind in ("Easy", "Length", "Hard")),
         ("harmless", "Refusals Dangerous"), ("harmless", "Refusals Offensive")]  # fmt: skip
@@ -104,7 +106,8 @@ def evidence(claim: str, truth: str = "holds") -> list[dict[str, Any]]:
 
 
 def as_tables(rows: list[dict[str, Any]]) -> dict[str, pl.DataFrame]:
-    """The rows as tables, those with the same keys as one, and before them a model's that says something else."""
+    """The rows as tables, those with the same keys as one, and before them a model's that says something else: all but
+    `surface`, which knows no models."""
     ends = ("_mean", "_low", "_high")
     joined: dict[tuple[tuple[str, Any], ...], dict[str, Any]] = {}
     for row in rows:
@@ -114,6 +117,7 @@ def as_tables(rows: list[dict[str, Any]]) -> dict[str, pl.DataFrame]:
     made = {name: [r for r in [*decoys, *joined.values()] if r["table"] == name] for name in TABLES}
     keys = ["model", "orientation", "task", "first", "second", "scoring", "selection"]
     numbers = ["chance", "intersection_mean", "union_mean"]
+    made["surface"] = [{k: v for k, v in r.items() if k != "model"} for r in made["surface"] if r["model"] == OVERALL]
     empty = pl.DataFrame(schema={**dict.fromkeys(keys, pl.String), **dict.fromkeys(numbers, pl.Float64)})
     return {name: pl.from_dicts(found, infer_schema_length=None) if found else empty for name, found in made.items()}
 
@@ -177,6 +181,15 @@ CONTROLS: list[tuple[str, str, list[Row], float, float, Deviations]] = [
      0.0526, 0.01, TRUTHS),
     ("C12", "size-matched", [(t, v, s, k | {"control": "size-matched"}) for t, v, s, k in EVIDENCE["C12"][2][2:]],
      0, 5, TRUTHS),
+    *((claim, "length", [("length_contrasts", v, s, k) for _, v, s, k in EVIDENCE[claim][2]], 0, 5, TRUTHS)
+      for claim in ("C1", "C2", "C3")),
+    ("C9", "length", [("length_change", "difference", s, on(k["orientation"], regime=k["regime"],
+                       ablation="magnitude-p10", against="none")) for _, _, s, k in EVIDENCE["C9"][2]], 0, 5, TRUTHS),
+    ("C12", "length", [("length_change", "difference", -1, on(o, regime=MIXED, ablation="shared", against=against))
+                       for o in SINGLES for against in ("none", "helpful-only", "harmless-only")], 0, 5, TRUTHS),
+    *(("C4", rule, [("surface", "accuracy", -s, on(k["orientation"], k["task"], rule=rule))
+                    for _, _, s, k in EVIDENCE["C4"][2] if k["orientation"] == o and k["task"] != "average"],
+       75, 5, RIVALS) for o, rule in (("helpful", "longer"), ("harmless", "shorter"))),
     *(("C12", name, [("shared_contrasts", "difference", -1.0,
                       on(o, regime=MIXED, control="size-matched", against=name)) for o in SINGLES], 0, 5, TRUTHS)
       for name in ("random", "matched-random")),
@@ -204,6 +217,37 @@ def test_a_claim_may_hold_but_not_beside_its_control(
 
 
 CLAIM_CONTROLS = {claim: sum(c[0] == claim for c in CONTROLS) for claim in EVIDENCE}
+
+
+@pytest.mark.parametrize(("value", "note"), [(None, "fewer than 5 comparisons on a side of length"), (4.0, "")])
+def test_what_has_no_balanced_accuracy_says_why(value: float | None, note: str) -> None:
+    ends = {f"difference_{end}": value for end in ("mean", "low", "high")}
+    rows = [figure(("length_contrasts", v, s, k), 0, 5, TRUTHS["holds"]) | ends for _, v, s, k in EVIDENCE["C1"][2]]
+    whole, parts = judged([*evidence("C1"), *rows], "C1")
+    assert all((note in said) and (bool(note) == ("length: no interval" in said)) for said in parts["note"])
+    assert whole["verdict"] == "holds" and parts["control_estimate"].null_count() == (2 if note else 0)
+
+
+def test_an_average_that_leaves_tasks_out_says_over_how_many_it_is() -> None:
+    balanced = [("length_contrasts", v, s, k) for _, v, s, k in EVIDENCE["C1"][2] if k["orientation"] == "helpful"]
+    of_tasks = [(t, v, s, k | {"task": task}) for t, v, s, k in balanced for task in ("a", "b", "c")]
+    made = [figure(row, 0, 5, TRUTHS["holds"]) for row in (*balanced, *of_tasks)]
+    for several, note in (
+        (made, ""),
+        ([*made[:-1], made[-1] | {"difference_mean": None}], "average over 2 of 3 tasks"),
+    ):
+        notes = judged([*evidence("C1"), *several], "C1")[1]["note"].to_list()
+        assert notes == [f"length: {note}" if note else "", "length: no such row in length_contrasts"]
+
+
+def test_the_rules_of_length_take_the_claimed_side_in_the_benchmarks_files() -> None:
+    """Of a rule and its opposite, the one that explains more."""
+    shares = pl.read_csv(ROOT / "resources" / "length.csv").rows_by_key("task", named=True, unique=True)
+    named = [(side, rule, task) for (_, side, rule), tasks in RETAINED.items() for task in tasks if task in shares]
+    assert len(named) == 9  # the other two are of RewardBench 2
+    for side, rule, task in named:
+        other = "shorter" if rule == "longer" else "longer"
+        assert (shares[task][f"{rule}_characters"] > shares[task][f"{other}_characters"]) == (side == "above"), task
 
 
 def test_every_control_is_tested() -> None:
@@ -291,8 +335,9 @@ def test_published_figures_do_not_stand_beside_other_quantities() -> None:
 def test_a_published_figure_is_said_to_lie_inside_the_interval_or_outside() -> None:
     rows = evidence("C3", "undecided")  # -5 to 10 points
     notes = {row["part"]: row["note"] for row in judged(rows, "C3")[1].iter_rows(named=True)}
-    assert notes["harmless over helpful, helpful: Focus"] == "published figure outside the interval"
-    assert notes["harmless over helpful, helpful: Precise IF"] == "published figure inside the interval"
+    said = {part: note.split("; ") for part, note in notes.items()}
+    assert said["harmless over helpful, helpful: Focus"][1:] == ["published figure outside the interval"]
+    assert said["harmless over helpful, helpful: Precise IF"][1:] == ["published figure inside the interval"]
 
 
 def test_published_sets_of_signed_means_beside_others_are_said_to_be() -> None:
@@ -322,7 +367,7 @@ def test_the_page_shows_every_claim_and_part() -> None:
     assert "-10.0 [-15.0, -5.0] points | below 0.0 | holds" in page
 
 
-DOCS = Path(__file__).parents[3] / "docs"
+DOCS = ROOT / "docs"
 
 
 def test_the_documentation_lists_every_column() -> None:
