@@ -33,7 +33,7 @@ def length_differences(block: PairBlock, lengths: pl.DataFrame) -> Array:
         both = places.join(known.filter(model=model), on="comparison_id", how="left", maintain_order="left")
         difference = pl.col("chosen_tokens").list.get(pl.col("i")) - pl.col("rejected_tokens").list.get(pl.col("j"))
         of_model[model] = both.select(difference.cast(pl.Float64).fill_null(np.nan)).to_series().to_numpy()
-    return np.stack([of_model[model] for model in block.units["model"]])
+    return np.array([of_model[model] for model in block.units["model"]]).reshape(block.difference.shape)
 
 
 def by_length(bootstrap: Bootstrap, blocks: Sequence[PairBlock], lengths: pl.DataFrame) -> dict[str, Draws]:

@@ -46,7 +46,8 @@ class PairFigures:
         """See length.by_length: of all ablations, on the oriented tasks that regimes share, and over an orientation's
         tasks the averages of accuracies and the sums of numbers. Empty where a study has none."""
         shared = ~pl.col("benchmark").is_in(self.own_tests) & (pl.col("orientation") != UNORIENTED)
-        found = by_length(self.bootstrap, pair_blocks(self.lists.filter(shared)), self.lengths)
+        blocks = pair_blocks(self.lists.filter(shared)) or [self.main_blocks[0].without_units()]
+        found = by_length(self.bootstrap, blocks, self.lengths)
         by = [*REWARD_MODEL, "ablation"]
         return {name: with_sums(of, by) if name in COUNTED else of.with_averages(by) for name, of in found.items()}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
@@ -32,6 +32,9 @@ class PairBlock:
     @property
     def scored(self) -> NDArray[np.bool_]:
         return ~np.isnan(self.difference)
+
+    def without_units(self) -> PairBlock:
+        return replace(self, units=self.units.clear(), difference=self.difference[:0])
 
     def counts(self, bootstrap: Bootstrap) -> Array:
         """How often each comparison is drawn [C, 1 + draws]: as for all that is made of them."""

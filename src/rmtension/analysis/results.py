@@ -151,7 +151,7 @@ def study_order(study: Study, made: list[Block]) -> Mapping[str, list[str]]:
         "task": [*(b.task for b in made), AVERAGE],
         "third": THIRDS,
         "rule": [LONGER, SHORTER, *(WORDS + regime for regime in regimes)],
-        "tasks": ["all", *singles],
+        "tasks": ["all", *singles, *(b.orientation for b in made)],
     }
 
 
