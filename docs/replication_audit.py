@@ -16,7 +16,7 @@ from typing import Literal
 
 import polars as pl
 
-from rmtension.analysis.published import LENGTHS, MIXED, SETS, orientations, published_cells, read, unmixed
+from rmtension.analysis.published import LENGTHS, MIXED, SETS, lengths, orientations, published_cells, read, unmixed
 from rmtension.data.readers import LAYOUTS, load_rows
 from rmtension.study.naming import AVERAGE, OVERALL
 
@@ -104,8 +104,8 @@ def leads() -> pl.DataFrame:
     """task, orientation; accuracy (mean over models) of each regime and, as lead, the helpful one's minus the harmless
     one's; columns of resources/length.csv."""
     accuracy = read("accuracy").pivot("regime", index="task", values="accuracy_mean", aggregate_function="mean")
-    lead = accuracy.with_columns(lead=pl.col("helpful") - pl.col("harmless")).join(orientations(), on="task")
-    return pl.read_csv(LENGTHS).join(lead, on="task", maintain_order="left")
+    lead = accuracy.with_columns(lead=pl.col("helpful") - pl.col("harmless"))
+    return lengths().join(lead, on="task", maintain_order="left")
 
 
 # --- figures that several sections need -----------------------------------------------------------------------

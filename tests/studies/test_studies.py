@@ -21,6 +21,7 @@ from rmtension.base.errors import UserError
 from rmtension.data.tasks import TIES, wanted_tasks
 from rmtension.study.benchmarks import UNORIENTED, OwnBenchmark, PublishedBenchmark
 from rmtension.study.loading import load_study
+from rmtension.study.naming import AVERAGE
 from rmtension.study.study import Study
 
 Settings = dict[str, Any]  # what a study file holds
@@ -184,6 +185,8 @@ def facts(study: Study) -> set[str]:
     has = {
         "seeds": len(study.seeds) > 1,
         "regimes": len(study.regimes) > 1,
+        "single regimes": len(singles) > 1,
+        "shared": bool(kinds - {"regime-test"}),
         "mixture": any(regime.mixes for regime in study.regimes.values()),
         "tasks": bool(orientations),
         "own tasks": singles <= orientations and len(singles) > 1,
@@ -206,6 +209,10 @@ NEEDS = {
     "compression": {"tasks"},
     "score_histogram": {"tasks"},
     "contrasts": {"tasks", "regimes"},
+    "length": {"tasks"},
+    "length_contrasts": {"tasks", "regimes"},
+    "length_change": {"tasks"},
+    "length_lead": {"tasks", "single regimes"},
     "retention": {"tasks", "mixture"},
     "agreement": {"tasks", "mixture"},
     "score_shift": {"tasks", "mixture"},
@@ -221,7 +228,7 @@ NEEDS = {
     "official": {"metrics"},
     "published": {"papers model", "papers tasks"},
 }
-# Claim -> what its test takes; the other two can be tested in every study.
+# Claim -> what its test takes; the others can be tested in every study.
 TESTABLE = {
     "C1": {"own tasks"},
     "C2": {"own tasks", "mixture"},
@@ -233,7 +240,22 @@ TESTABLE = {
     "C10": {"tasks"},
     "C11": {"regimes"},
     "C12": {"own tasks", "mixture"},
+    "L1": {"lead along length"},
+    "L2": {"balanced lead"},
+    "K1": {"shared", "mixture"},
 }
+
+
+def measured(tables: dict[str, pl.DataFrame]) -> set[str]:
+    """What depends on the comparisons: whether enough of them are on either side of length, and enough tasks."""
+    is_own = (pl.col("orientation") == pl.col("first")) | (pl.col("orientation") == pl.col("second"))
+    balanced = tables["length_contrasts"].filter(is_own, task=AVERAGE).drop_nulls("difference_mean")
+    singles = tables["length_lead"].select("first", "second").unique()
+    has = {
+        "lead along length": tables["length_lead"]["correlation_mean"].count() > 0,
+        "balanced lead": not balanced.join(singles, on=["first", "second"], how="semi").is_empty(),
+    }
+    return {name for name, holds in has.items() if holds}
 
 
 def test_it_ends_with_a_report_and_leaves_nothing_to_do(run: Run) -> None:
@@ -270,7 +292,8 @@ def test_claims_have_verdicts_where_they_can_be_tested(run: Run) -> None:
     claims = pl.read_parquet(run.results / "claims.parquet")
     assert set(claims["verdict"]) <= {"holds", "does not hold", "undecided"}
     tested = set(claims.drop_nulls("estimate")["claim"])
-    assert tested == {c for c in claims["claim"] if TESTABLE.get(c, set()) <= facts(run.study)}
+    known = facts(run.study) | measured(run.tables())
+    assert tested == {c for c in claims["claim"] if TESTABLE.get(c, set()) <= known}
     untested = claims.filter(pl.col("part") != "", pl.col("estimate").is_null())
     assert untested["note"].str.len_chars().min() != 0, "a part without a figure says why"
 

@@ -1,7 +1,7 @@
-# The paper's claims, each held against the tables, and what the study did not measure.
+# The claims, each held against the tables, and what the study did not measure.
 
 
-CLAIMS_RESOURCES = [*RESULTS_RESOURCES, resource("paper/claims.csv")]
+CLAIMS_RESOURCES = [*RESULTS_RESOURCES, resource("paper/claims.csv"), resource("length.csv")]
 
 
 rule claims:

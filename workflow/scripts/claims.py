@@ -1,4 +1,4 @@
-"""The paper's claims, judged by the study's tables, and what the study did not measure."""
+"""All claims, judged by the study's tables, and what the study did not measure."""
 
 from rmtension.running import jobs
 

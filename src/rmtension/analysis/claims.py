@@ -1,5 +1,5 @@
-"""Every claim of the paper: a function from tables and study to parts, and an entry in CLAIMS, where all thresholds
-stand (docs/claims.md)."""
+"""Every claim, the paper's (C) and this project's about length (L) and calibration (K): a function from tables and
+study to parts, and an entry in CLAIMS, where all thresholds stand (docs/claims.md)."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from math import nan
 
 import polars as pl
 
+from rmtension.analysis.calibration import UNABLATED
 from rmtension.analysis.evidence import Tables, look, look_pair
 from rmtension.analysis.judgement import Claim, Control, Direction, Part
-from rmtension.analysis.sets import main_set, shared_set
+from rmtension.analysis.sets import main_set, matched_set, shared_set
 from rmtension.analysis.surface import LONGER, SHORTER
 from rmtension.study.naming import AVERAGE, OVERALL
 from rmtension.study.study import Study
@@ -164,6 +165,56 @@ def shared_neurons_matter(tables: Tables, study: Study) -> Iterator[Part]:
             yield Part(f"{mixed}, {orientation}: average, shared over {exclusive}", found, others)
 
 
+# --- length ---------------------------------------------------------------------------------------------------
+
+
+def differ_along_length(tables: Tables, study: Study) -> Iterator[Part]:
+    singles = sorted(study.single_regimes(), key=lambda regime: regime != "helpful")  # the one that likes length first
+    for first, second in combinations(singles, 2):
+        for tasks in ("all", first, second):
+            found = look_pair(tables, "length_lead", "correlation", first, second, tasks=tasks)
+            yield Part(f"{first} over {second}: {tasks} tasks", found)
+
+
+def lead_survives_balancing(tables: Tables, study: Study) -> Iterator[Part]:
+    for plain in own_orientation_wins(tables, study):
+        [balanced] = plain.controls
+        yield Part(plain.name, balanced.found, [Control("half", plain.found.times(0.5))])
+
+
+def neurons_follow_length(tables: Tables, study: Study) -> Iterator[Part]:
+    for regime in study.regimes:
+        follows = partial(look, tables, "set_length", "correlation", regime=regime)
+        random = Control("matched-random", follows(set=matched_set(study)))
+        yield Part(regime, follows(set=main_set(study)), [random])
+
+
+# --- calibration ----------------------------------------------------------------------------------------------
+
+
+def mixed_against_parts(study: Study) -> list[tuple[str, str, str]]:
+    """Each mixed regime, each of its parts, and each benchmark that the two share."""
+    shared = [name for name, benchmark in study.benchmarks.items() if benchmark.kind != "regime-test"]
+    return [(*mixture, benchmark) for mixture, benchmark in product(mixtures(study), shared)]
+
+
+def mixed_is_calibrated_worse(tables: Tables, study: Study) -> Iterator[Part]:
+    for mixed, single, benchmark in mixed_against_parts(study):
+        keys = {"regime": mixed, "against": single, "benchmark": benchmark}
+        yield Part(
+            f"{mixed} against {single}, {benchmark}", look(tables, "calibration_contrasts", "ece_change", **keys)
+        )
+
+
+def compression_is_temperature(tables: Tables, study: Study) -> Iterator[Part]:
+    ablated = [(regime, UNABLATED, benchmark) for regime, benchmark in product(study.regimes, study.benchmarks)]
+    for regime, against, benchmark in [*mixed_against_parts(study), *ablated]:
+        keys = {"regime": regime, "against": against, "benchmark": benchmark}
+        change = partial(look, tables, "calibration_contrasts", **keys)
+        before = Control("before", change(value="log_loss_change"))
+        yield Part(f"{regime} against {against}, {benchmark}", change(value="rescaled_log_loss_change"), [before])
+
+
 # What is claimed, and all thresholds. Each claim is a conjunction of its parts.
 CLAIMS: dict[str, Claim] = {
     "C1": Claim(own_orientation_wins, "Single-objective reward models win on their own orientation",
@@ -185,4 +236,13 @@ CLAIMS: dict[str, Claim] = {
                  "fraction", "above", nan),
     "C12": Claim(shared_neurons_matter, "Shared neurons matter far more to the mixed reward model than exclusive ones",
                  "points", "below", 0),
+    "L1": Claim(differ_along_length, "Where helpful and harmless reward models differ, they differ along length",
+                "correlation", "above", 0),
+    "L2": Claim(lead_survives_balancing, "The lead on the own orientation survives balancing over length",
+                "points", "above", 0),
+    "L3": Claim(neurons_follow_length, "Oriented neurons follow length", "correlation", "above", 0),
+    "K1": Claim(mixed_is_calibrated_worse, "The mixed reward model is worse calibrated than its parts",
+                "fraction", "above", 0),
+    "K2": Claim(compression_is_temperature, "Compression is a temperature: rescaled, the probabilities are as good",
+                "nats", "below", 0.02),
 }  # fmt: skip

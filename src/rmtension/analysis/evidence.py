@@ -41,7 +41,7 @@ def exactly(value: float) -> Interval:
 UNDEFINED = {
     "length_contrasts": "fewer than 5 comparisons on a side of length",
     "length_change": "fewer than 5 comparisons on a side of length",
-    "length_lead": "fewer than 6 tasks, or all alike",
+    "length_lead": "fewer than 6 tasks, or all of one share",
     "set_length": "all texts of one length, or as active",
 }
 

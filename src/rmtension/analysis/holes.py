@@ -116,6 +116,13 @@ def compared_scorings(study: Study, tables: Tables) -> Iterator[Hole]:
     yield from scorings(study, tables, ("magnitude", "change", "random"))
 
 
+def more_comparisons(study: Study, tables: Tables) -> Iterator[Hole]:
+    """More tasks, and more of each."""
+    yield from (hole for hole in drawn(study, tables) if "benchmarks" in hole.settings)
+    yield from left_out(study, tables)
+    yield from benchmarks(study, tables)
+
+
 # Claim -> what its parts can lack, besides the tasks that they name and, of figures of neurons, an interval over seeds.
 CAUSES: dict[str, list[Search]] = {
     "C1": [regimes, orientations],
@@ -130,6 +137,11 @@ CAUSES: dict[str, list[Search]] = {
     "C10": [orientations],
     "C11": [regimes],
     "C12": [regimes, orientations],
+    "L1": [regimes, orientations, more_comparisons],
+    "L2": [regimes, orientations, more_comparisons],
+    "L3": [],
+    "K1": [regimes, orientations],
+    "K2": [regimes, orientations],
 }
 
 

@@ -1,4 +1,4 @@
-"""The claims ledger: every claim of the paper as judged in a study, its parts and their controls (docs/claims.md)."""
+"""The claims ledger: every claim as judged in a study, its parts and their controls (docs/claims.md)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,15 @@ from rmtension.analysis.claims import CLAIMS
 from rmtension.analysis.evidence import Tables
 from rmtension.analysis.judgement import together
 from rmtension.analysis.presentation import as_markdown
-from rmtension.analysis.published import UNSIGNED, has_paper_sets, is_signed, read, with_like_averages
+from rmtension.analysis.published import (
+    BY_CHARACTERS,
+    UNSIGNED,
+    has_paper_sets,
+    is_signed,
+    lengths,
+    read,
+    with_like_averages,
+)
 from rmtension.study.naming import AVERAGE
 from rmtension.study.study import Study
 
@@ -25,14 +33,20 @@ SCHEMA = {
 
 
 def published_figures(tables: Tables, study: Study) -> pl.DataFrame:
-    """claim, part, published, sets: the paper's figures that are the same quantities here. An average is one if it is
-    over the same tasks, and one about oriented neurons if they are as many, by mean activation; where by another mean
-    than the published ones, `sets` says so."""
+    """claim, part, published, aside: the paper's figures that are the same quantities here. An average is one if it is
+    over the same tasks, one about oriented neurons if they are as many, by mean activation, and one about length if the
+    tasks whose lengths are known are all in this study; `aside` says what keeps the two apart even so."""
+    tasks, known = tables["accuracy"].select("task", "orientation"), lengths().select("task", "orientation")
     same_tasks = with_like_averages(tables["accuracy"]).filter(pl.col("task") == AVERAGE)["orientation"].to_list()
-    is_same = pl.col("average_of").is_in(same_tasks).fill_null(True) & (~pl.col("of_sets") | has_paper_sets(study))
+    has_tasks = known.join(tasks, on=known.columns, how="anti").is_empty()
+    conditions = [
+        pl.col("average_of").is_in(same_tasks).fill_null(True),
+        ~pl.col("of_sets") | has_paper_sets(study),
+        ~pl.col("of_lengths") | has_tasks,
+    ]
     unsigned = pl.col("of_sets") & (not is_signed(study.ablation.scoring, study))
-    sets = pl.when(unsigned).then(pl.lit(UNSIGNED))
-    return read("claims").filter(is_same).select("claim", "part", "published", sets=sets)
+    aside = pl.when(unsigned).then(pl.lit(UNSIGNED)).when("of_lengths").then(pl.lit(BY_CHARACTERS))
+    return read("claims").filter(conditions).select("claim", "part", "published", aside=aside)
 
 
 def summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -61,7 +75,7 @@ def ledger(tables: Tables, study: Study) -> pl.DataFrame:
     inside = pl.col("published").is_between("low", "high")
     place = pl.when(inside).then(pl.lit("inside")).when(~inside).then(pl.lit("outside"))
     notes = [pl.col("note").replace("", None), pl.format("published figure {} the interval", place),
-             pl.when(pl.col("published").is_not_null()).then("sets")]  # fmt: skip
+             pl.when(pl.col("published").is_not_null()).then("aside")]  # fmt: skip
     note = pl.concat_str(notes, separator="; ", ignore_nulls=True)
     return frame.with_columns(note=note).select(*SCHEMA)
 

@@ -18,6 +18,7 @@ from rmtension.analysis.pairs import PairBlock
 from rmtension.analysis.statistics import TASK, Array, Bootstrap, Draws, concat, divide
 
 LEAST = 5  # comparisons that either side of length must have
+FEWEST = 6  # tasks: the order of fewer is too often perfect by chance, in every draw
 COUNTED = ["n_longer", "n_shorter"]
 
 
@@ -130,7 +131,7 @@ def lead_correlations(bootstrap: Bootstrap, leads: Draws, shares: pl.DataFrame) 
     wins, tasks resampled beside what `leads` resamples.
 
     leads: keyed by model, first, second, orientation, task; shares: model, orientation, task, share. Keyed by model,
-    first, second, tasks ("all", or an orientation's alone) and n_tasks; undefined of fewer than 3 tasks.
+    first, second, tasks ("all", or an orientation's alone) and n_tasks; undefined of fewer than FEWEST tasks.
     """
     groups = leads.keys.with_row_index("row").join(shares, on=["model", *TASK], maintain_order="left")
     keys, values = [], []
@@ -147,7 +148,7 @@ def lead_correlations(bootstrap: Bootstrap, leads: Draws, shares: pl.DataFrame) 
 def over_tasks(bootstrap: Bootstrap, lead: Array, share: Array, tasks: str) -> Array:
     """[1 + draws] from leads [tasks, 1 + draws] and shares [tasks]: each draw of its own draw of tasks, ranked anew."""
     n = len(share)
-    if n < 3:
+    if n < FEWEST:
         return np.full(1 + bootstrap.draws, np.nan)
     generator = np.random.default_rng([bootstrap.seed, zlib.crc32(f"tasks {tasks}".encode())])
     drawn = np.concatenate([np.arange(n)[None], generator.integers(n, size=(bootstrap.draws, n))])

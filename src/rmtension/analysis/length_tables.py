@@ -72,8 +72,8 @@ def length_correlation_table(results: Results) -> pl.DataFrame:
 
 def length_lead_table(results: Results) -> pl.DataFrame:
     """model, first, second (single-objective regimes), tasks (all, or an orientation's); correlation, Spearman's over
-    tasks, of the first one's lead in accuracy with the share of the task that the longer response wins; n_tasks. The
-    interval is over tasks and seeds."""
+    tasks, of the first one's lead in accuracy with the share of the task that the longer response wins, null of fewer
+    than 6 tasks; n_tasks. The interval is over tasks and seeds."""
     by = ["model", "first", "second", "tasks"]
     accuracy = results.task_accuracy.filter(NONE, pl.col("task") != AVERAGE).mean([*REWARD_MODEL, *TASK])
     parts = []
@@ -81,7 +81,7 @@ def length_lead_table(results: Results) -> pl.DataFrame:
         lead = accuracy.filter(regime=first).minus(accuracy.filter(regime=second), ["model", "seed", *TASK])
         parts.append(lead.with_columns(pl.lit(first).alias("first"), pl.lit(second).alias("second")))
     if not parts or parts[0].keys.is_empty():
-        return empty_table(["correlation"], by, "n_tasks").drop("n_seeds")
+        return empty_table(["correlation"], by, "n_tasks").drop("correlation_sd")
     frame = concat(parts).frame("lead").select("model", "seed", "first", "second", *TASK, "lead")
     leads = results.bootstrap.over_seeds(results.bootstrap.constant(frame, "lead"), ["model", "first", "second", *TASK])
     overall = leads.mean(["first", "second", *TASK]).with_columns(pl.lit(OVERALL).alias("model"))
@@ -92,7 +92,11 @@ def length_lead_table(results: Results) -> pl.DataFrame:
     table = figure.frame("correlation_mean").hstack(
         limits(figure, results.bootstrap.confidence).select("low", "high").rename(names)
     )
-    return results.sorted(table.select(*by, *(f"correlation_{end}" for end in ("mean", "low", "high")), "n_tasks"), by)
+    of = ["model", "first", "second"]
+    both = pl.concat([frame, frame.with_columns(model=pl.lit(OVERALL))])
+    seeds = both.group_by(of).agg(n_seeds=pl.col("seed").n_unique())
+    ends = [f"correlation_{end}" for end in ("mean", "low", "high")]
+    return results.sorted(table.join(seeds, on=of, maintain_order="left").select(*by, *ends, "n_tasks", "n_seeds"), by)
 
 
 def set_length_table(results: Results) -> pl.DataFrame:

@@ -35,6 +35,7 @@ SETS = {"baseline": "none", "helpful_only": "helpful-only", "harmless_only": "ha
 UNMIXED = "un-mixed: printed is the mean over this and the sets before it"
 UNSIGNED = "published sets by signed mean, ours by mean of absolute values"
 BY_MEAN = "published sets by signed mean, as is our scoring mean"
+BY_CHARACTERS = "published lead over the tasks of resources/length.csv, by characters"
 INTERSECTION = "published shared set with neurons of one part alone, ours the intersection"
 
 PLACE = ["model", "regime", "ablation", "single", "orientation", "task"]  # "" where a table has no such key
@@ -49,6 +50,11 @@ def read(name: str) -> pl.DataFrame:
 def orientations() -> pl.DataFrame:
     """task, orientation of the 25 tasks; the one in two benchmarks once, as in the paper's tables."""
     return read("tasks").select("task", "orientation").unique(maintain_order=True)
+
+
+def lengths() -> pl.DataFrame:
+    """The rows of resources/length.csv, with the orientations of their tasks."""
+    return pl.read_csv(LENGTHS).join(orientations(), on="task", maintain_order="left")
 
 
 def cells(table: str, frame: pl.DataFrame, quantity: str, **values: str) -> pl.DataFrame:

@@ -20,9 +20,11 @@ from rmtension.study.study import Study
 Settings = Mapping[str, Any]
 Search = Callable[[Study, Tables], Iterator["Hole"]]
 
-OF_TWO = "contrasts, neuron_overlap"  # tables that need two regimes, a mixed one, a task, a sweep, ...
+# Tables that need two regimes, a mixed one, a task, a sweep, ...
+OF_TWO = "contrasts, length_contrasts, length_lead, neuron_overlap"
 OF_MIXED = "retention, agreement, score_shift, shared_ablation, shared_contrasts, neuron_retention"
-OF_TASKS = "accuracy, contrasts, retention, agreement, own_ablation, shared_ablation, shared_contrasts"
+OF_TASKS = "accuracy, contrasts, retention, agreement, own_ablation, shared_ablation, shared_contrasts, length"
+OF_TASKS += ", length_contrasts, length_change, length_lead"
 OF_SCORES = "score_shift, score_histogram, compression"
 OF_SWEEP = "ablation_curve, scoring_contrasts, set_size"
 OF_SEEDS = "depth, rmsd, neuron_overlap, neuron_retention, control_overlap, official"  # their intervals

@@ -20,7 +20,7 @@ MEASURED = {
 SCORINGS = {
     **MEASURED,
     "random": "random neurons: the control of C6, C7, C9 and C10 (scoring_contrasts)",
-    "matched-random": "random neurons as deep and as loud: the control of C6 and C9 (control_overlap)",
+    "matched-random": "random neurons as deep and as loud: the control of C6, C9 and L3 (control_overlap)",
     "head-norm": "attention heads that matter",
     "head-random": "random attention heads, the control of head-norm",
 }

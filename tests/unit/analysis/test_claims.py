@@ -11,6 +11,7 @@ from typing import Any
 import polars as pl
 import pytest
 from example_results import SETTINGS
+from scipy.stats import spearmanr
 
 from rmtension.analysis.claims import CLAIMS, RETAINED
 from rmtension.analysis.evidence import Interval
@@ -30,7 +31,8 @@ STUDY = Study.model_validate(
 )
 TABLES = ["accuracy", "contrasts", "retention", "score_shift", "scoring_contrasts", "depth", "rmsd", "own_ablation",
           "compression", "neuron_overlap", "neuron_retention", "shared_ablation", "shared_contrasts",
-          "surface", "length_contrasts", "length_change"]  # fmt: skip
+          "surface", "length_contrasts", "length_change", "length_lead", "set_length",
+          "calibration_contrasts"]  # fmt: skip
 ADVERSARIAL = [f"LLM Bar (Adver {kind})" for kind in ("Neighbor", "GPTInst", "GPTOut", "Manual")]
 HIGH = [*(("helpful", f"Alpaca Eval ({kind})") for kind in ("Easy", "Length", "Hard")),
         ("harmless", "Refusals Dangerous"), ("harmless", "Refusals Offensive")]  # fmt: skip
@@ -85,6 +87,18 @@ EVIDENCE: dict[str, tuple[float, float, list[Row]]] = {
                      for o in SINGLES),
                    *(("shared_contrasts", "difference", -1, on(o, regime=MIXED, control="whole", against=f"{s}-only"))
                      for o in SINGLES for s in SINGLES)]),
+    "L1": (0, 0.1, [("length_lead", "correlation", 1, pair(*SINGLES, tasks=tasks)) for tasks in ("all", *SINGLES)]),
+    "L2": (0, 5, [("length_contrasts", "difference", sign, pair(*SINGLES, **on(o)))
+                  for o, sign in (("helpful", 1), ("harmless", -1))]),
+    "L3": (0, 0.1, [("set_length", "correlation", 1, {"regime": r, "set": "magnitude-p10"})
+                    for r in (*SINGLES, MIXED)]),
+    "K1": (0, 0.01, [("calibration_contrasts", "ece_change", 1, {"regime": MIXED, "against": s, "benchmark": b})
+                     for s in SINGLES for b in ("one", "two")]),
+    "K2": (0.02, 0.01, [*(("calibration_contrasts", "rescaled_log_loss_change", -1,
+                           {"regime": MIXED, "against": s, "benchmark": b}) for s in SINGLES for b in ("one", "two")),
+                        *(("calibration_contrasts", "rescaled_log_loss_change", -1,
+                           {"regime": r, "against": "unablated", "benchmark": b})
+                          for r in (*SINGLES, MIXED) for b in ("own-test", "one", "two"))]),
 }  # fmt: skip
 # Verdict -> low, mean and high of the deviation from the threshold. That of a rival has its sign turned: it lies on the
 # other side, further out, or overlaps.
@@ -198,6 +212,10 @@ CONTROLS: list[tuple[str, str, list[Row], float, float, Deviations]] = [
     ("C7", "random", [(t, v, -s, k | {"scoring": "random"}) for t, v, s, k in EVIDENCE["C7"][2]], 100 / 3, 5, RIVALS),
     *(("C9", name, [(t, v, -s, k | {"scoring": name}) for t, v, s, k in EVIDENCE["C9"][2]], 0, 5, RIVALS)
       for name in ("random", "matched-random")),
+    ("L2", "half", [("contrasts", v, -s, k) for _, v, s, k in EVIDENCE["L2"][2]], 0, 10, RIVALS),
+    ("L3", "matched-random", [(t, v, -s, k | {"set": "matched-random-p10"}) for t, v, s, k in EVIDENCE["L3"][2]],
+     0, 0.1, RIVALS),
+    ("K2", "before", [(t, "log_loss_change", -s, k) for t, _, s, k in EVIDENCE["K2"][2]], 0.02, 0.01, RIVALS),
     ("C10", "random", [(t, v, -s, k | {"scoring": "random"}) for t, v, s, k in EVIDENCE["C10"][2]], 1, 0.1, RIVALS),
 ]  # fmt: skip
 
@@ -248,6 +266,17 @@ def test_the_rules_of_length_take_the_claimed_side_in_the_benchmarks_files() -> 
     for side, rule, task in named:
         other = "shorter" if rule == "longer" else "longer"
         assert (shares[task][f"{rule}_characters"] > shares[task][f"{other}_characters"]) == (side == "above"), task
+
+
+def test_the_lead_along_length_is_the_helpful_ones_whichever_regime_comes_first() -> None:
+    turned = Study.model_validate(
+        STUDY.model_dump() | {"regimes": dict(reversed(STUDY.model_dump()["regimes"].items()))}
+    )
+    rows = [
+        figure((t, v, -s, k | pair(*reversed(SINGLES))), 0, 0.1, TRUTHS["holds"]) for t, v, s, k in EVIDENCE["L1"][2]
+    ]
+    whole, parts = judged(rows, "L1", turned)
+    assert whole["verdict"] == "holds" and parts["estimate"].to_list() == pytest.approx([0.2] * 3)
 
 
 def test_every_control_is_tested() -> None:
@@ -302,9 +331,16 @@ def paper_tables() -> dict[str, pl.DataFrame]:
     whole = pl.lit("whole").alias("control")
     chance = [pl.lit(0.05).alias(name) for name in ("chance", "intersection_mean", "union_mean")]
     overlap = found["neuron_overlap", "jaccard"].rename({"regime": "first", "single": "second"})
+    won = pl.read_csv(ROOT / "resources" / "length.csv").join(
+        contrasts.filter(first="helpful", second="harmless"), on="task"
+    )
+    along = [{"model": OVERALL, "first": "helpful", "second": "harmless", "tasks": tasks, "n_seeds": 3,
+              "correlation_mean": spearmanr(of["difference_mean"], of["longer_characters"]).statistic}
+             for tasks, of in (("all", won), *((o, won.filter(orientation=o)) for o in SINGLES))]  # fmt: skip
     return as_tables([]) | {
         "accuracy": accuracy,
         "contrasts": contrasts,
+        "length_lead": pl.DataFrame(along),
         "retention": found["retention", "retention"],
         "own_ablation": found["own_ablation", "delta"].with_columns(scoring=pl.lit("magnitude"), percent=10.0),
         "shared_ablation": delta.with_columns(whole),
@@ -316,7 +352,10 @@ def paper_tables() -> dict[str, pl.DataFrame]:
 def test_published_figures_stand_beside_the_parts_that_they_are_about() -> None:
     frame = ledger(paper_tables(), STUDY)
     beside = frame.filter(pl.col("published").is_not_null())
-    assert set(beside["claim"]) == {"C1", "C2", "C3", "C4", "C9", "C11", "C12"}
+    assert set(beside["claim"]) == {"C1", "C2", "C3", "C4", "C9", "C11", "C12", "L1"}
+    assert set(beside.filter(claim="L1")["note"]) == {
+        "no interval; published lead over the tasks of resources/length.csv, by characters"
+    }
     assert beside["estimate"].to_list() == pytest.approx(beside["published"].to_list(), abs=0.0051)
     about = pl.col("claim").is_in(beside["claim"].to_list()) & pl.col("estimate").is_not_null()
     assert frame.filter(about, pl.col("published").is_null()).is_empty()
@@ -327,9 +366,10 @@ def test_published_figures_do_not_stand_beside_other_quantities() -> None:
     tables["accuracy"] = tables["accuracy"].filter(pl.col("task") != "Chat")  # a helpful task
     frame = ledger(tables, STUDY).filter(pl.col("part").str.contains("helpful: average"))
     assert len(frame) > 5 and frame["published"].null_count() == len(frame)
+    assert ledger(tables, STUDY).filter(claim="L1")["published"].null_count() == 4  # Chat is among the tasks
     fewer = Study.model_validate(STUDY.model_dump() | {"ablation": {"percent": 20}})
     frame = ledger(paper_tables(), fewer).filter(pl.col("published").is_not_null())
-    assert set(frame["claim"]) == {"C1", "C2", "C3", "C4"}
+    assert set(frame["claim"]) == {"C1", "C2", "C3", "C4", "L1"}
 
 
 def test_a_published_figure_is_said_to_lie_inside_the_interval_or_outside() -> None:
@@ -362,7 +402,7 @@ def test_a_new_claim_is_a_function_and_an_entry(monkeypatch: pytest.MonkeyPatch)
 def test_the_page_shows_every_claim_and_part() -> None:
     frame = ledger(as_tables(evidence("C12")), STUDY)
     page = ledger_markdown(frame)
-    lines = [line for line in page.splitlines() if re.match(r"\| C\d", line)]
+    lines = [line for line in page.splitlines() if re.match(r"\| [CLK]\d", line)]
     assert len(lines) == len(frame)
     assert "-10.0 [-15.0, -5.0] points | below 0.0 | holds" in page
 
@@ -379,7 +419,11 @@ def test_the_documentation_lists_every_column() -> None:
 
 def test_the_documentation_lists_every_test() -> None:
     page = (DOCS / "claims.md").read_text(encoding="utf-8")
-    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in page.splitlines() if line[:3] == "| C"]
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in page.splitlines()
+        if re.match(r"\| [CLK]\d", line)
+    ]
     listed = {row[0]: (row[1], row[3]) for row in rows}
     tests = {
         name: f"{c.direction} " + ("chance" if math.isnan(c.threshold) else f"{c.threshold:.3g} {c.unit}")

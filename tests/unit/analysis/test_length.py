@@ -141,14 +141,14 @@ def test_rules_by_loops() -> None:
 
 def test_leads_and_shares_over_tasks() -> None:
     rng = np.random.default_rng(3)
-    names = {f"t{i}": "helpful" if i < 7 else "harmless" for i in range(11)}
+    names = {f"t{i}": "helpful" if i < 7 else "harmless" for i in range(13)}
     keys = pl.DataFrame([{"model": "m", "first": "helpful", "second": "harmless", "orientation": o, "task": t}
                          for t, o in names.items()])  # fmt: skip
-    lead = rng.normal(size=(11, 31)).round(1)
+    lead = rng.normal(size=(13, 31)).round(1)
     shares = pl.DataFrame([{"model": "m", "orientation": o, "task": t, "share": float(i // 2)}
                            for i, (t, o) in enumerate(names.items())])  # fmt: skip
     figure = lead_correlations(BOOTSTRAP, Draws(keys, lead), shares)
-    for tasks, n in (("all", 11), ("helpful", 7), ("harmless", 4)):
+    for tasks, n in (("all", 13), ("helpful", 7), ("harmless", 6)):
         rows = [i for i, o in enumerate(names.values()) if tasks in ("all", o)]
         found = figure.filter(tasks=tasks)
         assert found.keys["n_tasks"].to_list() == [n]
@@ -158,11 +158,17 @@ def test_leads_and_shares_over_tasks() -> None:
         assert found.values[0, 9] == pytest.approx(spearmanr(lead[rows, 9][drawn], share[drawn]).statistic)
 
 
-def test_two_tasks_have_no_correlation() -> None:
-    keys = pl.DataFrame({"model": "m", "first": "f", "second": "s", "orientation": "helpful", "task": ["a", "b"]})
-    shares = pl.DataFrame({"model": "m", "orientation": "helpful", "task": ["a", "b"], "share": [1.0, 2.0]})
-    figure = lead_correlations(BOOTSTRAP, Draws(keys, np.ones((2, 31))), shares)
-    assert np.isnan(figure.values).all() and figure.keys["n_tasks"].unique().to_list() == [2]
+@pytest.mark.parametrize(("n", "known"), [(5, False), (6, True)])
+def test_five_tasks_have_no_correlation(n: int, known: bool) -> None:
+    """However well they are in order."""
+    tasks = [f"t{i}" for i in range(n)]
+    keys = pl.DataFrame({"model": "m", "first": "f", "second": "s", "orientation": "helpful", "task": tasks})
+    shares = pl.DataFrame(
+        {"model": "m", "orientation": "helpful", "task": tasks, "share": [float(i) for i in range(n)]}
+    )
+    figure = lead_correlations(BOOTSTRAP, Draws(keys, np.tile(np.arange(n)[:, None], (1, 31)).astype(float)), shares)
+    assert figure.keys["n_tasks"].unique().to_list() == [n]
+    assert figure.values[:, 0] == pytest.approx(1) if known else np.isnan(figure.values).all()
 
 
 def test_activations_of_a_set_and_length() -> None:

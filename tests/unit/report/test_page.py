@@ -56,7 +56,7 @@ def test_claims_come_first_then_the_sections_in_their_order(page: str) -> None:
     headings = [html.unescape(heading) for heading in re.findall("<h2>(.*?)</h2>", page)]
     shown = [heading for heading in SECTIONS if heading in headings]
     last = ["What this study did not measure", "Caveats", "Settings", "Provenance"]
-    assert headings == ["The paper's claims", *shown, "Further tables", *last]
+    assert headings == ["Claims", *shown, "Further tables", *last]
     assert "Set size" not in headings and "Accuracy" in shown
     assert len(re.findall('class="verdict good"', page)) == len(re.findall('class="verdict bad"', page)) == 4
     assert "1.06 [-2.25, 3.12]" in page and "random<br>-0.125 [-1, 0.5]" in page and "first &lt;part&gt;" in page
