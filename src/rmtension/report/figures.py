@@ -25,8 +25,10 @@ from rmtension.report.ablation_figures import change_map, curves, set_size
 from rmtension.report.accuracy_figures import accuracy, contrasts, radar, retention
 from rmtension.report.claim_figures import claims
 from rmtension.report.drawing import Pages, Tables, no_data, style
+from rmtension.report.length_figures import lead, surface
 from rmtension.report.neuron_figures import depth, overlap, stability
 from rmtension.report.score_figures import histograms
+from rmtension.study.benchmarks import UNORIENTED
 from rmtension.study.naming import OVERALL
 from rmtension.study.stages import Analysis, Figures
 
@@ -94,11 +96,14 @@ OVER_MODELS, EACH_MODEL = pl.col("model") == OVERALL, pl.col("model") != OVERALL
 OF_NEURONS = ~pl.col("family").str.starts_with("head-")  # a head is more than a neuron: not on one axis
 BOTH = EACH_MODEL | (pl.col("model").n_unique() > 2)  # the mean over one model would be shown twice
 JUDGED = pl.all_horizontal(pl.col("estimate", "low", "high").is_finite())
+ORIENTED = pl.col("orientation") != UNORIENTED
 WITH_CARD = ("accuracy", "benchmarks_card")
 FIGURES = {
     "radar": Spec(WITH_CARD, OVER_MODELS, radar),
     "radar_by_model": Spec(WITH_CARD, EACH_MODEL, radar),
     "accuracy": Spec(WITH_CARD, BOTH, accuracy),
+    "surface": Spec(("surface", "accuracy", "benchmark_accuracy", "benchmarks_card"), ORIENTED, surface),
+    "length_lead": Spec(("length_lead", "contrasts", "surface", "benchmarks_card"), OVER_MODELS, lead),
     "contrasts": Spec(("contrasts",), BOTH, contrasts),
     "retention": Spec(("retention",), BOTH, retention),
     "score_shift": Spec(("score_histogram", "score_shift"), BOTH & (pl.col("figure") == "shift"), histograms),

@@ -65,13 +65,39 @@ def histograms(keys: pl.DataFrame) -> pl.DataFrame:
     return bins.with_columns(right=pl.col("left") + 0.2, share=share).drop("centre")
 
 
+RULES = ["longer", "shorter", *(f"words:{regime}" for regime in REGIMES)]
+OWN = pl.DataFrame({
+    "benchmark": "hh-test", "orientation": ["helpful", "helpful", "harmless"], "task": ["base", "online", "base"],
+    "n_comparisons": pl.Series([30, 10, 20], dtype=pl.UInt32),
+})  # fmt: skip
+
+
+def rules_and_calibration(of_models: pl.DataFrame, places: pl.DataFrame) -> Tables:
+    """The tables about rules, length and calibration; places: benchmark, orientation, task of all but the own tests."""
+    names = pl.DataFrame({"benchmark": [*OWN["benchmark"].unique(), *places["benchmark"].unique(maintain_order=True)]})
+    regimes, sizes = pl.DataFrame({"regime": REGIMES}), pl.DataFrame({"n_comparisons": [40.0, 20, 60]})
+    tests = crossed(of_models, regimes.hstack(sizes), names)
+    everywhere = pl.concat([OWN, places.select(*OWN.columns[:3], n_comparisons=pl.lit(50, pl.UInt32))])
+    ablations = {"ablation": ["none", "magnitude-p10"]}
+    bins = crossed(of_models, regimes, names, ablations, {"left": [x / 20 for x in range(10, 20)]})
+    bins = bins.with_columns(right=pl.col("left") + 0.05)
+    singles = {"first": "helpful", "second": "harmless", "tasks": ["all", "helpful", "harmless"]}
+    return {
+        "surface": valued(crossed(everywhere, {"rule": RULES}), 15, accuracy=50),
+        "benchmark_accuracy": valued(tests, 12, accuracy=60),
+        "length_lead": valued(of_models.join(pl.DataFrame(singles), how="cross"), 0.2, correlation=0.5),
+        "reliability": valued(bins, 0.01, share=10, confidence=pl.col("left") + 0.02, accuracy=100 * pl.col("left")),
+    }
+
+
 def example(sizes: dict[str, int], tasks: pl.DataFrame, scorings: list[str], percents: list[int]) -> Tables:
-    """Tables of a study with models of those numbers of neurons and those tasks (orientation, task)."""
+    """Tables of a study with models of those numbers of neurons and those tasks (benchmark, orientation, task)."""
     of_models = pl.DataFrame({"model": [*sizes, OVERALL]})
     neurons = of_models.with_columns(all=pl.Series([*sizes.values(), sum(sizes.values()) // len(sizes)]))
     regimes, scored = pl.DataFrame({"regime": REGIMES}), pl.DataFrame({"scoring": scorings})
     averages = tasks.select("orientation").unique(maintain_order=True).with_columns(task=pl.lit("average"))
     helpful_first = pl.col("orientation").rank("dense", descending=True)
+    places, tasks = tasks, tasks.select(TASK)
     tasks = pl.concat([tasks.unique(maintain_order=True), averages]).sort(helpful_first, maintain_order=True)
     pairs = pl.DataFrame(list(combinations(REGIMES, 2)), schema=["first", "second"], orient="row")
     selections, responses = {"selection": ["exact", "authors"]}, {"response": ["chosen", "rejected"]}
@@ -97,8 +123,10 @@ def example(sizes: dict[str, int], tasks: pl.DataFrame, scorings: list[str], per
         verdict=pl.Series(["holds"] * 2 + ["does not hold"] * 2 + ["undecided"] * 4),
     )  # fmt: skip
     rejected = (pl.col("candidates_per_comparison") - 1).cast(pl.String)
-    return {
-        "benchmarks_card": PAPER.select("task", kind="benchmark", chosen=pl.lit("1"), rejected=rejected),
+    card = PAPER.select("benchmark", "task", kind="benchmark", chosen=pl.lit("1"), rejected=rejected)
+    own_card = OWN.select("benchmark", "task", kind=pl.lit("regime-test"), chosen=pl.lit("1"), rejected=pl.lit("1"))
+    return rules_and_calibration(of_models, places) | {
+        "benchmarks_card": pl.concat([card, own_card]),
         "accuracy": valued(crossed(of_models, regimes, tasks), 12, accuracy=55),
         "contrasts": valued(crossed(of_models, pairs, tasks), 12, difference=0),
         "retention": valued(crossed(of_models, MIXED, {"ablation": ["none", *SETS]}, tasks), 0.1, retention=0.6),
@@ -119,7 +147,13 @@ def example(sizes: dict[str, int], tasks: pl.DataFrame, scorings: list[str], per
 SCORINGS = ["magnitude", "change", "random", "mean", "head-norm", "head-random", "mean_abs", "probability"]
 SMALL = example(
     {"tiny-gpt2": 768, "tiny-llama": 576},
-    pl.DataFrame({"orientation": ["helpful", "harmless"] * 4, "task": [f"task {i}" for i in range(8)]}),
+    pl.DataFrame(
+        {
+            "benchmark": ["one"] * 8 + ["two"],
+            "orientation": [*["helpful", "harmless"] * 4, "helpful"],
+            "task": [f"task {i}" for i in (*range(8), 2)],
+        }
+    ),
     SCORINGS[:6],
     [2, 5, 10, 20, 30, 50, 100],
 )
@@ -184,6 +218,74 @@ def test_dots_lie_beside_their_tasks_and_missing_intervals_have_no_bar() -> None
         known.select("accuracy_low", "accuracy_high").rows()
     )
     assert len(intervals(ax)) == len(known)
+
+
+def surface_rows(ax: Axes) -> list[str]:
+    return [label.get_text() for label in ax.get_yticklabels()]
+
+
+def near(line: Any, row: int) -> list[float]:
+    """x of a line's marks in a row of the y axis."""
+    return [float(x) for x, y in line.get_xydata() if abs(y - row) < 0.5]
+
+
+def test_rules_stand_beside_the_reward_models_of_the_same_place() -> None:
+    [ax] = panels(DRAWN["surface"])
+    rows, lines = surface_rows(ax), series(ax)
+    assert rows == [
+        *("helpful: hh-test", "own test", "helpful: one", "task 0", "task 4", "task 6"),
+        *("helpful: one and two", "task 2", "mean of helpful tasks"),
+        *("harmless: hh-test", "own test", "harmless: one", "task 1", "task 3", "task 5", "task 7"),
+        "mean of harmless tasks",
+    ]
+    rules, shared = SMALL["surface"], of("accuracy", model=OVERALL)
+    for rule in RULES:
+        base, online = rules.filter(rule=rule, benchmark="hh-test", orientation="helpful")["accuracy_mean"]
+        assert near(lines[rule], 1) == pytest.approx([(30 * base + 10 * online) / 40])
+        both = rules.filter(rule=rule, task="task 2")["accuracy_mean"]
+        assert near(lines[rule], 7) == pytest.approx([(both[0] + both[1]) / 2])
+        tasks = [near(lines[rule], row)[0] for row in (12, 13, 14, 15)]
+        assert near(lines[rule], 16) == pytest.approx([sum(tasks) / 4])
+    for regime in REGIMES:
+        [mean] = shared.filter(regime=regime, orientation="helpful", task="average")["accuracy_mean"]
+        assert near(lines[regime], 8) == [mean]
+        own = of("benchmark_accuracy", model=OVERALL, benchmark="hh-test", regime=regime)["accuracy_mean"].to_list()
+        assert (near(lines[regime], 1), near(lines[regime], 10)) == {
+            "helpful": (own, []), "harmless": ([], own), "helpful-harmless": ([], [])}[regime]  # fmt: skip
+        words = lines[f"words:{regime}"]
+        assert words.get_marker() == lines[regime].get_marker() and words.get_markerfacecolor() == "white"
+    known = shared.drop_nulls("accuracy_low").select("accuracy_low", "accuracy_high").rows()
+    assert {(left, right) for left, _, right, _ in intervals(ax)} >= set(known)
+
+
+def test_an_own_test_on_other_comparisons_is_not_drawn() -> None:
+    """A source that two regimes are tested on is, among the rules' tasks, the first one's alone."""
+    longer = SMALL["benchmark_accuracy"].with_columns(pl.col("n_comparisons") + 1)
+    [ax] = panels(redrawn("surface", {"benchmark_accuracy": longer}))
+    assert not any(near(series(ax)[regime], row) for regime in REGIMES for row in (1, 10))
+    assert near(series(ax)["longer"], 1)
+
+
+def test_rules_are_drawn_where_regimes_share_no_task() -> None:
+    own = SMALL["surface"].filter(benchmark="hh-test")
+    [ax] = panels(redrawn("surface", {"surface": own, "accuracy": SMALL["accuracy"].clear()}))
+    assert surface_rows(ax) == ["helpful: hh-test", "own test", "harmless: hh-test", "own test"]
+    assert all(near(series(ax)[f"words:{regime}"], 1) for regime in REGIMES) and near(series(ax)["helpful"], 1)
+    unoriented = own.with_columns(orientation=pl.lit("unoriented"))
+    assert "no data" in redrawn("surface", {"surface": unoriented})[0].texts[0].get_text()
+
+
+def test_leads_stand_over_the_share_that_the_longer_response_wins() -> None:
+    [ax] = panels(DRAWN["length_lead"])
+    first = of("length_lead", model=OVERALL, tasks="all")
+    [(found, low, high)] = first.select(f"correlation_{end}" for end in ("mean", "low", "high")).rows()
+    assert ax.get_title().splitlines() == [
+        OVERALL, "helpful minus harmless", f"rank correlation {found:.2f} [{low:.2f}, {high:.2f}]"]  # fmt: skip
+    drawn = {tuple(point) for line in ax.get_lines()[1:] for point in np.asarray(line.get_xydata())}
+    leads = of("contrasts", model=OVERALL, first="helpful", second="harmless").filter(pl.col("task") != "average")
+    shares = of("surface", rule="longer").group_by("task").agg(pl.col("accuracy_mean").mean())
+    assert drawn == set(leads.join(shares, on="task").select("accuracy_mean", "difference_mean").rows())
+    assert len(drawn) == 8
 
 
 def test_chance_counts_candidates() -> None:
@@ -305,7 +407,7 @@ def test_claims_show_each_part_once_with_all_its_controls() -> None:
 def large() -> dict[str, Pages]:
     sizes = {"gpt2": 36864, "gpt2-medium": 98304, "gpt2-large": 184320}
     sizes |= {"smollm2-135m": 46080, "smollm2-360m": 81920, "smollm2-1.7b": 196608}
-    tables = example(sizes, PAPER.select(TASK), [*SCORINGS, "matched-random"], [*range(2, 32, 2), 100])
+    tables = example(sizes, PAPER.select("benchmark", *TASK), [*SCORINGS, "matched-random"], [*range(2, 32, 2), 100])
     return make_figures(tables, SETTINGS, Analysis())
 
 

@@ -1,0 +1,51 @@
+"""Rules without a model beside reward models: the accuracy of both in the same places, over all models."""
+
+from __future__ import annotations
+
+import polars as pl
+
+from rmtension.base.sums import summable
+from rmtension.study.benchmarks import UNORIENTED
+from rmtension.study.naming import AVERAGE, OVERALL
+
+OWN = "own test"  # stands for the tasks of a single-objective regime's own test split
+EVERY = "all tasks"  # stands for the benchmarks where an orientation's tasks are averaged
+PLACE = ["orientation", "benchmark", "task"]
+ESTIMATE = ["accuracy_mean", "accuracy_low", "accuracy_high"]
+
+
+def ruled(surface: pl.DataFrame, card: pl.DataFrame) -> pl.DataFrame:
+    """PLACE, own, rule, n_comparisons, accuracy_mean: of each orientation its own test split (own), its tasks, and
+    their average.
+
+    A task of two benchmarks counts once, as the mean of the two. Places of an orientation follow each other, and so do
+    those of a benchmark.
+    """
+    n, accuracy, columns = pl.col("n_comparisons"), pl.col("accuracy_mean"), [*PLACE, "own", "rule"]
+    mean, pooled = (summable(numbers) for numbers in (accuracy, n * accuracy))
+    is_own = pl.col("benchmark").is_in(card.filter(kind="regime-test")["benchmark"].to_list())
+    oriented = surface.filter(pl.col("orientation") != UNORIENTED).with_columns(own=is_own)
+    tests = oriented.filter("own").with_columns(task=pl.lit(OWN)).group_by(columns, maintain_order=True)
+    own = tests.agg(n.sum(), accuracy_mean=pooled.sum() / n.sum())
+    shared = oriented.filter(~pl.col("own")).group_by("orientation", "task", "own", "rule", maintain_order=True)
+    tasks = shared.agg(n.sum(), accuracy_mean=mean.mean(), benchmark=pl.col("benchmark").str.join(" and "))
+    averages = tasks.group_by("orientation", "own", "rule", maintain_order=True).agg(
+        n.sum(), accuracy_mean=mean.mean(), benchmark=pl.lit(EVERY), task=pl.lit(AVERAGE)
+    )
+    columns += ["n_comparisons", "accuracy_mean"]
+    rows, row = pl.concat(part.select(columns) for part in (own, tasks, averages)).with_row_index("row"), pl.col("row")
+    return rows.sort(row.min().over("orientation"), row.min().over(PLACE[:2]), row).drop("row")
+
+
+def judged(places: pl.DataFrame, accuracy: pl.DataFrame, tests: pl.DataFrame) -> pl.DataFrame:
+    """regime, PLACE, ESTIMATE of the reward models in the places of `ruled`; accuracy, tests: the tables accuracy and
+    benchmark_accuracy. On an own test split those of its regime alone, and if they were judged on the same comparisons.
+    """
+    places, count = places.select(*PLACE, "own", "n_comparisons").unique(maintain_order=True), pl.col("n_comparisons")
+    own, shared = places.filter("own"), places.filter(~pl.col("own"))
+    tests = tests.with_columns(count.cast(places.schema["n_comparisons"]), orientation="regime")
+    found = [
+        tests.join(own, on=["orientation", "benchmark", "n_comparisons"], maintain_order="left"),
+        accuracy.join(shared, on=["orientation", "task"], maintain_order="left"),
+    ]
+    return pl.concat(part.filter(model=OVERALL).select("regime", *PLACE, *ESTIMATE) for part in found)
