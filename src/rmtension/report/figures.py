@@ -23,6 +23,7 @@ from rmtension.base.files import replacing
 from rmtension.base.pages import HEIGHTS
 from rmtension.report.ablation_figures import change_map, curves, set_size
 from rmtension.report.accuracy_figures import accuracy, contrasts, radar, retention
+from rmtension.report.calibration_figures import calibration
 from rmtension.report.claim_figures import claims
 from rmtension.report.drawing import Pages, Tables, no_data, style
 from rmtension.report.length_figures import lead, surface
@@ -96,7 +97,7 @@ OVER_MODELS, EACH_MODEL = pl.col("model") == OVERALL, pl.col("model") != OVERALL
 OF_NEURONS = ~pl.col("family").str.starts_with("head-")  # a head is more than a neuron: not on one axis
 BOTH = EACH_MODEL | (pl.col("model").n_unique() > 2)  # the mean over one model would be shown twice
 JUDGED = pl.all_horizontal(pl.col("estimate", "low", "high").is_finite())
-ORIENTED = pl.col("orientation") != UNORIENTED
+ORIENTED, IN_BINS = pl.col("orientation") != UNORIENTED, pl.col("share_mean").is_not_null()
 WITH_CARD = ("accuracy", "benchmarks_card")
 FIGURES = {
     "radar": Spec(WITH_CARD, OVER_MODELS, radar),
@@ -104,6 +105,8 @@ FIGURES = {
     "accuracy": Spec(WITH_CARD, BOTH, accuracy),
     "surface": Spec(("surface", "accuracy", "benchmark_accuracy", "benchmarks_card"), ORIENTED, surface),
     "length_lead": Spec(("length_lead", "contrasts", "surface", "benchmarks_card"), OVER_MODELS, lead),
+    "calibration": Spec(("reliability",), OVER_MODELS & IN_BINS, calibration),
+    "calibration_by_model": Spec(("reliability",), EACH_MODEL & IN_BINS, calibration),
     "contrasts": Spec(("contrasts",), BOTH, contrasts),
     "retention": Spec(("retention",), BOTH, retention),
     "score_shift": Spec(("score_histogram", "score_shift"), BOTH & (pl.col("figure") == "shift"), histograms),

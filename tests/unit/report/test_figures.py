@@ -288,6 +288,22 @@ def test_leads_stand_over_the_share_that_the_longer_response_wins() -> None:
     assert len(drawn) == 8
 
 
+def test_curves_of_calibration_stand_above_their_histograms() -> None:
+    page = DRAWN["calibration_by_model"][0]
+    above, below = ([ax for ax in page.axes if bool(ax.get_title()) is titled] for titled in (True, False))
+    assert [ax.get_title() for ax in above[:2]] == ["tiny-gpt2\nas trained\nhh-test", "tiny-gpt2\nas trained\none"]
+    keys = {"model": "tiny-gpt2", "regime": "harmless", "benchmark": "one", "ablation": "none"}
+    rows = of("reliability", **keys)
+    assert np.array_equal(
+        series(above[1])["harmless"].get_xydata(), rows.select(100 * pl.col("confidence_mean"), "accuracy_mean")
+    )
+    values, edges, _ = [patch.get_data() for patch in below[1].patches if isinstance(patch, StepPatch)][1]
+    assert np.array_equal(values, rows["share_mean"]) and np.allclose(edges, range(50, 101, 5))
+    assert "magnitude-p10 set to zero" in above[3].get_title()
+    # The histogram ends below the curves.
+    assert below[1].transData.transform((0, max(values)))[1] < above[1].transData.transform((0, 0))[1]
+
+
 def test_chance_counts_candidates() -> None:
     rows = [("task 0", "rm-bench", "3", "3"), ("task 2", "reward-bench-2", "1", "3"), ("task 2", "rm-bench", "3", "3"),
             ("task 4", "synthetic", "1", "1 to 2")]  # fmt: skip
