@@ -37,7 +37,19 @@ def made(values: str, keys: dict[str, list[Any]], scale: float = 10, **others: f
 
 
 MIXED: dict[str, list[Any]] = {"regime": ["helpful-harmless"]}
+RULES = ["longer", "shorter", *(f"words:{regime}" for regime in REGIMES)]
+PLACES = [("own", regime, f"{regime}-base") for regime in REGIMES[:2]]
+PLACES += [("bench", orientation, task) for orientation in TASKS["orientation"] for task in TASKS["task"][:2]]
+SURFACE = pl.DataFrame([(*place, rule) for place in PLACES for rule in RULES], orient="row",
+                       schema=["benchmark", "orientation", "task", "rule"])  # fmt: skip
 TABLES = {
+    "benchmarks_card": pl.DataFrame(PLACES, schema=["benchmark", "orientation", "task"], orient="row").with_columns(
+        kind=pl.when(benchmark="own").then(pl.lit("regime-test")).otherwise(pl.lit("synthetic"))
+    ),
+    "benchmark_accuracy": made("accuracy", {"regime": REGIMES, "benchmark": ["own", "bench"]}, 20, n_comparisons=50.0,
+                               n_unscored=0.0),
+    "surface": SURFACE.with_columns(n_comparisons=pl.lit(50, pl.UInt32), accuracy_mean=pl.int_range(pl.len()) / 2),
+    "length_lead": made("correlation", {"first": ["helpful"], "second": ["harmless"], "tasks": ["all"]}, 0.3),
     "models_card": pl.DataFrame({"model": ["zebra", "ape"], "parameters": [124_000_000, 1_700_000_000]}),
     "accuracy": made("accuracy", {"regime": REGIMES, **TASKS}, 20),
     "contrasts": made("difference", {"first": ["helpful"], "second": ["harmless"], **TASKS}, p=0.0005, q=0.01),
@@ -70,16 +82,17 @@ TABLES = {
 NUMBERS = {"published": 1.5, "low": -2.25, "high": 3.125, "threshold": 0.0, "control_low": -1.0, "control_high": 0.5}
 
 
-def claim_row(claim: str, part: str, verdict: str) -> dict[str, Any]:
+def claim_row(claim: str, part: str, verdict: str, control: str) -> dict[str, Any]:
     row: dict[str, Any] = {"claim": claim, "part": part, "statement": f"Statement of {claim}", "unit": "points"}
     row |= {"estimate": 1.0625, "control_estimate": -0.125, **NUMBERS} if part else {}
-    return row | {"direction": "above", "verdict": verdict, "control": "random", "control_verdict": "undecided",
+    return row | {"direction": "above", "verdict": verdict, "control": control, "control_verdict": "undecided",
                   "n_seeds": 3, "note": ""}  # fmt: skip
 
 
 LEDGER = pl.DataFrame([
-    claim_row(claim, part, verdict)
-    for claim, verdict in [("C1", "holds"), ("C2", "does not hold"), ("C3", "undecided")]
+    claim_row(claim, part, verdict, control)
+    for claim, verdict, control in [("C1", "holds", "random"), ("C2", "does not hold", "length"),
+                                    ("L1", "undecided", "random")]
     for part in ("", "first <part>", "second part")
 ])  # fmt: skip
 

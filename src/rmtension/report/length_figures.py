@@ -27,10 +27,9 @@ from rmtension.report.drawing import (
     row_names,
     unique,
 )
-from rmtension.report.rules import EVERY, judged, ruled
+from rmtension.report.rules import EVERY, WORDS, judged, ruled
 from rmtension.study.naming import AVERAGE
 
-WORDS = "words:"  # stands before the regime whose train pairs a rule goes by
 BY_LENGTH = {"longer": ">", "shorter": "<"}
 ROW = ["heading", "name"]
 

@@ -23,7 +23,7 @@ from rmtension.study.naming import OVERALL
 from rmtension.study.study import Study
 
 FEW_ROWS = 12  # a table no longer than this is shown as it is, without search
-SIGNED = ("delta", "difference", "closeness")
+SIGNED = ("delta", "difference", "closeness", "correlation")
 EVERY_ROW = pl.lit(True)
 NOT_ABLATED = pl.col("ablation") == "none"
 
@@ -66,6 +66,22 @@ SECTIONS: dict[str, list[Exhibit]] = {
                 "between tasks.", "Figure 2"),
         Exhibit("radar_by_model", "The same for each model."),
     ],
+    "Is it length?": [
+        Exhibit("surface", "What rules without a model get right, by length or by the words that a regime's train "
+                "pairs prefer: look where a hollow mark or a triangle lies within a regime's interval or above it, as "
+                "what that regime's reward models get right there needs no model.", "", "accuracy", ["rule"]),
+        Exhibit("length", "Accuracy where the chosen response is the longer one, where it is the shorter one, and the "
+                "mean of the two (balanced): far apart, the reward model goes by length. Empty where either side has "
+                "fewer than 5 comparisons; an average is over the tasks that have both.",
+                "", "balanced", ["regime"], NOT_ABLATED),
+        Exhibit("length_contrasts", "Balanced accuracy of the first regime minus the second's, in points: what is left "
+                "of a lead once length decides nothing (control `length` of the claims).",
+                "", "difference", ["first", "second"]),
+        Exhibit("length_lead", "Whether one regime leads where the longer response wins, over tasks (claim L1): near "
+                "1, the regimes differ along length; near 0, in something else.", "", "correlation", ["tasks"]),
+        Exhibit("length_correlation", "Whether the longer response gets the higher reward, over pairs of a task: 0 is "
+                "no taste for length, 1 is length and nothing else.", "", "correlation", ["regime"]),
+    ],
     "Contrasts between regimes": [
         Exhibit("contrasts", "Accuracy of the first regime minus the second's, in points: an interval without 0 is a "
                 "difference; q is the p-value corrected for the number of tasks.",
@@ -84,6 +100,17 @@ SECTIONS: dict[str, list[Exhibit]] = {
                 "reward model's mean score lies closer to zero than the single-objective one's.",
                 "Figure 3, claim C5", "closeness", ["response"]),
         Exhibit("score_histogram", "Shares of the scores in bins, which the figures of scores are drawn from."),
+    ],
+    "Calibration": [
+        Exhibit("calibration", "How far probabilities can be taken at their word: ece and brier are 0 at best; a "
+                "temperature above 1 tells of too much confidence, and the rescaled log loss is what is left of the "
+                "loss without it (claims K1, K2).", "claims C5, C10", "ece", ["regime", "ablation"]),
+        Exhibit("calibration_by_model", "The same curves for each model: above the diagonal, a reward model is right "
+                "more often than it is sure; below, it is too sure."),
+        Exhibit("calibration_contrasts", "Changes of these figures on the same comparisons, in a mixed reward model "
+                "against its parts, and in any one without its own top neurons: above 0 is worse.",
+                "", "ece_change", ["regime", "against"]),
+        Exhibit("reliability", "Bins of confidence that the curves are drawn from, shares and accuracies in percent."),
     ],
     "Neurons that matter": [
         Exhibit("ablation_curve", "Accuracy with the top neurons by each scoring set to zero: a scoring finds neurons "
@@ -127,6 +154,14 @@ SECTIONS: dict[str, list[Exhibit]] = {
         Exhibit("control_overlap", "Percent of a set that its matched-random control has in common with it: where it "
                 "is high, loudness alone nearly fixes the set, and the control says little.",
                 "", "share", ["regime"]),
+    ],
+    "Length and neurons": [
+        Exhibit("set_length", "Whether the oriented neurons are more active in longer texts, beside random neurons as "
+                "loud (claim L3): above those, they follow length.", "", "correlation", ["set"]),
+        Exhibit("length", "Accuracy on either side of length once a set of neurons is zeroed: compare it with that of "
+                "the whole reward model, further up.", "", "balanced", ["ablation"], ~NOT_ABLATED),
+        Exhibit("length_change", "Change in balanced accuracy, in points: what an ablation costs once length decides "
+                "nothing (control `length` of the claims).", "", "difference", ["ablation", "against"]),
     ],
     "Set size": [
         Exhibit("set_size", "Change in accuracy against the number of neurons set to zero: what lies on the random "
@@ -273,11 +308,12 @@ def sortable(table: pl.DataFrame) -> dict[str, Any]:
 
 
 def means_over_models(table: pl.DataFrame, exhibit: Exhibit) -> pl.DataFrame | None:
-    """The exhibit's value in the rows of all models, as a grid of text; None where it has none."""
+    """The exhibit's value in the rows of all models, or of a table without models, as a grid of text; None where it has
+    none."""
     value = f"{exhibit.value}_mean"
     if value not in table.columns:
         return None
-    rows = texts(table).filter(table["model"] == OVERALL)
+    rows = texts(table).filter(table["model"] == OVERALL if "model" in table.columns else EVERY_ROW)
     words = [name for name in rows.columns if name == "percent" or table[name].dtype == pl.String]
     keys = [name for name in words if rows[name].n_unique() > 1]
     across = [key for key in keys if key in exhibit.across]

@@ -16,7 +16,7 @@ from urllib.parse import unquote
 import polars as pl
 import pytest
 import yaml
-from example_page import FIGURES, LEDGER, STUDY, TABLES, write_example
+from example_page import FIGURES, LEDGER, RULES, STUDY, TABLES, write_example
 from PIL import Image
 
 from rmtension.report.drawing import PAGE_WIDTH
@@ -32,6 +32,11 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def section(page: str, heading: str) -> str:
     return page.partition(f"<h2>{heading}</h2>")[2].partition("</section>")[0]
+
+
+def shown(page: str, heading: str, table: str) -> str:
+    """What the section has from that table on."""
+    return section(page, heading).partition(f"Table {table},")[2]
 
 
 def embedded(part: str) -> list[dict[str, Any]]:
@@ -54,12 +59,20 @@ def test_nothing_is_fetched(page: str) -> None:
 
 def test_claims_come_first_then_the_sections_in_their_order(page: str) -> None:
     headings = [html.unescape(heading) for heading in re.findall("<h2>(.*?)</h2>", page)]
-    shown = [heading for heading in SECTIONS if heading in headings]
+    listed = [heading for heading in SECTIONS if heading in headings]
     last = ["What this study did not measure", "Caveats", "Settings", "Provenance"]
-    assert headings == ["Claims", *shown, "Further tables", *last]
-    assert "Set size" not in headings and "Accuracy" in shown
+    assert headings == ["Claims", *listed, "Further tables", *last]
+    assert "Set size" not in headings and "Accuracy" in listed
     assert len(re.findall('class="verdict good"', page)) == len(re.findall('class="verdict bad"', page)) == 4
     assert "1.06 [-2.25, 3.12]" in page and "random<br>-0.125 [-1, 0.5]" in page and "first &lt;part&gt;" in page
+
+
+def test_rules_of_a_table_without_models_stand_side_by_side(page: str) -> None:
+    grid = section(page, "Is it length?").partition("</table>")[0]
+    heads = re.findall('<th scope="col">(.*?)</th>', grid)
+    assert heads == ["benchmark", "orientation", "task", *RULES]
+    cells = re.findall("<td>(.*?)</td>", grid)[: len(heads)]
+    assert cells == ["own", "helpful", "helpful-base", "0.0", "0.5", "1.0", "1.5", "2.0"]
 
 
 def test_every_table_and_figure_is_there_once(page: str) -> None:
@@ -83,17 +96,17 @@ def test_every_exhibit_is_one_that_a_study_can_have() -> None:
 
 
 def test_sortable_rows_are_the_tables(page: str) -> None:
-    data, _twins = embedded(section(page, "Accuracy"))
+    data, _twins = embedded(shown(page, "Accuracy", "accuracy"))
     rows = TABLES["accuracy"].rows(named=True)
-    for shown, row in zip(data["rows"], rows, strict=True):
-        assert shown[:4] == [row["model"], row["regime"], row["orientation"], row["task"]]
-        assert shown[4][0] == "{accuracy_mean:.1f} [{accuracy_low:.1f}, {accuracy_high:.1f}]".format(**row)
-        assert shown[4][1] == pytest.approx(row["accuracy_mean"], rel=1e-5)
+    for cells, row in zip(data["rows"], rows, strict=True):
+        assert cells[:4] == [row["model"], row["regime"], row["orientation"], row["task"]]
+        assert cells[4][0] == "{accuracy_mean:.1f} [{accuracy_low:.1f}, {accuracy_high:.1f}]".format(**row)
+        assert cells[4][1] == pytest.approx(row["accuracy_mean"], rel=1e-5)
     assert data["numeric"] == [False] * 4 + [True] * 2
 
 
 def test_means_over_models_stand_side_by_side(page: str) -> None:
-    grid = section(page, "Accuracy").partition("<tbody>")[2].partition("</tbody>")[0]
+    grid = shown(page, "Accuracy", "accuracy").partition("<tbody>")[2].partition("</tbody>")[0]
     cells = [re.findall("<td>(.*?)</td>", line) for line in grid.splitlines() if "<td>" in line]
     for orientation, task, *found in cells:
         rows = TABLES["accuracy"].filter(model=OVERALL, orientation=orientation, task=html.unescape(task))
@@ -102,7 +115,7 @@ def test_means_over_models_stand_side_by_side(page: str) -> None:
 
 
 def test_published_values_stand_under_their_table(page: str) -> None:
-    assert ["61.5", 61.5] in embedded(section(page, "Accuracy"))[1]["rows"][0]
+    assert ["61.5", 61.5] in embedded(shown(page, "Accuracy", "accuracy"))[1]["rows"][0]
     assert "published" not in section(page, "Contrasts between regimes")
 
 
@@ -120,9 +133,9 @@ def test_numbers_are_written_for_reading() -> None:
         "name": ["a", "b"], "n": [-1234567, 12], "delta_mean": [0.04, -0.123], "delta_sd": [0.0, 0.0],
         "small_mean": [0.00123, math.nan], "small_sd": [0.0001, math.inf], "p": [0.00051, 1.0], "none": [None, None],
     })  # fmt: skip
-    shown = sortable(filled(table))
-    assert shown["titles"] == ["name", "n", "delta", "small", "p"]
-    assert [[cell if isinstance(cell, str) else cell[0] for cell in row] for row in shown["rows"]] == [
+    written = sortable(filled(table))
+    assert written["titles"] == ["name", "n", "delta", "small", "p"]
+    assert [[cell if isinstance(cell, str) else cell[0] for cell in row] for row in written["rows"]] == [
         ["a", "-1,234,567", "+0.040", "0.00123 ± 0.00010", "0.00051"],
         ["b", "12", "-0.123", "", "1"],
     ]
