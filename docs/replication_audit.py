@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Literal
 
 import polars as pl
+from rmtension.data.readers import LAYOUTS, load_rows
 
 from rmtension.analysis.published import LENGTHS, MIXED, SETS, lengths, orientations, published_cells, read, unmixed
-from rmtension.data.readers import LAYOUTS, load_rows
 from rmtension.study.naming import AVERAGE, OVERALL
 
 PAGE = Path(__file__).with_name("replication-audit.md")

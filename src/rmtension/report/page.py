@@ -19,6 +19,7 @@ from PIL import Image
 
 from rmtension.base.files import write_text
 from rmtension.base.pages import HEIGHTS
+from rmtension.report.conclusions import beside_length, conclusions
 from rmtension.study.naming import OVERALL
 from rmtension.study.study import Study
 
@@ -213,6 +214,8 @@ def write_report(
             name: rows.rows(named=True)
             for (name,), rows in claims.fill_nan(None).group_by("claim", maintain_order=True)
         },
+        conclusions=conclusions(study, tables, claims),
+        beside_length=beside_length(claims),
         images=of_claims,
         sections={heading: exhibits for heading, exhibits in shown.items() if exhibits},
         holes=tables["holes"].rows(named=True) if "holes" in tables else [],

@@ -67,6 +67,20 @@ def test_claims_come_first_then_the_sections_in_their_order(page: str) -> None:
     assert "1.06 [-2.25, 3.12]" in page and "random<br>-0.125 [-1, 0.5]" in page and "first &lt;part&gt;" in page
 
 
+def test_the_head_has_every_verdict_as_it_stands_and_beside_length(page: str) -> None:
+    head = page.partition('id="conclusions"')[2].partition("</section>")[0]
+    rows = re.findall(
+        r'<th scope="row"><a href="#(\w+)">.*?<td>(.*?)</td><td>(.*?)</td><td>(.*?)</td>', head, re.DOTALL
+    )
+    plain = [[" ".join(re.sub("<.*?>|[✔✘?]", "", cell).split()) for cell in row] for row in rows]
+    assert plain == [
+        ["C1", "Statement of C1", "holds", "no control"],
+        ["C2", "Statement of C2", "does not hold", "undecided"],
+        ["L1", "Statement of L1", "undecided", "no control"],
+    ]
+    assert "<b>Is it length?</b> Statement of L1 (L1): undecided." in head
+
+
 def test_rules_of_a_table_without_models_stand_side_by_side(page: str) -> None:
     grid = section(page, "Is it length?").partition("</table>")[0]
     heads = re.findall('<th scope="col">(.*?)</th>', grid)

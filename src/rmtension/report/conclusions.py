@@ -1,0 +1,141 @@
+"""What a study can and cannot conclude, in plain words made of its settings, its tables and the claims' verdicts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import polars as pl
+
+from rmtension.report.rules import ESTIMATE, PLACE, WORDS, judged, ruled
+from rmtension.study.benchmarks import PUBLISHED
+from rmtension.study.naming import AVERAGE
+from rmtension.study.study import Study
+
+Tables = Mapping[str, pl.DataFrame]
+OF_LENGTH = ["length", "longer", "shorter"]  # controls that ask whether a claim is one about length
+WORST_FIRST = ["does not hold", "undecided", "holds"]
+SAID = {"holds": ("holds", "hold"), "does not hold": ("does not hold", "do not hold"),
+        "undecided": ("is undecided", "are undecided")}  # fmt: skip
+RULES = {"longer": "the longer response", "shorter": "the shorter response"}
+
+
+def beside_length(claims: pl.DataFrame) -> dict[str, str]:
+    """Claim -> what is left of it beside length: the worst control verdict of its parts that have such a control.
+
+    claims: the ledger (docs/outputs.md, Claims). Claims without such a control are left out.
+    """
+    controls = claims.filter(pl.col("control").is_in(OF_LENGTH), pl.col("part") != "")
+    verdicts = controls.group_by("claim", maintain_order=True).agg("control_verdict").rows()
+    return {claim: min(of_parts, key=WORST_FIRST.index) for claim, of_parts in verdicts}
+
+
+def conclusions(study: Study, tables: Tables, claims: pl.DataFrame) -> dict[str, str]:
+    """Subject -> what is said of it, a few sentences; tables: those of the study by name, claims: the ledger."""
+    said = {
+        "Judged.": basis(study, tables),
+        "Claims.": verdicts(claims),
+        "Is it length?": length(claims),
+        "Rules without a model.": rules(tables),
+        "Beyond this study.": limits(study, tables),
+    }
+    texts = {subject: " ".join(sentences) for subject, sentences in said.items()}
+    return {subject: text for subject, text in texts.items() if text}
+
+
+def counted(n: int, noun: str) -> str:
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
+
+
+def listed(words: Sequence[str]) -> str:
+    return " and ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))
+
+
+def basis(study: Study, tables: Tables) -> Iterator[str]:
+    tasks = tables["accuracy"].filter(pl.col("task") != AVERAGE).select("orientation", "task").unique()
+    numbers = tasks.group_by("orientation").len().sort(pl.col("orientation") != "helpful", "orientation").rows()
+    places = [counted(n, f"{orientation} task") for orientation, n in numbers]
+    own = any(benchmark.kind == "regime-test" for benchmark in study.benchmarks.values())
+    places += ["each regime's own test split"] if own else []
+    of = (study.models, "backbone"), (study.regimes, "training regime"), (study.seeds, "seed")
+    n = len(study.models) * len(study.regimes) * len(study.seeds)
+    elsewhere = sum(len(seeds) for model in study.models.values() for seeds in model.trained.values())
+    adopted = f"; {elsewhere} trained elsewhere" if elsewhere else ""
+    factors = ", ".join(counted(len(things), noun) for things, noun in of)
+    judges = listed(places) or "tasks that are neither regime's"
+    yield f"This study judges {counted(n, 'reward model')} ({factors}{adopted}) on {judges}."
+
+
+def rules(tables: Tables) -> Iterator[str]:
+    """How far rules without a model come where reward models are judged: on an orientation's tasks, and own tests."""
+    places = ruled(tables["surface"], tables["benchmarks_card"]).drop_nulls("accuracy_mean")
+    places = places.filter(pl.col("own") | (pl.col("task") == AVERAGE))
+    models = judged(places, tables["accuracy"], tables["benchmark_accuracy"]).drop_nulls("accuracy_mean")
+    above = list[str]()
+    for of in places.partition_by(PLACE, maintain_order=True):
+        best = of.row(of["accuracy_mean"].arg_max() or 0, named=True)
+        here = models.join(of, on=PLACE, how="semi", maintain_order="left").select("regime", *ESTIMATE).rows()
+        where = f"{best['orientation']}'s own test split" if best["own"] else f"the {best['orientation']} tasks"
+        above += [
+            f"{regime} on {where}" for regime, _, low, _ in here if low is not None and low > best["accuracy_mean"]
+        ]
+        if here:
+            right = [f"{mean:.1f} % ({regime})" for regime, mean, *_ in here]
+            yield (f"On {where}, accuracy is {listed(right)}; without a model the best of {counted(len(of), 'rule')}, "
+                   f"{rule(best['rule'])}, reaches {best['accuracy_mean']:.1f} %.")  # fmt: skip
+    if len(models):
+        yield f"Above the best rule with the whole interval: {listed(above) or 'none'}."
+
+
+def rule(name: str) -> str:
+    return RULES[name] if name in RULES else f"the words that {name.removeprefix(WORDS)} pairs prefer"
+
+
+def verdicts(claims: pl.DataFrame) -> Iterator[str]:
+    whole = claims.filter(part="")
+    names = {word: whole.filter(verdict=word)["claim"].to_list() for word in ("holds", "does not hold")}
+    undecided = len(whole) - sum(map(len, names.values()))
+    if whole.is_empty():
+        yield "No claim could be tested."
+    elif undecided == len(whole):
+        yield f"Nothing can be concluded about any of the {undecided} claims: all are undecided."
+    else:
+        rest = f"; {undecided} {SAID['undecided'][undecided > 1]}" if undecided else ""
+        yield f"Of {counted(len(whole), 'claim')}, {sorted_out(names)}{rest}."
+
+
+def length(claims: pl.DataFrame) -> Iterator[str]:
+    """What the ledger says of length itself, and beside it of the claims that hold."""
+    whole, beside = claims.filter(part=""), beside_length(claims)
+    itself = whole.filter(pl.col("claim").str.starts_with("L")).select("statement", "claim", "verdict").rows()
+    if itself:
+        yield f"{'; '.join(f'{statement} ({name}): {verdict}' for statement, name, verdict in itself)}."
+    held = whole.filter(verdict="holds")["claim"].to_list()
+    left = {word: [name for name in held if beside.get(name) == word] for word in SAID}
+    alone = [name for name in held if name not in beside]
+    none = f"{listed(alone)} {'have' if len(alone) > 1 else 'has'} no control for length" if alone else ""
+    if held:
+        yield f"Of the claims that hold, beside length {'; '.join(filter(None, [sorted_out(left), none]))}."
+
+
+def sorted_out(by_verdict: Mapping[str, Sequence[str]]) -> str:
+    found = [f"{listed(names)} {SAID[word][len(names) > 1]}" for word, names in by_verdict.items() if names]
+    return listed(found)
+
+
+def limits(study: Study, tables: Tables) -> Iterator[str]:
+    kinds = {benchmark.kind for benchmark in study.benchmarks.values()}
+    missing = {
+        "what another training would give (one seed)": len(study.seeds) == 1,
+        "how objectives differ (one regime)": len(study.single_regimes()) == 1,
+        "what mixing keeps (no regime mixes two others)": not any(regime.mixes for regime in study.regimes.values()),
+        "how regimes differ on the same comparisons (they share no task)": tables["accuracy"].is_empty(),
+        "what the paper's tasks would show (no published benchmark)": not kinds & {*PUBLISHED},
+        "what people prefer (all pairs are synthetic)": all(
+            source.kind == "synthetic" for source in study.sources.values()
+        ),
+        "what language models do (all backbones are made for it)": all(
+            model.source.kind == "made" for model in study.models.values()
+        ),
+    }
+    unknown = [what for what, absent in missing.items() if absent]
+    yield f"This study cannot say {listed([*unknown, 'what other backbones, data or ways of training would give'])}."

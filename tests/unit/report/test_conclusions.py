@@ -1,0 +1,140 @@
+"""The paragraph at the report's head says what ledger and tables say, for every kind of study."""
+
+from __future__ import annotations
+
+import re
+from itertools import product
+from typing import Any
+
+import polars as pl
+import pytest
+from example_results import MADE, SETTINGS, STUDY
+
+from rmtension.report.conclusions import SAID, beside_length, conclusions
+from rmtension.study.naming import OVERALL
+from rmtension.study.study import Study
+
+Rows = list[tuple[Any, ...]]
+FORMS = {form: verdict for verdict, forms in SAID.items() for form in forms}
+
+
+def frame(rows: Rows, *columns: str) -> pl.DataFrame:
+    return pl.DataFrame(rows, schema=list(columns), orient="row")
+
+
+def ledger(*rows: tuple[str, str, str, str]) -> pl.DataFrame:
+    """claim, verdict, control, control_verdict: each of a claim with one part, which has that one control."""
+    whole = [(claim, "", f"It is {claim}", verdict, control, beside) for claim, verdict, control, beside in rows]
+    parts = [(claim, "part", *rest) for claim, _, *rest in whole]
+    columns = ["claim", "part", "statement", "verdict", "control", "control_verdict"]
+    return pl.DataFrame([*whole, *parts], schema=dict.fromkeys(columns, pl.String), orient="row")
+
+
+# Own tests of two sources and of one; `sums` is in two benchmarks. Figures are chosen to be reckoned by hand.
+SURFACE = frame(
+    [
+        ("own", "helpful", "base", "longer", 30, 60.0), ("own", "helpful", "online", "longer", 10, 80.0),
+        ("own", "helpful", "base", "words:mixed", 30, 61.0), ("own", "helpful", "online", "words:mixed", 10, 61.0),
+        ("one", "helpful", "sums", "longer", 6, 10.0), ("two", "helpful", "sums", "longer", 6, 50.0),
+        ("one", "helpful", "sums", "words:mixed", 6, 60.0), ("two", "helpful", "sums", "words:mixed", 6, 40.0),
+        ("two", "helpful", "focus", "longer", 6, 90.0), ("two", "helpful", "focus", "words:mixed", 6, 60.0),
+        ("two", "unoriented", "ties", "longer", 6, 100.0),
+    ],
+    "benchmark", "orientation", "task", "rule", "n_comparisons", "accuracy_mean",
+)  # fmt: skip
+VALUES = ["accuracy_mean", "accuracy_low", "accuracy_high"]
+TABLES = {
+    "surface": SURFACE.cast({"n_comparisons": pl.UInt32}),
+    "benchmarks_card": frame([("own", "regime-test"), ("one", "synthetic"), ("two", "synthetic")], "benchmark", "kind"),
+    "accuracy": frame(
+        [(OVERALL, "helpful", "helpful", task, 70.0, 66.0, 75.0) for task in ("sums", "focus", "average")]
+        + [(OVERALL, "mixed", "helpful", task, 62.0, 55.5, 65.0) for task in ("sums", "focus", "average")]
+        + [("zebra", "helpful", "helpful", "average", 1.0, 1.0, 1.0)],
+        "model", "regime", "orientation", "task", *VALUES,
+    ),
+    "benchmark_accuracy": frame(
+        [(OVERALL, "helpful", "own", 40.0, 64.0, 61.0, 67.0), (OVERALL, "mixed", "own", 70.0, 99.0, 99.0, 99.0)],
+        "model", "regime", "benchmark", "n_comparisons", *VALUES,
+    ),
+}  # fmt: skip
+
+
+def test_rules_are_held_against_the_reward_models_of_the_same_comparisons() -> None:
+    text = conclusions(STUDY, TABLES, ledger())["Rules without a model."]
+    # (30 * 60 + 10 * 80) / 40 = 65 beats 61; ((10 + 50) / 2 + 90) / 2 = 60 beats ((60 + 40) / 2 + 60) / 2 = 55.
+    assert text == (
+        "On helpful's own test split, accuracy is 64.0 % (helpful); without a model the best of 2 rules, the longer "
+        "response, reaches 65.0 %. On the helpful tasks, accuracy is 70.0 % (helpful) and 62.0 % (mixed); without a "
+        "model the best of 2 rules, the longer response, reaches 60.0 %. "
+        "Above the best rule with the whole interval: helpful on the helpful tasks."
+    )
+    worse = TABLES | {"surface": TABLES["surface"].filter(rule="words:mixed")}
+    text = conclusions(STUDY, worse, ledger())["Rules without a model."]
+    assert "the best of 1 rule, the words that mixed pairs prefer, reaches 55.0 %" in text
+    assert text.endswith("interval: helpful on the helpful tasks and mixed on the helpful tasks.")
+
+
+@pytest.mark.parametrize("words", list(product(SAID, repeat=3)))
+def test_what_is_said_of_claims_is_the_ledger(words: tuple[str, str, str]) -> None:
+    first, second, itself = words
+    for beside in SAID:
+        claims = ledger(("C1", first, "length", beside), ("C4", second, "random", "holds"), ("L1", itself, "", ""))
+        said = conclusions(STUDY, TABLES, claims)
+        by_verdict = {word: [c for c, w in zip(("C1", "C4", "L1"), words, strict=True) if w == word] for word in SAID}
+        undecided = len(by_verdict["undecided"])
+        if undecided == 3:
+            assert said["Claims."] == "Nothing can be concluded about any of the 3 claims: all are undecided."
+        else:
+            found = re.findall(rf"((?:[CL]\d(?:, | and )?)+) ({'|'.join(FORMS)})\b", said["Claims."])
+            read = {FORMS[verb]: re.findall(r"[CL]\d", names) for names, verb in found}
+            assert read == {word: names for word, names in by_verdict.items() if names and word != "undecided"}
+            assert f"; {undecided} " in said["Claims."] or not undecided
+        assert f"It is L1 (L1): {itself}." in said["Is it length?"]
+        assert ("C1 " + SAID[beside][0] in said["Is it length?"]) == (first == "holds")
+        assert beside_length(claims) == {"C1": beside}
+
+
+def test_beside_length_a_claim_is_as_good_as_its_worst_part() -> None:
+    rows = [("C4", "a", "longer", "holds"), ("C4", "b", "shorter", "undecided"), ("C4", "c", "random", "does not hold"),
+            ("C4", "", "longer", "does not hold"), ("C9", "a", "random", "holds")]  # fmt: skip
+    assert beside_length(frame(rows, "claim", "part", "control", "control_verdict")) == {"C4": "undecided"}
+
+
+def changed(**settings: Any) -> dict[str, str]:
+    return conclusions(Study.model_validate(SETTINGS | settings), TABLES, ledger())
+
+
+def test_every_study_is_told_what_it_cannot_say() -> None:
+    whole = changed()
+    assert whole["Judged."] == (
+        "This study judges 18 reward models (2 backbones, 3 training regimes, 3 seeds) on 2 helpful tasks and each "
+        "regime's own test split."
+    )
+    assert whole["Claims."] == "No claim could be tested." and "Is it length?" not in whole
+    assert "seed" not in whole["Beyond this study."] and "synthetic" in whole["Beyond this study."]
+    assert "one seed" in changed(seeds=[1])["Beyond this study."]
+    single = changed(regimes={"helpful": SETTINGS["regimes"]["helpful"]}, seeds=[1], models={"zebra": {"source": MADE}})
+    assert "(1 backbone, 1 training regime, 1 seed)" in single["Judged."]
+    assert "one regime" in single["Beyond this study."] and "mixes" in single["Beyond this study."]
+    real = changed(
+        models={"given": {"source": {"kind": "pretrained", "path": "x"}, "trained": {"helpful": {7: "a", 3: "b"}}}},
+        sources=SETTINGS["sources"] | {"helpful": {"kind": "hh-rlhf", "path": "hh", "folder": "helpful-base"}},
+        benchmarks=SETTINGS["benchmarks"] | {"public": {"kind": "rm-bench", "path": "rm"}},
+    )
+    assert "; 2 trained elsewhere)" in real["Judged."]
+    assert (
+        real["Beyond this study."] == "This study cannot say what other backbones, data or ways of training would give."
+    )
+
+
+def test_a_study_without_shared_tasks_speaks_of_its_own_tests_alone() -> None:
+    alone = {"accuracy": TABLES["accuracy"].clear(), "surface": TABLES["surface"].filter(benchmark="own")}
+    said = conclusions(STUDY, TABLES | alone, ledger())
+    assert said["Judged."].endswith("on each regime's own test split.")
+    assert (
+        "tasks, accuracy" not in said["Rules without a model."] and "own test split" in said["Rules without a model."]
+    )
+    assert (
+        said["Rules without a model."].endswith("interval: none.")
+        and "they share no task" in said["Beyond this study."]
+    )
