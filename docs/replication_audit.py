@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Literal
 
 import polars as pl
-from rmtension.data.readers import LAYOUTS, load_rows
 
 from rmtension.analysis.published import LENGTHS, MIXED, SETS, lengths, orientations, published_cells, read, unmixed
+from rmtension.data.benchmarks import published_layout
+from rmtension.data.rows import load_rows
 from rmtension.study.naming import AVERAGE, OVERALL
 
 PAGE = Path(__file__).with_name("replication-audit.md")
@@ -86,7 +87,7 @@ def shares(*files: Path) -> pl.DataFrame:
     """
     parts = []
     for benchmark, file in zip(("reward-bench", "rm-bench"), files, strict=True):
-        subset = pl.col(LAYOUTS[benchmark].columns["subset"]).alias("subset")
+        subset = pl.col(published_layout(benchmark).columns["subset"]).alias("subset")
         rows = pl.DataFrame(load_rows(file)).select("chosen", "rejected", subset)
         rows = rows.explode("chosen", "rejected") if benchmark == "rm-bench" else rows
         parts.append(rows.with_columns(benchmark=pl.lit(benchmark)))

@@ -23,6 +23,7 @@ from rmtension.neurons.ranking import (
     tension_sets,
 )
 from rmtension.study.benchmarks import PublishedBenchmark
+from rmtension.study.naming import ablation_name
 from rmtension.study.study import Study
 
 # Published benchmarks, for their official metrics, and so many neurons that polars shares them out among threads.
@@ -62,7 +63,7 @@ def statistics(rng: np.random.Generator) -> tuple[pl.DataFrame, pl.DataFrame]:
 
 def scores(regime: str, benchmark: str, rng: np.random.Generator) -> pl.DataFrame:
     """A file of scores, eleven comparisons a task."""
-    settings, names = STUDY.benchmarks[benchmark], STUDY.regimes[regime].mixes or [regime]
+    settings, names = STUDY.benchmarks.get(benchmark), STUDY.regimes[regime].mixes or [regime]
     tasks = pl.DataFrame({"task": names, "orientation": names})
     if isinstance(settings, PublishedBenchmark):
         tasks = wanted_tasks(benchmark, settings).select("task", "orientation").unique(maintain_order=True)
@@ -97,10 +98,47 @@ def write_results(folder: Path) -> None:
         place = f"{model}/{regime}/seed-{seed}"
         written = {f"{stage}/{place}.parquet": frame for stage, frame in files.items()}
         written[f"selected/{place}/sets.parquet"] = sets_to_frame(sets)
-        written |= {f"scores/{place}/{b}.parquet": scores(regime, b, rng) for b in STUDY.benchmarks}
-        for name, frame in written.items():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            frame.write_parquet(folder / name)
+        written |= {f"scores/{place}/{b}.parquet": scores(regime, b, rng) for b in STUDY.scored()}
+        written[f"set_activations/{place}.parquet"] = activations_on_texts(regime, rng)
+        write(folder, written)
+    write(folder, surface(np.random.default_rng(0)))
+
+
+def write(folder: Path, frames: dict[str, pl.DataFrame]) -> None:
+    for name, frame in frames.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        frame.write_parquet(folder / name)
+
+
+def activations_on_texts(regime: str, rng: np.random.Generator) -> pl.DataFrame:
+    """Of the texts of the own test split."""
+    own = next(name for name, benchmark in STUDY.benchmarks.items() if benchmark.kind == "regime-test")
+    texts = scores(regime, own, rng).filter(ablation="none").select("comparison_id", "task", "orientation")
+    texts = texts.join(pl.DataFrame({"response": ["chosen", "rejected"]}), how="cross")
+    texts = pl.DataFrame(
+        {"ablation": [STUDY.ablation.main_set, ablation_name("matched-random", STUDY.ablation.percent)]}
+    ).join(texts, how="cross")
+    tokens = pl.Series("n_tokens", rng.integers(1, 99, len(texts)), pl.Int32)
+    return texts.with_columns(tokens, mean=pl.Series(rng.lognormal(size=len(texts))))
+
+
+def surface(rng: np.random.Generator) -> dict[str, pl.DataFrame]:
+    """Lengths by each model's tokenizer, and scores by each regime's words, of all that is judged."""
+    frames = []
+    for benchmark, settings in STUDY.benchmarks.items():
+        of = STUDY.single_regimes() if settings.kind == "regime-test" else STUDY.single_regimes()[:1]
+        for one in (scores(regime, benchmark, rng).filter(ablation="none") for regime in of):
+            frames.append(one.with_columns(benchmark=pl.lit(benchmark)))
+    judged = pl.concat(frames)
+    sizes = {side: judged[f"{side}_scores"].list.len() for side in ("chosen", "rejected")}
+    place = judged.select("benchmark", "comparison_id", "orientation", "task")
+    written, of_models = {}, [(model, "lengths", "tokens") for model in STUDY.models]
+    for name, stem, kind in [*of_models, *((regime, "words", "scores") for regime in STUDY.regimes)]:
+        drawn = {side: [rng.integers(1, 99, n).tolist() for n in of] for side, of in sizes.items()}
+        inner = pl.List(pl.Int32() if kind == "tokens" else pl.Float64())
+        columns = [pl.Series(f"{side}_{kind}", of, pl.List(pl.Int64)).cast(inner) for side, of in drawn.items()]
+        written[f"{stem}/{name}.parquet"] = place.with_columns(columns)
+    return written
 
 
 def made(folder: Path, out: Path, threads: int, engine: str) -> dict[str, bytes]:
