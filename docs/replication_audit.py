@@ -17,7 +17,6 @@ from typing import Literal
 import polars as pl
 
 from rmtension.analysis.published import LENGTHS, MIXED, SETS, lengths, orientations, published_cells, read, unmixed
-from rmtension.data.benchmarks import published_layout
 from rmtension.data.rows import load_rows
 from rmtension.study.naming import AVERAGE, OVERALL
 
@@ -86,9 +85,8 @@ def shares(*files: Path) -> pl.DataFrame:
     Tasks are those that lie in these two alone.
     """
     parts = []
-    for benchmark, file in zip(("reward-bench", "rm-bench"), files, strict=True):
-        subset = pl.col(published_layout(benchmark).columns["subset"]).alias("subset")
-        rows = pl.DataFrame(load_rows(file)).select("chosen", "rejected", subset)
+    for (benchmark, subset), file in zip({"reward-bench": "subset", "rm-bench": "domain"}.items(), files, strict=True):
+        rows = pl.DataFrame(load_rows(file)).select("chosen", "rejected", subset=subset)
         rows = rows.explode("chosen", "rejected") if benchmark == "rm-bench" else rows
         parts.append(rows.with_columns(benchmark=pl.lit(benchmark)))
     tasks = read("tasks").filter(pl.len().over("task") == 1)

@@ -20,16 +20,13 @@ from rmtension.study.section import nearest
 logger = logging.getLogger(__name__)
 
 
-def published_layout(kind: str) -> Layout:
-    """By name: what depends on it, workflow/rules/common.smk says."""
-    layout: Layout = import_module(f"rmtension.data.layouts.{PUBLISHED[kind].layout}").LAYOUT
-    return layout
-
-
 def layout_of(benchmark: PublishedBenchmark | OwnBenchmark) -> Layout:
     """A user's own file is its own upstream."""
     if isinstance(benchmark, PublishedBenchmark):
-        return published_layout(benchmark.kind)
+        # By name: what depends on it, workflow/rules/common.smk says.
+        module = import_module(f"rmtension.data.layouts.{PUBLISHED[benchmark.kind].layout}")
+        layout: Layout = module.LAYOUT
+        return layout
     named = benchmark.columns.model_dump(exclude_none=True)
     return Layout({"subset" if ours == "task" else ours: name for ours, name in named.items()})
 
