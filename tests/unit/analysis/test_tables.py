@@ -370,7 +370,8 @@ def test_one_seed_has_intervals_where_comparisons_vary_and_none_where_only_seeds
 
 
 RANGES = {"%": (0, 100), "points": (-100, 100), "fraction": (0, 1), "ratio": (0, inf), "activation": (0, inf),
-          "neurons": (0, inf), "reward": (-inf, inf)}  # fmt: skip
+          "neurons": (0, inf), "reward": (-inf, inf), "correlation": (-1, 1), "nats": (0, inf)}  # fmt: skip
+CHANGES = {"fraction": (-1, 1), "nats": (-inf, inf)}
 
 
 def test_every_limit_of_every_table_is_within_what_its_figure_can_be(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -386,7 +387,7 @@ def test_every_limit_of_every_table_is_within_what_its_figure_can_be(monkeypatch
     for name, table in make_tables(example(study, seed=1)).items():
         for limit in (column for column in table.columns if column.endswith(("_low", "_high"))):
             stem = limit.rpartition("_")[0]
-            least, greatest = RANGES[UNITS[stem].name]
+            least, greatest = (CHANGES if stem.endswith("_change") else RANGES)[UNITS[stem].name]
             found = table[limit].drop_nulls()
             assert found.is_between(least, greatest).all(), (name, limit)
             at_their_end |= {stem} if len(found) and (found.min() == least or found.max() == greatest) else set()
