@@ -119,12 +119,15 @@ def texts(table: pl.DataFrame, column: str, write: Callable[[Cell], str]) -> pl.
     return pl.Series(column, cells, dtype=pl.String)
 
 
+NUMBERS = ("percent", "left", "right")  # keys that are no words
+
+
 def make_grid(table: pl.DataFrame, write: Callable[[Cell], str]) -> Grid:
     """The table's reading form, its cells written by `write`."""
     means = [name for name in table.columns if name.endswith("_mean")]
     if not means:
         return side_by_side(table, table.columns, write)
-    keys = [name for name, kind in table.schema.items() if kind == pl.String or name == "percent"]
+    keys = [name for name, kind in table.schema.items() if kind == pl.String or name in NUMBERS]
     for across, group in ACROSS.items():
         rows = [key for key in keys if key not in (across, group)]
         heads = [name for name in (group, across) if name in table.columns]
