@@ -104,17 +104,17 @@ def verdicts(claims: pl.DataFrame) -> Iterator[str]:
 
 
 def length(claims: pl.DataFrame) -> Iterator[str]:
-    """What the ledger says of length itself, and beside it of the claims that hold."""
+    """What the ledger says of length itself, and beside it of the other claims that hold."""
     whole, beside = claims.filter(part=""), beside_length(claims)
-    itself = whole.filter(pl.col("claim").str.starts_with("L")).select("statement", "claim", "verdict").rows()
-    if itself:
-        yield f"{'; '.join(f'{statement} ({name}): {verdict}' for statement, name, verdict in itself)}."
-    held = whole.filter(verdict="holds")["claim"].to_list()
+    about = pl.col("claim").str.starts_with("L")
+    itself = whole.filter(about).select("statement", "claim", "verdict").rows()
+    yield from (f"{statement} ({name}): {verdict}." for statement, name, verdict in itself)
+    held = whole.filter(~about, verdict="holds")["claim"].to_list()
     left = {word: [name for name in held if beside.get(name) == word] for word in SAID}
     alone = [name for name in held if name not in beside]
     none = f"{listed(alone)} {'have' if len(alone) > 1 else 'has'} no control for length" if alone else ""
     if held:
-        yield f"Of the claims that hold, beside length {'; '.join(filter(None, [sorted_out(left), none]))}."
+        yield f"Of the other claims that hold, beside length {'; '.join(filter(None, [sorted_out(left), none]))}."
 
 
 def sorted_out(by_verdict: Mapping[str, Sequence[str]]) -> str:

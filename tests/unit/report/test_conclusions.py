@@ -91,6 +91,7 @@ def test_what_is_said_of_claims_is_the_ledger(words: tuple[str, str, str]) -> No
             assert f"; {undecided} " in said["Claims."] or not undecided
         assert f"It is L1 (L1): {itself}." in said["Is it length?"]
         assert ("C1 " + SAID[beside][0] in said["Is it length?"]) == (first == "holds")
+        assert ("C4 has no control for length" in said["Is it length?"]) == (second == "holds")
         assert beside_length(claims) == {"C1": beside}
 
 

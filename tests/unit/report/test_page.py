@@ -76,7 +76,7 @@ def test_the_head_has_every_verdict_as_it_stands_and_beside_length(page: str) ->
     assert plain == [
         ["C1", "Statement of C1", "holds", "no control"],
         ["C2", "Statement of C2", "does not hold", "undecided"],
-        ["L1", "Statement of L1", "undecided", "no control"],
+        ["L1", "Statement of L1", "undecided", "about length"],
     ]
     assert "<b>Is it length?</b> Statement of L1 (L1): undecided." in head
 
