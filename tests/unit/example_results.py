@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 
 from rmtension.analysis.results import Results
-from rmtension.analysis.sets import main_set, matched_set
+from rmtension.analysis.sets import matched_set
 from rmtension.analysis.statistics import REWARD_MODEL
 from rmtension.study.study import Study
 
@@ -103,7 +103,9 @@ def example(study: Study = STUDY, seed: int = 0) -> Results:
         frame.with_columns(
             chosen=pl.col("chosen_scores").list.min(), rejected=pl.col("rejected_scores").list.max()
         ).drop("chosen_scores", "rejected_scores"),
-        frame.filter(pl.col("ablation").is_in(["none", main_set(study), "shared", "helpful-only", "harmless-only"])),
+        frame.filter(
+            pl.col("ablation").is_in(["none", study.ablation.main_set, "shared", "helpful-only", "harmless-only"])
+        ),
         pl.DataFrame(sizes),
         pl.DataFrame(sizes)
         .select(*REWARD_MODEL, set=pl.lit(study.ablation.scoring), share=10.0 * pl.col("n_neurons"))
@@ -128,13 +130,13 @@ def surface_of(frame: pl.DataFrame, study: Study, rng: np.random.Generator) -> d
         words.append({"regime": regime} | dict(zip(place, names, strict=True)) | scores)
     for model, regime, seed in product(study.models, study.regimes, study.seeds):
         unit = {"model": model, "regime": regime, "seed": seed}
-        for ablation, i in product(("none", main_set(study)), range(12)):
+        for ablation, i in product(("none", study.ablation.main_set), range(12)):
             names = {"benchmark": "validation", "ablation": ablation, "comparison_id": f"v/{i}",
                      "orientation": "helpful", "task": "split"}  # fmt: skip
             scores = {"chosen_scores": rng.normal(1, size=1).tolist(), "rejected_scores": rng.normal(size=1).tolist()}
             validation.append(unit | names | scores)
         for (task, orientation, n, _), ablation in product(
-            own_tasks(study, regime), (main_set(study), matched_set(study))
+            own_tasks(study, regime), (study.ablation.main_set, matched_set(study))
         ):
             for i, response in product(range(n), ("chosen", "rejected")):
                 names = {"ablation": ablation, "comparison_id": f"own-test/{task}/{i}", "orientation": orientation,

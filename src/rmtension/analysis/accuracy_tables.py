@@ -9,7 +9,7 @@ import polars.selectors as cs
 
 from rmtension.analysis.official import official_metrics
 from rmtension.analysis.results import Results, empty_table
-from rmtension.analysis.sets import NONE, main_set
+from rmtension.analysis.sets import NONE
 from rmtension.analysis.statistics import REWARD_MODEL, TASK, concat, discovery_rates
 from rmtension.data.tasks import subset_names
 from rmtension.study.naming import OVERALL
@@ -53,7 +53,7 @@ def official_table(results: Results) -> pl.DataFrame:
     """model, regime, ablation (none, or the own main set), benchmark, metric; value in percent, as the benchmark's
     makers define it; the interval is over seeds alone."""
     by = ["model", "regime", "ablation", "benchmark", "metric"]
-    ablations, frames = ["none", main_set(results.study)], []
+    ablations, frames = ["none", results.study.ablation.main_set], []
     for name, benchmark in results.study.benchmarks.items():
         scores = results.lists.filter(pl.col("benchmark") == name, pl.col("ablation").is_in(ablations))
         scores = scores.cast({cs.categorical(): pl.String})

@@ -6,7 +6,6 @@ import polars as pl
 
 from rmtension.analysis.calibration import FIGURES, UNABLATED
 from rmtension.analysis.results import Results
-from rmtension.analysis.sets import main_set
 from rmtension.analysis.statistics import REWARD_MODEL, Draws, concat
 
 
@@ -32,7 +31,7 @@ def calibration_contrasts_table(results: Results) -> pl.DataFrame:
 
 def contrasts(results: Results, figure: Draws) -> Draws:
     """`calibration_contrasts` of one figure, keyed by reward model, against and benchmark."""
-    plain, ablated = figure.filter(ablation="none"), figure.filter(ablation=main_set(results.study))
+    plain, ablated = figure.filter(ablation="none"), figure.filter(ablation=results.study.ablation.main_set)
     own = {name for name, benchmark in results.study.benchmarks.items() if benchmark.kind == "regime-test"}
     parts = [ablated.minus(plain, [*REWARD_MODEL, "benchmark"]).with_columns(pl.lit(UNABLATED).alias("against"))]
     for regime, settings in results.study.regimes.items():

@@ -13,7 +13,7 @@ import polars as pl
 from rmtension.analysis.calibration import UNABLATED
 from rmtension.analysis.evidence import Tables, look, look_pair
 from rmtension.analysis.judgement import Claim, Control, Direction, Part
-from rmtension.analysis.sets import main_set, matched_set, shared_set
+from rmtension.analysis.sets import matched_set, mixtures, shared_set
 from rmtension.analysis.surface import LONGER, SHORTER
 from rmtension.study.naming import AVERAGE, OVERALL
 from rmtension.study.study import Study
@@ -33,11 +33,6 @@ RETAINED: dict[tuple[str, Direction, str], list[str]] = {
 
 def mixed_regimes(study: Study) -> list[str]:
     return [name for name, regime in study.regimes.items() if regime.mixes]
-
-
-def mixtures(study: Study) -> list[tuple[str, str]]:
-    """Each mixed regime with each of its parts."""
-    return [(mixed, single) for mixed in mixed_regimes(study) for single in study.regimes[mixed].mixes]
 
 
 def overlap_by_chance(tables: Tables, study: Study, parts: Sequence[str], scoring: str) -> tuple[float, float]:
@@ -119,7 +114,7 @@ def own_neurons_matter(tables: Tables, study: Study) -> Iterator[Part]:
         change = partial(look, tables, "own_ablation", "delta", **keys)
         random = [Control(scoring, change(scoring=scoring)) for scoring in ("random", "matched-random")]
         balanced = partial(look, tables, "length_change", "difference", regime=regime, against="none", task=AVERAGE)
-        length = Control("length", balanced(ablation=main_set(study), orientation=orientation), 0)
+        length = Control("length", balanced(ablation=study.ablation.main_set, orientation=orientation), 0)
         side: Direction = "below" if orientation == regime else "above"
         found = change(scoring=study.ablation.scoring)
         yield Part(f"{regime}, {orientation}: average", found, [*random, length], direction=side)
@@ -186,7 +181,7 @@ def neurons_follow_length(tables: Tables, study: Study) -> Iterator[Part]:
     for regime in study.regimes:
         follows = partial(look, tables, "set_length", "correlation", regime=regime)
         random = Control("matched-random", follows(set=matched_set(study)))
-        yield Part(regime, follows(set=main_set(study)), [random])
+        yield Part(regime, follows(set=study.ablation.main_set), [random])
 
 
 # --- calibration ----------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from pathlib import Path
 import polars as pl
 import polars.selectors as cs
 
-from rmtension.analysis.sets import listed, main_set
+from rmtension.analysis.sets import listed
 from rmtension.analysis.statistics import REWARD_MODEL, TASK
 from rmtension.base.files import Columns, scan_table
 from rmtension.base.sums import summable
@@ -146,7 +146,7 @@ def load_control_overlaps(folder: Path, study: Study) -> pl.DataFrame:
         matched = [
             (s.name, s.name.replace("-matched-", "-sized-"), s.set) for s in index if s.control == "matched-random"
         ]
-        own = (ablation_name("matched-random", percent), main_set(study), scoring)
+        own = (ablation_name("matched-random", percent), study.ablation.main_set, scoring)
         named = pl.LazyFrame([own, *matched], schema=["ablation", "target", "set"], orient="row")
         path = folder / "selected" / model / regime / f"seed-{seed}" / "sets.parquet"
         sets = scan(path, SETS, zip(REWARD_MODEL, (model, regime, seed), strict=True))

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import polars as pl
 
 from rmtension.analysis.results import Results, empty_table
-from rmtension.analysis.sets import mixed_sets
+from rmtension.analysis.sets import mixed_sets, mixtures
 from rmtension.analysis.statistics import REWARD_MODEL, TASK, Block, concat
-
-
-def mixes(results: Results) -> Iterator[tuple[str, str]]:
-    """Each mixed regime with each of its parts."""
-    return ((regime, single) for regime, settings in results.study.regimes.items() for single in settings.mixes)
 
 
 def paired(block: Block, mixed: str, single: str, ablation: Any = "none") -> pl.DataFrame:
@@ -51,7 +45,7 @@ def agreement_table(results: Results) -> pl.DataFrame:
     the two get right, of the comparisons that both could score."""
     by = ["model", "regime", "single", *TASK]
     parts = []
-    for regime, single in mixes(results):
+    for regime, single in mixtures(results.study):
         for block in results.shared_blocks:
             pairs = paired(block, regime, single)
             one, other = pairs["row"], pairs["part"]

@@ -11,7 +11,6 @@ import polars as pl
 from rmtension.analysis.calibration import calibrated, curves, fitted
 from rmtension.analysis.length import COUNTED, by_length, length_correlations, set_correlations
 from rmtension.analysis.pairs import PairBlock, pair_blocks
-from rmtension.analysis.sets import main_set
 from rmtension.analysis.statistics import REWARD_MODEL, TASK, Bootstrap, Draws, concat
 from rmtension.analysis.surface import ruled
 from rmtension.study.benchmarks import UNORIENTED
@@ -39,7 +38,7 @@ class PairFigures:
     @cached_property
     def main_blocks(self) -> list[PairBlock]:
         """Of reward models unablated, and without their own main set."""
-        return pair_blocks(self.lists.filter(pl.col("ablation").is_in(["none", main_set(self.study)])))
+        return pair_blocks(self.lists.filter(pl.col("ablation").is_in(["none", self.study.ablation.main_set])))
 
     @cached_property
     def length(self) -> Mapping[str, Draws]:

@@ -22,7 +22,7 @@ from rmtension.analysis.loading import (
     load_words,
 )
 from rmtension.analysis.pair_figures import PairFigures
-from rmtension.analysis.sets import main_set, matched_set, mixed_sets, oriented
+from rmtension.analysis.sets import matched_set, mixed_sets, oriented
 from rmtension.analysis.statistics import REWARD_MODEL, Block, Bootstrap, Draws, blocks
 from rmtension.analysis.surface import LONGER, SHORTER, WORDS
 from rmtension.analysis.units import held
@@ -144,8 +144,8 @@ def study_order(study: Study, made: list[Block]) -> Mapping[str, list[str]]:
         "against": ["none", *regimes, UNABLATED, *sets, *CONTROLS],
         "benchmark": list(study.benchmarks),
         "scoring": list(study.neurons.scorings),
-        "ablation": ["none", main_set(study), *sets],
-        **{key: [main_set(study), matched_set(study), *sets] for key in ("family", "set")},
+        "ablation": ["none", study.ablation.main_set, *sets],
+        **{key: [study.ablation.main_set, matched_set(study), *sets] for key in ("family", "set")},
         "control": ["", *CONTROLS],
         "orientation": [*singles, *(b.orientation for b in made)],
         "task": [*(b.task for b in made), AVERAGE],

@@ -8,9 +8,9 @@ import numpy as np
 import polars as pl
 
 from rmtension.analysis.ablation_tables import change
-from rmtension.analysis.mixed_tables import mixes, paired
+from rmtension.analysis.mixed_tables import paired
 from rmtension.analysis.results import Results, empty_table
-from rmtension.analysis.sets import main_set, own_sets
+from rmtension.analysis.sets import mixtures, own_sets
 from rmtension.analysis.statistics import REWARD_MODEL, Block, Draws, concat, divide
 from rmtension.base.sums import summable
 from rmtension.study.naming import OVERALL
@@ -34,7 +34,7 @@ def score_shift_table(results: Results) -> pl.DataFrame:
     seeds), mean score by the single and by the mixed reward model, closeness (mean |mixed| minus mean |single|) and the
     standard deviation of either's scores. chosen: lowest chosen score; rejected: highest rejected one."""
     by = ["model", "regime", "single", "response"]
-    pairs_of, parts = list(mixes(results)), []
+    pairs_of, parts = list(mixtures(results.study)), []
     for block in results.shared_blocks if pairs_of else []:
         keyed = []
         for regime, single in pairs_of:
@@ -81,10 +81,10 @@ def score_histogram_table(results: Results) -> pl.DataFrame:
     """model, figure (shift: scores of both on comparisons that both get right; compression: before and after the own
     main set is zeroed), regime, single ("" for compression), state (single, mixed, before, after), response; left and
     right edge of a bin, and share of the scores in it (mean over seeds). The two end bins hold what lies beyond."""
-    main = main_set(results.study)
+    main = results.study.ablation.main_set
     frames = []
     for block in results.shared_blocks:
-        for regime, single in mixes(results):
+        for regime, single in mixtures(results.study):
             pairs = paired(block, regime, single)
             kept = block.correct[pairs["row"]] & block.correct[pairs["part"]]
             for state, side in (("mixed", "row"), ("single", "part")):

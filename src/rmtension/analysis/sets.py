@@ -16,9 +16,9 @@ from rmtension.study.study import Study
 NONE = pl.col("ablation") == "none"
 
 
-def main_set(study: Study) -> str:
-    """The name that a reward model's own set, of the main scoring and size, is ablated under."""
-    return ablation_name(study.ablation.scoring, study.ablation.percent)
+def mixtures(study: Study) -> list[tuple[str, str]]:
+    """Each mixed regime with each of its parts."""
+    return [(mixed, single) for mixed, settings in study.regimes.items() for single in settings.mixes]
 
 
 def matched_set(study: Study) -> str:
@@ -34,7 +34,7 @@ def shared_set(study: Study) -> str:
 def listed(study: Study, regime: str) -> list[str]:
     """What is ablated where single pairs are looked at: nothing, the own main set, and a mixed regime's whole sets."""
     mixes = study.regimes[regime].mixes
-    return ["none", main_set(study), *([shared_set(study), *exclusive_names(mixes)[1:]] if mixes else [])]
+    return ["none", study.ablation.main_set, *([shared_set(study), *exclusive_names(mixes)[1:]] if mixes else [])]
 
 
 def own_sets(study: Study, *percents: float) -> pl.DataFrame:
