@@ -358,7 +358,7 @@ def moved(project: Project) -> Project:
 
 def reverted(project: Project) -> None:
     """An edit that a dry run has seen, taken back."""
-    file = project.folder / "src" / "rmtension" / "training.py"
+    file = project.folder / "src" / "rmtension" / "engine" / "training.py"
     before = file.read_text(encoding="utf-8")
     file.write_text(comment(before), encoding="utf-8")
     assert "train" in project.planned()
