@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +20,6 @@ os.environ["SLURM_CONF"] = os.devnull
 # A busy machine makes no test fail: limits of time are there to end a test that hangs.
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")
-
-
-@pytest.fixture(autouse=True)
-def environment_is_kept() -> Iterator[None]:
-    """What a test, or what it calls, sets in the environment is not there for the next: the process is the same."""
-    before = dict(os.environ)
-    yield
-    os.environ.clear()
-    os.environ |= before
 
 
 @pytest.fixture(params=sorted(CONFIGS))

@@ -19,9 +19,9 @@ from pydantic import BaseModel
 from rmtension.analysis.official import EARNED
 from rmtension.base.errors import UserError
 from rmtension.data.tasks import TIES, wanted_tasks
-from rmtension.study.benchmarks import UNORIENTED, OwnBenchmark, PublishedBenchmark
+from rmtension.study.benchmarks import OwnBenchmark, PublishedBenchmark
 from rmtension.study.loading import load_study
-from rmtension.study.naming import AVERAGE
+from rmtension.study.naming import AVERAGE, UNORIENTED
 from rmtension.study.study import Study
 
 Settings = dict[str, Any]  # what a study file holds

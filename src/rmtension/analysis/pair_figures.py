@@ -13,8 +13,7 @@ from rmtension.analysis.length import COUNTED, by_length, length_correlations, s
 from rmtension.analysis.pairs import PairBlock, pair_blocks
 from rmtension.analysis.statistics import REWARD_MODEL, TASK, Bootstrap, Draws, concat
 from rmtension.analysis.surface import ruled
-from rmtension.study.benchmarks import UNORIENTED
-from rmtension.study.naming import AVERAGE
+from rmtension.study.naming import AVERAGE, UNORIENTED
 from rmtension.study.study import Study
 
 

@@ -26,8 +26,7 @@ from rmtension.analysis.sets import matched_set, mixed_sets, oriented
 from rmtension.analysis.statistics import REWARD_MODEL, Block, Bootstrap, Draws, blocks
 from rmtension.analysis.surface import LONGER, SHORTER, WORDS
 from rmtension.analysis.units import held
-from rmtension.study.benchmarks import UNORIENTED
-from rmtension.study.naming import AVERAGE, OVERALL, THIRDS
+from rmtension.study.naming import AVERAGE, OVERALL, THIRDS, UNORIENTED
 from rmtension.study.study import Study
 
 CONTROLS = ["whole", "size-matched", "matched-random", "random"]

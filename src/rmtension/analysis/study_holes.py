@@ -11,8 +11,8 @@ from rmtension.analysis.evidence import Tables
 from rmtension.analysis.official import EARNED, sections
 from rmtension.analysis.published import BACKBONES
 from rmtension.data.tasks import known_tasks, wanted_tasks
-from rmtension.study.benchmarks import ALL, PUBLISHED, UNORIENTED, OwnBenchmark, PublishedBenchmark
-from rmtension.study.naming import OVERALL
+from rmtension.study.benchmarks import ALL, PUBLISHED, OwnBenchmark, PublishedBenchmark
+from rmtension.study.naming import OVERALL, UNORIENTED
 from rmtension.study.scorings import SCORINGS
 from rmtension.study.section import Section
 from rmtension.study.study import Study

@@ -8,7 +8,8 @@ import polars as pl
 
 from rmtension.base.errors import UserError
 from rmtension.base.files import RESOURCES, reading, require_columns
-from rmtension.study.benchmarks import ALL, UNORIENTED, OwnBenchmark, PublishedBenchmark
+from rmtension.study.benchmarks import ALL, OwnBenchmark, PublishedBenchmark
+from rmtension.study.naming import UNORIENTED
 from rmtension.study.section import nearest
 
 TASKS_FILE = RESOURCES / "paper" / "tasks.csv"

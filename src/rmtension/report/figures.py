@@ -29,8 +29,7 @@ from rmtension.report.drawing import Pages, Tables, no_data, style
 from rmtension.report.length_figures import lead, surface
 from rmtension.report.neuron_figures import depth, overlap, stability
 from rmtension.report.score_figures import histograms
-from rmtension.study.benchmarks import UNORIENTED
-from rmtension.study.naming import OVERALL
+from rmtension.study.naming import OVERALL, UNORIENTED
 from rmtension.study.stages import Analysis, Figures
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import polars as pl
 
 from rmtension.base.sums import summable
-from rmtension.study.benchmarks import UNORIENTED
-from rmtension.study.naming import AVERAGE, OVERALL
+from rmtension.study.naming import AVERAGE, OVERALL, UNORIENTED
 
 WORDS = "words:"  # stands before the regime whose train pairs a rule goes by
 OWN = "own test"  # stands for the tasks of a single-objective regime's own test split

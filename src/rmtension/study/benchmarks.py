@@ -13,7 +13,6 @@ from rmtension.study.inputs import data_files, found
 from rmtension.study.section import Count, Located, Place, Section, Seed
 
 ALL = "all"  # every known task of a published benchmark
-UNORIENTED = "unoriented"  # a task that is neither regime's
 
 
 class Upstream(NamedTuple):

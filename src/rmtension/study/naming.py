@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
+UNORIENTED = "unoriented"  # orientation of a task that is neither regime's
 OVERALL = "all models"  # value of the column `model` in rows that are the plain mean over the study's models
 AVERAGE = "average"  # value of the column `task` in rows that average an orientation's tasks
 THIRDS = ["early", "middle", "late"]  # of a model's layers

@@ -6,11 +6,11 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from rmtension.study.benchmarks import UNORIENTED, Benchmark, OwnBenchmark, PublishedBenchmark
+from rmtension.study.benchmarks import Benchmark, OwnBenchmark, PublishedBenchmark
 from rmtension.study.compatibility import with_authors_choices
 from rmtension.study.data import PairSource, Regime, RegimeData, Validation
 from rmtension.study.models import Model
-from rmtension.study.naming import AVERAGE, ablation_name, tension_sets_index
+from rmtension.study.naming import AVERAGE, UNORIENTED, ablation_name, tension_sets_index
 from rmtension.study.scorings import Ablation, Neurons
 from rmtension.study.section import Name, Place, Section, Seed, refuse_repeats, refuse_taken, require_known
 from rmtension.study.stages import Activations, Analysis, Figures, Training

@@ -14,7 +14,7 @@ from rmtension.analysis.holes import SEARCHES, holes_table, orientations
 from rmtension.analysis.ledger import ledger
 from rmtension.analysis.tables import make_tables
 from rmtension.data.tasks import known_tasks
-from rmtension.study.benchmarks import UNORIENTED
+from rmtension.study.naming import UNORIENTED
 from rmtension.study.study import Study
 
 SINGLE = {"helpful": SETTINGS["regimes"]["helpful"]}

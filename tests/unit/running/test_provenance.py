@@ -46,9 +46,10 @@ def modules(script: str) -> set[str]:
 
 
 def test_import_closures() -> None:
-    subjects = {f"report/{subject}_figures" for subject in ("accuracy", "score", "ablation", "neuron", "claim")}
+    subjects = ("accuracy", "score", "ablation", "neuron", "claim", "length", "calibration")
+    drawn = {"report/figures", "report/drawing", "report/rules", *(f"report/{subject}_figures" for subject in subjects)}
     study = {"study/stages", "study/section", "study/naming"}
-    assert modules("figures.py") == {"report/figures", "report/drawing", *subjects, "base/pages", "base/files", *study}
+    assert modules("figures.py") == {*drawn, "base/pages", "base/files", "base/sums", *study}
     assert {"engine/ablation", "engine/evaluation", "engine/packing"} <= modules("evaluate.py")
     others = {"engine/training", "engine/activations", "analysis/tables", "data/pairs", "data/synthetic"}
     assert modules("evaluate.py").isdisjoint(others)
@@ -222,7 +223,8 @@ class Named(dict[str, Any]):
 def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """A job that has read a folder with a linked file and made a file, in a folder of its own."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv(provenance.RUN, raising=False)
+    monkeypatch.setenv(provenance.RUN, "")  # so that it is as before for the tests after this one
+    monkeypatch.delenv(provenance.RUN)
     for file, text in {"results/s/folder/a": "aa", "elsewhere/b": "bb", "code.py": "c", "results/s/made": "m"}.items():
         Path(file).parent.mkdir(parents=True, exist_ok=True)
         Path(file).write_text(text)
