@@ -9,7 +9,6 @@ import numpy as np
 import polars as pl
 
 from rmtension.analysis.results import Results
-from rmtension.analysis.sets import matched_set
 from rmtension.analysis.statistics import REWARD_MODEL
 from rmtension.study.study import Study
 
@@ -136,7 +135,7 @@ def surface_of(frame: pl.DataFrame, study: Study, rng: np.random.Generator) -> d
             scores = {"chosen_scores": rng.normal(1, size=1).tolist(), "rejected_scores": rng.normal(size=1).tolist()}
             validation.append(unit | names | scores)
         for (task, orientation, n, _), ablation in product(
-            own_tasks(study, regime), (study.ablation.main_set, matched_set(study))
+            own_tasks(study, regime), (study.ablation.main_set, study.ablation.matched_set)
         ):
             for i, response in product(range(n), ("chosen", "rejected")):
                 names = {"ablation": ablation, "comparison_id": f"own-test/{task}/{i}", "orientation": orientation,

@@ -101,7 +101,8 @@ def settings(*read, **parts):
         found = {name: part(wildcards) if callable(part) else part for name, part in parts.items()}
         files = [file for part in read for file in (part(wildcards) if callable(part) else part)]
         # What is fetched, perhaps only later, is known by its path, which has the commit.
-        given = [content(file) for file in files if Path(file) not in places.fetched(study).values()]
+        fetched = places.fetched(study).values()
+        given = [content(file) for file in files if Path(file) not in fetched]
         return to_jsonable_python(found | {"read": fingerprint(*given)})
 
     return of_job

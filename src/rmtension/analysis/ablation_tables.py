@@ -5,7 +5,7 @@ from __future__ import annotations
 import polars as pl
 
 from rmtension.analysis.results import Results, empty_table
-from rmtension.analysis.sets import NONE, mixed_sets, mixed_sizes, own_sets, own_sizes
+from rmtension.analysis.sets import NONE, mixed_sets, mixed_sizes, own_sets, own_sizes, shared_set
 from rmtension.analysis.statistics import REWARD_MODEL, TASK, Draws, concat, discovery_rates
 from rmtension.study.naming import ranks_heads
 
@@ -53,7 +53,7 @@ def shared_contrasts_table(results: Results) -> pl.DataFrame:
     sets = mixed_sets(results.study)
     delta = over_control_draws(change(results.task_accuracy, sets)[2])
     exclusive = sets.filter(pl.col("set").str.ends_with("-only"))["set"].unique(maintain_order=True)
-    whole = "shared-authors" if results.study.analysis.shared == "authors" else "shared"
+    whole = shared_set(results.study)
     sized = [("random", "random"), ("shared", "matched-random")]
     parts = []
     for control, shared in (("whole", whole), ("size-matched", "shared")):

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from itertools import combinations
-
 import polars as pl
 import polars.selectors as cs
 
 from rmtension.analysis.official import official_metrics
 from rmtension.analysis.results import Results, empty_table
 from rmtension.analysis.sets import NONE
-from rmtension.analysis.statistics import REWARD_MODEL, TASK, concat, discovery_rates
+from rmtension.analysis.statistics import REWARD_MODEL, TASK, between, concat, discovery_rates
 from rmtension.data.tasks import subset_names
 from rmtension.study.naming import OVERALL
 
@@ -37,13 +35,8 @@ def accuracy_table(results: Results) -> pl.DataFrame:
 def contrasts_table(results: Results) -> pl.DataFrame:
     """model, first, second (regimes), orientation, task; difference, accuracy of the first minus that of the second
     on the same comparisons."""
-    unablated = results.task_accuracy.filter(NONE)
     by = ["model", "first", "second", *TASK]
-    parts = []
-    for first, second in combinations(results.study.regimes, 2):
-        names = pl.lit(first).alias("first"), pl.lit(second).alias("second")
-        difference = unablated.filter(regime=first).minus(unablated.filter(regime=second), ["model", "seed", *TASK])
-        parts.append(difference.with_columns(*names))
+    parts = between(results.task_accuracy.filter(NONE), [*results.study.regimes])
     if not parts:
         return empty_table(["difference"], by, "p", "q")
     return discovery_rates(results.table(concat(parts), by, "difference"), ["model", "first", "second"])

@@ -6,7 +6,9 @@ import polars as pl
 
 from rmtension.analysis.calibration import FIGURES, UNABLATED
 from rmtension.analysis.results import Results
+from rmtension.analysis.sets import mixtures
 from rmtension.analysis.statistics import REWARD_MODEL, Draws, concat
+from rmtension.study.study import own_tests
 
 
 def calibration_table(results: Results) -> pl.DataFrame:
@@ -32,13 +34,11 @@ def calibration_contrasts_table(results: Results) -> pl.DataFrame:
 def contrasts(results: Results, figure: Draws) -> Draws:
     """`calibration_contrasts` of one figure, keyed by reward model, against and benchmark."""
     plain, ablated = figure.filter(ablation="none"), figure.filter(ablation=results.study.ablation.main_set)
-    own = {name for name, benchmark in results.study.benchmarks.items() if benchmark.kind == "regime-test"}
     parts = [ablated.minus(plain, [*REWARD_MODEL, "benchmark"]).with_columns(pl.lit(UNABLATED).alias("against"))]
-    for regime, settings in results.study.regimes.items():
-        mixed = plain.filter(~pl.col("benchmark").is_in(own), regime=regime)
-        for single in settings.mixes:
-            difference = mixed.minus(plain.filter(regime=single), ["model", "seed", "benchmark"])
-            parts.append(difference.with_columns(pl.lit(single).alias("against")))
+    shared = plain.filter(~pl.col("benchmark").is_in(own_tests(results.study)))
+    for mixed, single in mixtures(results.study):
+        difference = shared.filter(regime=mixed).minus(shared.filter(regime=single), ["model", "seed", "benchmark"])
+        parts.append(difference.with_columns(pl.lit(single).alias("against")))
     return concat(parts)
 
 

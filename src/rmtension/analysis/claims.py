@@ -13,10 +13,10 @@ import polars as pl
 from rmtension.analysis.calibration import UNABLATED
 from rmtension.analysis.evidence import Tables, look, look_pair
 from rmtension.analysis.judgement import Claim, Control, Direction, Part
-from rmtension.analysis.sets import matched_set, mixtures, shared_set
+from rmtension.analysis.sets import mixtures, shared_set
 from rmtension.analysis.surface import LONGER, SHORTER
 from rmtension.study.naming import AVERAGE, OVERALL
-from rmtension.study.study import Study
+from rmtension.study.study import Study, own_tests
 
 ADVERSARIAL = [f"LLM Bar (Adver {kind})" for kind in ("Neighbor", "GPTInst", "GPTOut", "Manual")]
 AHEAD = {  # the regime that is ahead, and the one whose tasks they are
@@ -180,7 +180,7 @@ def lead_survives_balancing(tables: Tables, study: Study) -> Iterator[Part]:
 def neurons_follow_length(tables: Tables, study: Study) -> Iterator[Part]:
     for regime in study.regimes:
         follows = partial(look, tables, "set_length", "correlation", regime=regime)
-        random = Control("matched-random", follows(set=matched_set(study)))
+        random = Control("matched-random", follows(set=study.ablation.matched_set))
         yield Part(regime, follows(set=study.ablation.main_set), [random])
 
 
@@ -189,7 +189,7 @@ def neurons_follow_length(tables: Tables, study: Study) -> Iterator[Part]:
 
 def mixed_against_parts(study: Study) -> list[tuple[str, str, str]]:
     """Each mixed regime, each of its parts, and each benchmark that the two share."""
-    shared = [name for name, benchmark in study.benchmarks.items() if benchmark.kind != "regime-test"]
+    shared = [name for name in study.benchmarks if name not in own_tests(study)]
     return [(*mixture, benchmark) for mixture, benchmark in product(mixtures(study), shared)]
 
 

@@ -11,6 +11,7 @@ import polars.selectors as cs
 from rmtension.analysis.results import Results
 from rmtension.base.sums import summable
 from rmtension.study.naming import OVERALL
+from rmtension.study.study import own_tests
 
 SCHEMA = {
     **dict.fromkeys(["switch", "key", "setting", "quantity", "model", "regime"], pl.String()),
@@ -69,8 +70,7 @@ def shared(tables: Tables, results: Results) -> pl.DataFrame:
 def checkpoint(tables: Tables, results: Results) -> pl.DataFrame:
     """R6: the checkpoint chosen on the test split, or on the validation split. One run has one of the two."""
     study = results.study
-    tests = [name for name, benchmark in study.benchmarks.items() if benchmark.kind == "regime-test"]
-    table = tables["benchmark_accuracy"].filter(pl.col("benchmark").is_in(tests))
+    table = tables["benchmark_accuracy"].filter(pl.col("benchmark").is_in(own_tests(study)))
     sides = (table if study.training.select_on == split else table.clear() for split in ("test", "validation"))
     return compared("accuracy_mean", "accuracy on the regime's own test split (%)", *sides)
 

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from itertools import combinations
-
 import polars as pl
 
 from rmtension.analysis.length import COUNTED, lead_correlations
 from rmtension.analysis.results import Results, empty_table
-from rmtension.analysis.sets import shared_set
-from rmtension.analysis.statistics import REWARD_MODEL, TASK, concat, limits
+from rmtension.analysis.sets import NONE, shared_set
+from rmtension.analysis.statistics import REWARD_MODEL, TASK, between, concat, limits
 from rmtension.analysis.surface import longer_shares, surface
 from rmtension.study.naming import AVERAGE, OVERALL
-
-NONE = pl.col("ablation") == "none"
 
 
 def surface_table(results: Results) -> pl.DataFrame:
@@ -44,10 +40,7 @@ def length_contrasts_table(results: Results) -> pl.DataFrame:
     """model, first, second (regimes), orientation, task; difference, balanced accuracy of the first minus that of the
     second on the same pairs."""
     by = ["model", "first", "second", *TASK]
-    unablated, parts = results.pairs.length["balanced"].filter(NONE), []
-    for first, second in combinations(results.study.regimes, 2):
-        difference = unablated.filter(regime=first).minus(unablated.filter(regime=second), ["model", "seed", *TASK])
-        parts.append(difference.with_columns(pl.lit(first).alias("first"), pl.lit(second).alias("second")))
+    parts = between(results.pairs.length["balanced"].filter(NONE), [*results.study.regimes])
     return results.table(concat(parts), by, "difference") if parts else empty_table(["difference"], by, "p")
 
 
@@ -76,10 +69,7 @@ def length_lead_table(results: Results) -> pl.DataFrame:
     than 6 tasks; n_tasks. The interval is over tasks and seeds."""
     by = ["model", "first", "second", "tasks"]
     accuracy = results.task_accuracy.filter(NONE, pl.col("task") != AVERAGE).mean([*REWARD_MODEL, *TASK])
-    parts = []
-    for first, second in combinations(results.study.single_regimes(), 2):
-        lead = accuracy.filter(regime=first).minus(accuracy.filter(regime=second), ["model", "seed", *TASK])
-        parts.append(lead.with_columns(pl.lit(first).alias("first"), pl.lit(second).alias("second")))
+    parts = between(accuracy, results.study.single_regimes())
     if not parts or parts[0].keys.is_empty():
         return empty_table(["correlation"], by, "n_tasks").drop("correlation_sd")
     frame = concat(parts).frame("lead").select("model", "seed", "first", "second", *TASK, "lead")

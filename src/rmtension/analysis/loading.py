@@ -14,7 +14,7 @@ from rmtension.analysis.statistics import REWARD_MODEL, TASK
 from rmtension.base.files import Columns, scan_table
 from rmtension.base.sums import summable
 from rmtension.neurons.ranking import NEURON, RANKINGS, SETS, STATISTICS
-from rmtension.study.naming import ablation_name, tension_sets_index
+from rmtension.study.naming import tension_sets_index
 from rmtension.study.study import VALIDATION, Study
 
 # What is read of a scores file.
@@ -139,14 +139,14 @@ def load_activations(folder: Path, study: Study) -> pl.DataFrame:
 
 def load_control_overlaps(folder: Path, study: Study) -> pl.DataFrame:
     """model, regime, seed, set, share: how much of each matched control lies in the very set it is a control of."""
-    scoring, percent = study.ablation.scoring, study.ablation.percent
+    scoring = study.ablation.scoring
     frames = []
     for model, regime, seed in reward_models(study):
         index = tension_sets_index(study.regimes[regime].mixes, study.ablation.control_draws)
         matched = [
             (s.name, s.name.replace("-matched-", "-sized-"), s.set) for s in index if s.control == "matched-random"
         ]
-        own = (ablation_name("matched-random", percent), study.ablation.main_set, scoring)
+        own = (study.ablation.matched_set, study.ablation.main_set, scoring)
         named = pl.LazyFrame([own, *matched], schema=["ablation", "target", "set"], orient="row")
         path = folder / "selected" / model / regime / f"seed-{seed}" / "sets.parquet"
         sets = scan(path, SETS, zip(REWARD_MODEL, (model, regime, seed), strict=True))

@@ -14,7 +14,7 @@ from rmtension.analysis.pairs import PairBlock, pair_blocks
 from rmtension.analysis.statistics import REWARD_MODEL, TASK, Bootstrap, Draws, concat
 from rmtension.analysis.surface import ruled
 from rmtension.study.naming import AVERAGE, UNORIENTED
-from rmtension.study.study import Study
+from rmtension.study.study import Study, own_tests
 
 
 @dataclass(frozen=True)
@@ -30,11 +30,6 @@ class PairFigures:
     texts: pl.DataFrame
 
     @cached_property
-    def own_tests(self) -> list[str]:
-        """The benchmarks that are each regime's own, so that no two regimes share their comparisons."""
-        return [name for name, benchmark in self.study.benchmarks.items() if benchmark.kind == "regime-test"]
-
-    @cached_property
     def main_blocks(self) -> list[PairBlock]:
         """Of reward models unablated, and without their own main set."""
         return pair_blocks(self.lists.filter(pl.col("ablation").is_in(["none", self.study.ablation.main_set])))
@@ -43,7 +38,7 @@ class PairFigures:
     def length(self) -> Mapping[str, Draws]:
         """See length.by_length: of all ablations, on the oriented tasks that regimes share, and over an orientation's
         tasks the averages of accuracies and the sums of numbers. Empty where a study has none."""
-        shared = ~pl.col("benchmark").is_in(self.own_tests) & (pl.col("orientation") != UNORIENTED)
+        shared = ~pl.col("benchmark").is_in(own_tests(self.study)) & (pl.col("orientation") != UNORIENTED)
         blocks = pair_blocks(self.lists.filter(shared)) or [self.main_blocks[0].without_units()]
         found = by_length(self.bootstrap, blocks, self.lengths)
         by = [*REWARD_MODEL, "ablation"]
@@ -69,7 +64,7 @@ class PairFigures:
 
     @cached_property
     def set_correlations(self) -> Draws:
-        return set_correlations(self.bootstrap, self.texts, self.own_tests[0] if self.own_tests else "own test")
+        return set_correlations(self.bootstrap, self.texts, next(iter(own_tests(self.study)), "own test"))
 
 
 def with_sums(counts: Draws, by: list[str]) -> Draws:

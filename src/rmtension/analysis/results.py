@@ -22,12 +22,12 @@ from rmtension.analysis.loading import (
     load_words,
 )
 from rmtension.analysis.pair_figures import PairFigures
-from rmtension.analysis.sets import matched_set, mixed_sets, oriented
+from rmtension.analysis.sets import mixed_sets, oriented
 from rmtension.analysis.statistics import REWARD_MODEL, Block, Bootstrap, Draws, blocks
-from rmtension.analysis.surface import LONGER, SHORTER, WORDS
+from rmtension.analysis.surface import LONGER, SHORTER
 from rmtension.analysis.units import held
-from rmtension.study.naming import AVERAGE, OVERALL, THIRDS, UNORIENTED
-from rmtension.study.study import Study
+from rmtension.study.naming import AVERAGE, OVERALL, THIRDS, UNORIENTED, WORDS
+from rmtension.study.study import Study, own_tests
 
 CONTROLS = ["whole", "size-matched", "matched-random", "random"]
 
@@ -83,7 +83,7 @@ class Results:
 
         Where a study has none, one task that nobody was scored on: tables without rows, but with their columns.
         """
-        own = {name for name, b in self.study.benchmarks.items() if b.kind == "regime-test"}
+        own = own_tests(self.study)
         shared = [b for b in self.blocks if b.benchmark not in own and b.orientation != UNORIENTED]
         return shared or [self.blocks[0].without_units()]
 
@@ -144,7 +144,7 @@ def study_order(study: Study, made: list[Block]) -> Mapping[str, list[str]]:
         "benchmark": list(study.benchmarks),
         "scoring": list(study.neurons.scorings),
         "ablation": ["none", study.ablation.main_set, *sets],
-        **{key: [study.ablation.main_set, matched_set(study), *sets] for key in ("family", "set")},
+        **{key: [study.ablation.main_set, study.ablation.matched_set, *sets] for key in ("family", "set")},
         "control": ["", *CONTROLS],
         "orientation": [*singles, *(b.orientation for b in made)],
         "task": [*(b.task for b in made), AVERAGE],

@@ -21,11 +21,6 @@ def mixtures(study: Study) -> list[tuple[str, str]]:
     return [(mixed, single) for mixed, settings in study.regimes.items() for single in settings.mixes]
 
 
-def matched_set(study: Study) -> str:
-    """The name of the set of random neurons that is as large as that one, and as loud."""
-    return ablation_name("matched-random", study.ablation.percent)
-
-
 def shared_set(study: Study) -> str:
     """The name of the set that the claims call shared."""
     return "shared-authors" if study.analysis.shared == "authors" else "shared"

@@ -8,6 +8,7 @@ import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
+from itertools import combinations
 
 import numpy as np
 import polars as pl
@@ -105,6 +106,16 @@ def concat(parts: Sequence[Draws]) -> Draws:
     columns = parts[0].keys.columns
     keys = pl.concat([part.keys.select(columns) for part in parts])
     return Draws(keys, np.concatenate([part.values for part in parts]))
+
+
+def between(figures: Draws, regimes: Sequence[str]) -> list[Draws]:
+    """Of each two regimes, the figures of the first minus those of the second, within model, seed and task; keyed by
+    `first` and `second` too."""
+    parts = []
+    for first, second in combinations(regimes, 2):
+        difference = figures.filter(regime=first).minus(figures.filter(regime=second), ["model", "seed", *TASK])
+        parts.append(difference.with_columns(pl.lit(first).alias("first"), pl.lit(second).alias("second")))
+    return parts
 
 
 def divide(numerator: Array, denominator: Array) -> Array:

@@ -15,7 +15,7 @@ from rmtension.study.benchmarks import ALL, PUBLISHED, OwnBenchmark, PublishedBe
 from rmtension.study.naming import OVERALL, UNORIENTED
 from rmtension.study.scorings import SCORINGS
 from rmtension.study.section import Section
-from rmtension.study.study import Study
+from rmtension.study.study import Study, own_tests
 
 Settings = Mapping[str, Any]
 Search = Callable[[Study, Tables], Iterator["Hole"]]
@@ -115,7 +115,7 @@ def benchmarks(study: Study, _tables: Tables, kinds: Sequence[str] = tuple(PUBLI
 
 
 def own_test(study: Study, _tables: Tables) -> Iterator[Hole]:
-    if all(benchmark.kind != "regime-test" for benchmark in study.benchmarks.values()):
+    if not own_tests(study):
         entry = {unused("own-test", study.benchmarks): {"kind": "regime-test"}}
         what = "accuracy on each regime's own test split (benchmark_accuracy)"
         yield Hole(what, "no benchmark of kind regime-test", {"benchmarks": entry})
@@ -170,7 +170,7 @@ def sweep(study: Study, _tables: Tables) -> Iterator[Hole]:
     settings: dict[str, list[Any]] = {}
     reasons = []
     if not study.ablation.sweep_benchmarks:
-        own = [name for name, benchmark in study.benchmarks.items() if benchmark.kind == "regime-test"]
+        own = own_tests(study)
         settings = {"sweep_benchmarks": [*own, *study.benchmarks][:1]}
         reasons = ["no benchmark to sweep on"]
     if not [percent for percent in study.ablation.sweep if percent < 100]:

@@ -6,10 +6,9 @@ import polars as pl
 
 from rmtension.analysis.statistics import TASK, Bootstrap, blocks, limits
 from rmtension.base.sums import summable
-from rmtension.study.naming import OVERALL
+from rmtension.study.naming import OVERALL, WORDS
 
-# Names of rules; WORDS stands before the regime whose train pairs they go by.
-LONGER, SHORTER, WORDS = "longer", "shorter", "words:"
+LONGER, SHORTER = "longer", "shorter"  # names of rules
 
 
 def ruled(lengths: pl.DataFrame, words: pl.DataFrame) -> pl.DataFrame:

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import polars as pl
 
-from rmtension.report.rules import ESTIMATE, PLACE, WORDS, judged, ruled
+from rmtension.report.rules import ESTIMATE, PLACE, judged, ruled
 from rmtension.study.benchmarks import PUBLISHED
-from rmtension.study.naming import AVERAGE
-from rmtension.study.study import Study
+from rmtension.study.naming import AVERAGE, WORDS
+from rmtension.study.study import Study, own_tests
 
 Tables = Mapping[str, pl.DataFrame]
 OF_LENGTH = ["length", "longer", "shorter"]  # controls that ask whether a claim is one about length
@@ -54,8 +54,7 @@ def basis(study: Study, tables: Tables) -> Iterator[str]:
     tasks = tables["accuracy"].filter(pl.col("task") != AVERAGE).select("orientation", "task").unique()
     numbers = tasks.group_by("orientation").len().sort(pl.col("orientation") != "helpful", "orientation").rows()
     places = [counted(n, f"{orientation} task") for orientation, n in numbers]
-    own = any(benchmark.kind == "regime-test" for benchmark in study.benchmarks.values())
-    places += ["each regime's own test split"] if own else []
+    places += ["each regime's own test split"] if own_tests(study) else []
     of = (study.models, "backbone"), (study.regimes, "training regime"), (study.seeds, "seed")
     n = len(study.models) * len(study.regimes) * len(study.seeds)
     elsewhere = sum(len(seeds) for model in study.models.values() for seeds in model.trained.values())

@@ -27,8 +27,8 @@ from rmtension.report.drawing import (
     row_names,
     unique,
 )
-from rmtension.report.rules import EVERY, WORDS, judged, ruled
-from rmtension.study.naming import AVERAGE
+from rmtension.report.rules import EVERY, judged, ruled
+from rmtension.study.naming import AVERAGE, WORDS
 
 BY_LENGTH = {"longer": ">", "shorter": "<"}
 ROW = ["heading", "name"]

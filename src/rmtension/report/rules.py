@@ -7,7 +7,6 @@ import polars as pl
 from rmtension.base.sums import summable
 from rmtension.study.naming import AVERAGE, OVERALL, UNORIENTED
 
-WORDS = "words:"  # stands before the regime whose train pairs a rule goes by
 OWN = "own test"  # stands for the tasks of a single-objective regime's own test split
 EVERY = "all tasks"  # stands for the benchmarks where an orientation's tasks are averaged
 PLACE = ["orientation", "benchmark", "task"]

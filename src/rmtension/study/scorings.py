@@ -60,3 +60,8 @@ class Ablation(Section):
     def main_set(self) -> str:
         """The name that a reward model's own set, of the main scoring and size, is ablated under."""
         return ablation_name(self.scoring, self.percent)
+
+    @property
+    def matched_set(self) -> str:
+        """That of random neurons that are as many, and as deep and loud."""
+        return ablation_name("matched-random", self.percent)

@@ -116,9 +116,14 @@ class Study(Section):
         return self.model_dump(mode="json", exclude=left_out | dict.fromkeys(without, True))
 
 
+def own_tests(study: Study) -> list[str]:
+    """The benchmarks that are each regime's own, so that no two regimes share their comparisons."""
+    return [name for name, benchmark in study.benchmarks.items() if benchmark.kind == "regime-test"]
+
+
 def observed_sets(study: Study) -> list[str]:
     """Sets whose activation is taken text by text: a reward model's main one and, if there is one, its match."""
     sets = [study.ablation.main_set]
     if "matched-random" in study.neurons.scorings:
-        sets.append(ablation_name("matched-random", study.ablation.percent))
+        sets.append(study.ablation.matched_set)
     return list(dict.fromkeys(sets))  # all neurons are one set, whatever the scoring
