@@ -6,9 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
 
 from rmtension.base.errors import UserError
+
+Linear = nn.Linear | Conv1D
 
 
 @dataclass(frozen=True)
@@ -23,23 +26,31 @@ class Architecture:
     activations: Callable[[Any], list[nn.Module]]  # backbone -> one activation module a layer
     neurons: Callable[[Any], int]  # config -> neurons of one layer
     projections: Callable[[Any], list[nn.Module]]  # backbone -> one output projection a layer, fed heads side by side
+    incoming: Callable[[Any], list[list[Linear]]]  # backbone -> of each layer what its neurons' values come from
+    outgoing: Callable[[Any], list[Linear]]  # backbone -> of each layer what reads them
 
 
 LLAMA = Architecture(
     activations=lambda backbone: [layer.mlp.act_fn for layer in backbone.layers],
     neurons=lambda config: config.intermediate_size,
     projections=lambda backbone: [layer.self_attn.o_proj for layer in backbone.layers],
+    incoming=lambda backbone: [[layer.mlp.gate_proj, layer.mlp.up_proj] for layer in backbone.layers],
+    outgoing=lambda backbone: [layer.mlp.down_proj for layer in backbone.layers],
 )
 ARCHITECTURES: dict[str, Architecture] = {
     "gpt2": Architecture(
         activations=lambda backbone: [layer.mlp.act for layer in backbone.h],
         neurons=lambda config: config.n_inner or 4 * config.n_embd,
         projections=lambda backbone: [layer.attn.c_proj for layer in backbone.h],
+        incoming=lambda backbone: [[layer.mlp.c_fc] for layer in backbone.h],
+        outgoing=lambda backbone: [layer.mlp.c_proj for layer in backbone.h],
     ),
     "gpt_neox": Architecture(
         activations=lambda backbone: [layer.mlp.act for layer in backbone.layers],
         neurons=lambda config: config.intermediate_size,
         projections=lambda backbone: [layer.attention.dense for layer in backbone.layers],
+        incoming=lambda backbone: [[layer.mlp.dense_h_to_4h] for layer in backbone.layers],
+        outgoing=lambda backbone: [layer.mlp.dense_4h_to_h for layer in backbone.layers],
     ),
     # Of the same build under the same names; their norms, biases and sizes of a head are no concern of an adapter.
     **dict.fromkeys(("llama", "olmo2", "qwen2", "qwen3"), LLAMA),
@@ -64,6 +75,19 @@ def activation_modules(model: Any) -> list[nn.Module]:
 def projection_modules(model: Any) -> list[nn.Module]:
     """One attention output projection a layer, likewise."""
     return architecture(model.config.model_type).projections(model.base_model)
+
+
+def neuron_weights(model: Any) -> list[list[tuple[Tensor, int]]]:
+    """Of each layer the parameters that hold its neurons' incoming and outgoing weights, and the axis of the neurons.
+
+    Incoming biases are a neuron's, outgoing ones are not. Linear layers have their outputs first, GPT-2's Conv1D last.
+    """
+    family, layers = architecture(model.config.model_type), []
+    for read, readers in zip(family.incoming(model.base_model), family.outgoing(model.base_model), strict=True):
+        held: list[tuple[Tensor, int]] = [(module.weight, 1 if isinstance(module, Conv1D) else 0) for module in read]
+        held += [(module.bias, 0) for module in read if module.bias is not None]
+        layers.append([*held, (readers.weight, 0 if isinstance(readers, Conv1D) else 1)])
+    return layers
 
 
 def layer_sizes(config: Any) -> tuple[int, int, int]:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
+from pydantic_core import PydanticCustomError
 
 from rmtension.study.inputs import SPLITS, data_files, found
-from rmtension.study.section import Count, Located, Name, Place, Section, Seed
+from rmtension.study.naming import exclusive_names
+from rmtension.study.section import Count, Located, Name, Place, Section, Seed, require_known
 
 
 class SyntheticPairs(Section):
@@ -60,12 +63,24 @@ class OwnPairs(Section):
 PairSource = Annotated[SyntheticPairs | HHPairs | OwnPairs, Field(discriminator="kind")]
 
 
+Method = Literal["joint", "merged", "projected", "frozen", "ensemble"]
+MATCHED = "matched"  # in place of a set: as many neurons as the shared ones, as deep and as loud
+Weight = Annotated[float, Field(ge=0, le=1)]
+
+
 class Regime(Section):
-    """What a reward model is trained on: named sources, or the union of two other regimes."""
+    """What a reward model is trained on: named sources, or two other regimes; and how those two come together."""
 
     train: list[Name] = Field([], description="Sources whose train split is used.")
     test: list[Name] = Field([], description="Sources whose test split is used.")
     mixes: list[Name] = Field([], description="Two single-objective regimes whose data are joined.")
+    method: Method = Field(
+        "joint",
+        description="joint: one training on both. merged: weights averaged. projected: gradients that conflict are "
+        "projected. frozen: joint, with a set of neurons held fixed. ensemble: mean of both rewards, no model.",
+    )
+    weights: list[Weight] = Field([], description="Of a merged one, each part's share; a list of such is a curve.")
+    frozen: str | None = Field(None, description="Set held fixed: shared, {regime}-only, or matched to shared.")
     epochs: Count = Field(2, description="Passes over the training pairs.")
 
     @model_validator(mode="after")
@@ -75,6 +90,42 @@ class Regime(Section):
         if not self.mixes and not (self.train and self.test):
             raise ValueError("regime without data: give 'train' and 'test', or 'mixes'")
         return self
+
+    @model_validator(mode="after")
+    def has_what_its_method_takes(self) -> Self:
+        if self.method != "joint" and not self.mixes:
+            raise ValueError(f"method '{self.method}' is of two regimes: name them in 'mixes'")
+        if self.method in ("merged", "ensemble") and "epochs" in self.model_fields_set:
+            raise ValueError(f"method '{self.method}' trains nothing: leave out 'epochs'")
+        if (self.method == "merged") != bool(self.weights):
+            raise ValueError("method 'merged' and 'weights', such as [0.5, 0.5], stand together")
+        if self.weights and (len(self.weights) != 2 or abs(sum(self.weights) - 1) > 1e-9):
+            raise ValueError("'weights' are two that add up to 1")
+        if (self.method == "frozen") != (self.frozen is not None):
+            raise ValueError("method 'frozen' and the set 'frozen' stand together")
+        if self.frozen is not None:
+            require_known("frozen", [self.frozen], [*exclusive_names(self.mixes), MATCHED])
+        return self
+
+
+def with_curves(regimes: Any) -> Any:
+    """The regimes of a study file, each merged one of several weights as so many, named by the first part's share.
+
+    What is malformed is left as it is, for the fields to refuse.
+    """
+    if not isinstance(regimes, Mapping):
+        return regimes
+    curves: dict[str, Any] = {}
+    for name, regime in regimes.items():
+        weights = regime.get("weights") if isinstance(regime, Mapping) else None
+        points = {name: regime}
+        if isinstance(weights, list) and weights and all(isinstance(one, list) and one for one in weights):
+            points = {f"{name}-{one[0]}": {**regime, "weights": one} for one in weights}
+        for point in points:
+            if point in curves or (point != name and point in regimes):
+                raise PydanticCustomError("taken", "{m}", {"m": f"regimes: '{point}' is there more than once"})
+        curves |= points
+    return curves
 
 
 class Validation(Section):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
 from rmtension.study.benchmarks import Benchmark, OwnBenchmark, PublishedBenchmark
 from rmtension.study.compatibility import with_authors_choices
-from rmtension.study.data import PairSource, Regime, RegimeData, Validation
+from rmtension.study.data import PairSource, Regime, RegimeData, Validation, with_curves
 from rmtension.study.models import Model
 from rmtension.study.naming import AVERAGE, UNORIENTED, ablation_name, tension_sets_index
 from rmtension.study.scorings import Ablation, Neurons
@@ -45,6 +46,12 @@ class Study(Section):
     def fill_in_compatibility(cls, data: Any) -> Any:
         return with_authors_choices(data)
 
+    @model_validator(mode="before")
+    @classmethod
+    def draw_curves(cls, data: Any) -> Any:
+        known = isinstance(data, Mapping) and "regimes" in data
+        return {**data, "regimes": with_curves(data["regimes"])} if known else data
+
     @model_validator(mode="after")
     def names_are_known(self) -> Self:
         refuse_repeats("seeds", self.seeds)
@@ -77,6 +84,22 @@ class Study(Section):
     def single_regimes(self) -> list[str]:
         """Regimes with data of their own, in the study's order."""
         return [name for name, regime in self.regimes.items() if not regime.mixes]
+
+    def mixed_regimes(self) -> list[str]:
+        """Regimes trained on two others' data together, in which the study looks for tension."""
+        return [name for name, regime in self.regimes.items() if regime.mixes and regime.method == "joint"]
+
+    def repairs(self) -> list[str]:
+        """Regimes in which two others come together in another way."""
+        return [name for name, regime in self.regimes.items() if regime.method != "joint"]
+
+    def plain_regimes(self) -> list[str]:
+        """All but the repairs: what claims about reward models as they are look at."""
+        return [name for name in self.regimes if name not in self.repairs()]
+
+    def with_models(self) -> list[str]:
+        """Regimes with reward models of their own: an ensemble has none."""
+        return [name for name, regime in self.regimes.items() if regime.method != "ensemble"]
 
     def regime_sources(self, regime: str, split: Literal["train", "test"]) -> list[str]:
         """Names of the sources that make up a split; a mixed regime's are those of both its parts."""

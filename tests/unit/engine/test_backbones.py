@@ -15,8 +15,8 @@ from transformers import AutoModelForSequenceClassification
 from rmtension.base.errors import UserError
 from rmtension.data.synthetic import corpus
 from rmtension.engine import backbones
-from rmtension.engine.activations import reward_model_statistics
-from rmtension.engine.architectures import ARCHITECTURES, layer_sizes, projection_modules
+from rmtension.engine.activations import observed_neurons, reward_model_statistics
+from rmtension.engine.architectures import ARCHITECTURES, layer_sizes, neuron_weights, projection_modules
 from rmtension.engine.backbones import make_backbone, prepare_backbone
 from rmtension.engine.packing import collate
 from rmtension.engine.reward_model import (
@@ -63,6 +63,32 @@ def test_a_made_backbone_becomes_a_reward_model_that_is_saved_and_loaded(family:
     plain = AutoModelForSequenceClassification.from_pretrained(tmp_path / "model").eval()
     together = plain(**load_tokenizer(tmp_path / "model")(texts, return_tensors="pt", padding=True)).logits[:, 0]
     torch.testing.assert_close(together, score(model, batch), atol=1e-6, rtol=0)
+
+
+def test_the_weights_of_a_neuron_are_those_that_it_lives_by(family: str) -> None:
+    model = AutoModelForSequenceClassification.from_config(CONFIGS[family]).eval()
+    with torch.no_grad():
+        for name, bias in model.named_parameters():  # where there are any, they are no zeros
+            bias += 0.1 * name.endswith("bias")
+    tokens, layer, neuron = torch.arange(2, 9)[None], 1, 5
+
+    def values() -> torch.Tensor:
+        found: list[torch.Tensor] = []
+        with observed_neurons(model, lambda at, value: found.append(value) if at == layer else None):
+            model(input_ids=tokens, attention_mask=torch.ones_like(tokens))
+        return found[0].reshape(-1, found[0].shape[-1]).detach()
+
+    before, held = values(), neuron_weights(model)[layer]
+    mlp = {part.data_ptr() for name, part in model.named_parameters() if f".{layer}.mlp" in name}
+    assert len(mlp - {part.data_ptr() for part, _ in held}) <= 1  # the bias of what reads them
+    with torch.no_grad():
+        for weight, axis in held:
+            assert weight.shape[axis] == before.shape[-1]
+            weight.index_fill_(axis, torch.tensor([neuron]), 0.0)
+    after = values()
+    others = [i for i in range(before.shape[-1]) if i != neuron]
+    assert (after[:, neuron] == 0).all() and not (before[:, neuron] == 0).any()
+    torch.testing.assert_close(after[:, others], before[:, others])
 
 
 def test_a_made_backbone_learns_the_tokens_that_it_will_read(

@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 import yaml
+from pydantic_core import PydanticCustomError
 
 from rmtension.base.errors import UserError
 from rmtension.study.benchmarks import PublishedBenchmark
+from rmtension.study.data import with_curves
 from rmtension.study.loading import load_study
 from rmtension.study.places import fetched
 from rmtension.study.study import Study, observed_sets
@@ -34,7 +36,22 @@ def changed(path: str, value: Any) -> dict[str, Any]:
 
 
 OWN = {"kind": "own", "path": "f.jsonl", "tasks": {"a": "helpful", "b": "harmless"}}
+MIXES = {"mixes": ["helpful", "harmless"]}
+REPAIRS: dict[str, tuple[dict[str, Any], str]] = {
+    "method of one regime": ({"train": ["s"], "test": ["s"], "method": "projected"}, "name them in 'mixes'"),
+    "method": (MIXES | {"method": "mergd"}, "'merged'"),
+    "merged without weights": (MIXES | {"method": "merged"}, "stand together"),
+    "weights of no merged": (MIXES | {"weights": [0.5, 0.5]}, "stand together"),
+    "weights above 1": (MIXES | {"method": "merged", "weights": [0.5, 0.6]}, "add up to 1"),
+    "one weight": (MIXES | {"method": "merged", "weights": [1]}, "add up to 1"),
+    "epochs of merged": (MIXES | {"method": "merged", "weights": [0.5, 0.5], "epochs": 1}, "trains nothing"),
+    "frozen without a set": (MIXES | {"method": "frozen"}, "stand together"),
+    "frozen set": (MIXES | {"method": "frozen", "frozen": "helpful-onyl"}, "did you mean 'helpful-only'"),
+    "frozen matched": (MIXES | {"method": "frozen", "frozen": "matchd"}, "did you mean 'matched'"),
+    "parts that are mixed": ({"mixes": ["helpful", "helpful-harmless"]}, "unknown name 'helpful-harmless'; did you"),
+}
 MISTAKES: dict[str, tuple[str, Any, str]] = {
+    **{what: ("regimes/repair", regime, said) for what, (regime, said) in REPAIRS.items()},
     "column of an own file": (
         "benchmarks/mine", OWN | {"columns": {"promt": "q"}}, "benchmarks.mine.columns: unknown key 'promt'; did you",
     ),
@@ -271,3 +288,15 @@ def test_a_mixed_regime_has_the_data_of_its_parts() -> None:
 @pytest.mark.parametrize("file", sorted((ROOT / "studies").glob("*.yaml")), ids=lambda f: f.name)
 def test_shipped_studies_are_valid(file: Path) -> None:
     Study.model_validate(yaml.safe_load(file.read_text()))
+
+
+def test_several_weights_are_so_many_regimes() -> None:
+    merged = MIXES | {"method": "merged"}
+    curve = with_curves(
+        {"a": MIXES, "m": merged | {"weights": [[0.25, 0.75], [1, 0]]}, "n": merged | {"weights": [1, 0]}}
+    )
+    assert {name: regime.get("weights") for name, regime in curve.items()} == {
+        "a": None, "m-0.25": [0.25, 0.75], "m-1": [1, 0], "n": [1, 0],
+    }  # fmt: skip
+    with pytest.raises(PydanticCustomError, match="'m-1' is there more than once"):
+        with_curves({"m-1": MIXES, "m": merged | {"weights": [[1, 0]]}})
