@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import polars as pl
+import polars.selectors as cs
 
 from rmtension.analysis.calibration import calibrated, curves, fitted
 from rmtension.analysis.length import COUNTED, by_length, length_correlations, set_correlations
@@ -30,23 +31,34 @@ class PairFigures:
     texts: pl.DataFrame
 
     @cached_property
+    def blocks(self) -> list[PairBlock]:
+        return pair_blocks(self.lists)
+
+    @cached_property
     def main_blocks(self) -> list[PairBlock]:
         """Of reward models unablated, and without their own main set."""
-        return pair_blocks(self.lists.filter(pl.col("ablation").is_in(["none", self.study.ablation.main_set])))
+        return self.blocks_of("none", self.study.ablation.main_set)
+
+    def blocks_of(self, *ablations: str) -> list[PairBlock]:
+        return [block.of_units(pl.col("ablation").is_in(ablations)) for block in self.blocks]
 
     @cached_property
     def length(self) -> Mapping[str, Draws]:
         """See length.by_length: of all ablations, on the oriented tasks that regimes share, and over an orientation's
         tasks the averages of accuracies and the sums of numbers. Empty where a study has none."""
-        shared = ~pl.col("benchmark").is_in(own_tests(self.study)) & (pl.col("orientation") != UNORIENTED)
-        blocks = pair_blocks(self.lists.filter(shared)) or [self.main_blocks[0].without_units()]
-        found = by_length(self.bootstrap, blocks, self.lengths)
+        own = own_tests(self.study)
+        shared = [b for b in self.blocks if b.benchmark not in own and b.orientation != UNORIENTED]
+        found = by_length(self.bootstrap, shared or [self.blocks[0].of_units(pl.lit(False))], self.lengths)
         by = [*REWARD_MODEL, "ablation"]
         return {name: with_sums(of, by) if name in COUNTED else of.with_averages(by) for name, of in found.items()}
 
     @cached_property
     def length_correlations(self) -> Draws:
-        return length_correlations(self.bootstrap, pair_blocks(self.lists.filter(ablation="none")), self.lengths)
+        """See length.length_correlations: of reward models unablated, each on the tasks that it is judged on."""
+        on = [*REWARD_MODEL, "benchmark", *TASK]
+        judged = self.lists.filter(ablation="none").select(on).unique(maintain_order=True)
+        found = length_correlations(self.bootstrap, self.blocks_of("none"), self.lengths)
+        return found.joined(judged.cast({cs.categorical(): pl.String}), on)
 
     @cached_property
     def rules(self) -> pl.DataFrame:

@@ -33,8 +33,10 @@ class PairBlock:
     def scored(self) -> NDArray[np.bool_]:
         return ~np.isnan(self.difference)
 
-    def without_units(self) -> PairBlock:
-        return replace(self, units=self.units.clear(), difference=self.difference[:0])
+    def of_units(self, *predicates: pl.Expr) -> PairBlock:
+        """Of those units alone that match."""
+        kept = self.units.with_row_index("row").filter(*predicates)
+        return replace(self, units=kept.drop("row"), difference=self.difference[kept["row"].to_numpy()])
 
     def counts(self, bootstrap: Bootstrap) -> Array:
         """How often each comparison is drawn [C, 1 + draws]: as for all that is made of them."""

@@ -9,9 +9,12 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+from example_results import STUDY
+from example_results import example as example_results
 from scipy.stats import spearmanr
 
 from rmtension.analysis.length import by_length, lead_correlations, length_correlations, set_correlations
+from rmtension.analysis.length_tables import length_correlation_table
 from rmtension.analysis.pairs import pair_blocks
 from rmtension.analysis.statistics import Bootstrap, Draws
 from rmtension.analysis.surface import longer_shares, ruled, surface
@@ -110,6 +113,15 @@ def test_correlation_with_length_is_spearmans() -> None:
         repeated = np.repeat(np.arange(len(rewards)), np.repeat(counts, candidates))
         expected = np.corrcoef(ranks["x"].to_numpy()[repeated], ranks["y"].to_numpy()[repeated])[0, 1]
         assert found[7] == pytest.approx(expected)
+
+
+def test_a_row_for_each_task_that_a_regime_is_judged_on() -> None:
+    """Other regimes' own tests are none."""
+    table = length_correlation_table(example_results())
+    own = table.filter(benchmark="own-test", model="all models").select("regime", "task").rows()
+    assert own == [("helpful", "helpful"), ("harmless", "harmless"), ("mixed", "helpful"), ("mixed", "harmless")]
+    shared = table.filter(pl.col("benchmark") != "own-test", model="all models")
+    assert dict(shared.group_by("regime").len().rows()) == dict.fromkeys(STUDY.regimes, 5)
 
 
 def test_rules_by_loops() -> None:
