@@ -23,7 +23,7 @@ BINS = 15  # of equal mass
 SHOWN = np.linspace(0.5, 1, 11)  # edges of the bins of equal width that curves are drawn of
 LEAST, MOST = 0.01, 100.0  # of a temperature: at either end it is as good as none, or infinite
 UNABLATED = "unablated"  # a reward model itself, as what it is held against
-FIGURES = ["ece", "brier", "log_loss", "rescaled_log_loss"]
+FIGURES = ["ece", "squared_ce", "brier", "log_loss", "rescaled_log_loss"]
 
 
 def log_loss(difference: Array) -> Array:
@@ -40,6 +40,11 @@ def brier(difference: Array) -> Array:
 def confidence(difference: Array) -> Array:
     """Probability by the model of the response that it prefers."""
     return np.asarray(expit(np.abs(difference)))
+
+
+def right(difference: Array) -> Array:
+    """1, or 0, or of a tie a half: which of the two is named chosen tells nothing about a p of 1/2."""
+    return np.heaviside(difference, 0.5)
 
 
 # --- temperature ---------------------------------------------------------------------------------------------
@@ -100,16 +105,26 @@ def in_bins(confidences: Array, edges: Array) -> NDArray[np.int64]:
     return np.stack([np.searchsorted(e, c) for e, c in zip(edges, confidences, strict=True)])
 
 
-def calibration_error(bootstrap: Bootstrap, blocks: Sequence[PairBlock], scored: Array) -> Array:
-    """Expected calibration error [U, 1 + draws]: mean over pairs of |share right - mean confidence| of their bin."""
+def calibration_errors(bootstrap: Bootstrap, blocks: Sequence[PairBlock], scored: Array) -> tuple[Array, Array]:
+    """Expected calibration error [U, 1 + draws]: mean over pairs of |share right - mean confidence| of their bin. And
+    squared calibration error: mean over pairs of the mean product of the gaps (right or not, less confidence) of two
+    pairs of different comparisons in their bin, which chance in who is right makes no larger; a bin of one comparison
+    is left out."""
     edges = equal_mass(np.concatenate([block.difference for block in blocks], axis=1))
-    of_bins = np.zeros((BINS, *scored.shape))
+    total, count, own, same = np.zeros((4, BINS, *scored.shape))  # own, same: of each comparison with itself
     for block in blocks:
-        sure = confidence(block.difference)
-        bins, gap = in_bins(sure, edges), np.where(block.scored, (block.difference > 0) - sure, 0)
+        sure, times = confidence(block.difference), block.counts(bootstrap)
+        bins, gap = in_bins(sure, edges), right(block.difference) - sure
         for number in range(BINS):
-            of_bins[number] += block.sums(bootstrap, np.where(bins == number, gap, 0))
-    return divide(np.abs(of_bins).sum(axis=0), scored)
+            here = (bins == number) & block.scored
+            gaps, pairs = block.by_comparison(np.where(here, gap, 0)), block.by_comparison(here)
+            total[number] += gaps @ times
+            count[number] += pairs @ times
+            own[number] += gaps**2 @ times**2
+            same[number] += pairs**2 @ times**2
+    products = divide(total**2 - own, count**2 - same)
+    squared = divide(np.nansum(count * products, axis=0), np.where(np.isnan(products), 0, count).sum(axis=0))
+    return divide(np.abs(total).sum(axis=0), scored), squared
 
 
 def measured(bootstrap: Bootstrap, blocks: Sequence[PairBlock], temperature: Array) -> dict[str, Draws]:
@@ -122,7 +137,7 @@ def measured(bootstrap: Bootstrap, blocks: Sequence[PairBlock], temperature: Arr
 
     scored = np.asarray(sum(block.sums(bootstrap, block.scored) for block in blocks))
     rescaled = mean(lambda difference: log_loss(difference / temperature[:, None]))
-    values = [calibration_error(bootstrap, blocks, scored), mean(brier), mean(log_loss), rescaled]
+    values = [*calibration_errors(bootstrap, blocks, scored), mean(brier), mean(log_loss), rescaled]
     keys = blocks[0].units.with_columns(benchmark=pl.lit(blocks[0].benchmark))
     return {name: Draws(keys, figure) for name, figure in zip(FIGURES, values, strict=True)}
 
@@ -149,7 +164,7 @@ def curves(bootstrap: Bootstrap, blocks: Sequence[PairBlock]) -> dict[str, Draws
     for of in benchmarks(blocks):
         units, n = of[0].units, len(edges)
         keys = units.with_columns(benchmark=pl.lit(of[0].benchmark)).join(edges, how="cross", maintain_order="left")
-        count, sure, right = np.zeros((3, n, len(units), 1 + bootstrap.draws))
+        count, sure, good = np.zeros((3, n, len(units), 1 + bootstrap.draws))
         for block in of:
             confidences = confidence(block.difference)
             bins = in_bins(confidences, np.tile(SHOWN[1:-1], (len(units), 1)))
@@ -157,11 +172,11 @@ def curves(bootstrap: Bootstrap, blocks: Sequence[PairBlock]) -> dict[str, Draws
                 here = (bins == number) & block.scored
                 count[number] += block.sums(bootstrap, here)
                 sure[number] += block.sums(bootstrap, np.where(here, confidences, 0))
-                right[number] += block.sums(bootstrap, here & (block.difference > 0))
+                good[number] += block.sums(bootstrap, np.where(here, right(block.difference), 0))
         figures = {
             "share": 100 * divide(count, count.sum(axis=0)),
             "confidence": divide(sure, count),
-            "accuracy": 100 * divide(right, count),
+            "accuracy": 100 * divide(good, count),
         }
         for name, figure in figures.items():
             parts[name].append(Draws(keys, figure.swapaxes(0, 1).reshape(len(keys), -1)))

@@ -13,10 +13,10 @@ from rmtension.study.study import own_tests
 
 def calibration_table(results: Results) -> pl.DataFrame:
     """model, regime, benchmark, ablation (none, or the own main set); over all pairs of a chosen and a rejected
-    response: ece, brier, log_loss, the temperature fitted on the regime's validation split, and rescaled_log_loss, at
-    that temperature."""
+    response: ece, squared_ce (without the bias that ece has), brier, log_loss, the temperature fitted on the regime's
+    validation split, and rescaled_log_loss, at that temperature."""
     by = ["model", "regime", "benchmark", "ablation"]
-    first, others = FIGURES[0], [*FIGURES[1:3], "temperature", FIGURES[3]]
+    first, others = FIGURES[0], [*FIGURES[1:-1], "temperature", FIGURES[-1]]
     figures = results.pairs.calibration
     return results.table(figures[first], by, first, **{name: figures[name] for name in others}).drop("p")
 

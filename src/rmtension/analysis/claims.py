@@ -196,9 +196,8 @@ def mixed_against_parts(study: Study) -> list[tuple[str, str, str]]:
 def mixed_is_calibrated_worse(tables: Tables, study: Study) -> Iterator[Part]:
     for mixed, single, benchmark in mixed_against_parts(study):
         keys = {"regime": mixed, "against": single, "benchmark": benchmark}
-        yield Part(
-            f"{mixed} against {single}, {benchmark}", look(tables, "calibration_contrasts", "ece_change", **keys)
-        )
+        worse = look(tables, "calibration_contrasts", "squared_ce_change", **keys)
+        yield Part(f"{mixed} against {single}, {benchmark}", worse)
 
 
 def compression_is_temperature(tables: Tables, study: Study) -> Iterator[Part]:

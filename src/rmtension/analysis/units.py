@@ -35,7 +35,7 @@ UNITS = (
     | dict.fromkeys(["ece", "brier", "confidence"], FRACTION)
     | dict.fromkeys(["log_loss", "rescaled_log_loss"], NATS)
     | {"temperature": RATIO}
-    | dict.fromkeys(["ece_change", "brier_change"], CHANGE)
+    | dict.fromkeys(["squared_ce", "ece_change", "squared_ce_change", "brier_change"], CHANGE)
     | dict.fromkeys(["log_loss_change", "rescaled_log_loss_change"], Unit("nats"))
 )
 

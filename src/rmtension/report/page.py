@@ -103,14 +103,15 @@ SECTIONS: dict[str, list[Exhibit]] = {
         Exhibit("score_histogram", "Shares of the scores in bins, which the figures of scores are drawn from."),
     ],
     "Calibration": [
-        Exhibit("calibration", "How far probabilities can be taken at their word: ece and brier are 0 at best; a "
+        Exhibit("calibration", "How far probabilities can be taken at their word: ece and brier are 0 at best, and ece "
+                "is above 0 by chance too, the more so the fewer pairs there are; squared_ce is not. A "
                 "temperature above 1 tells of too much confidence, and the rescaled log loss is what is left of the "
                 "loss without it (claims K1, K2).", "claims C5, C10", "ece", ["regime", "ablation"]),
         Exhibit("calibration_by_model", "The same curves for each model: above the diagonal, a reward model is right "
                 "more often than it is sure; below, it is too sure."),
         Exhibit("calibration_contrasts", "Changes of these figures on the same comparisons, in a mixed reward model "
                 "against its parts, and in any one without its own top neurons: above 0 is worse.",
-                "", "ece_change", ["regime", "against"]),
+                "", "squared_ce_change", ["regime", "against"]),
         Exhibit("reliability", "Bins of confidence that the curves are drawn from, shares and accuracies in percent."),
     ],
     "Neurons that matter": [

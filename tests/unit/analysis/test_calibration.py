@@ -66,6 +66,22 @@ def error_by_loops(d: np.ndarray[Any, Any], edges: np.ndarray[Any, Any]) -> floa
     return sum(abs(sum(right for _, right in b) - sum(sure for sure, _ in b)) for b in bins) / len(d)
 
 
+def squared_by_loops(frame: pl.DataFrame, times: dict[str, int]) -> float:
+    """The mean over pairs of the mean product of gaps with each pair of another comparison in the bin."""
+    edges = np.quantile(1 / (1 + np.exp(-np.abs(differences(frame)))), np.arange(1, BINS) / BINS)
+    bins: list[list[tuple[str, float]]] = [[] for _ in range(BINS)]
+    for row in frame.drop_nulls().to_dicts():
+        for d in (c - r for c, r in product(row["chosen_scores"], row["rejected_scores"])):
+            sure = 1 / (1 + math.exp(-abs(d)))
+            bins[sum(e < sure for e in edges)] += [(row["comparison_id"], (d > 0) - sure)] * times[row["comparison_id"]]
+    total, n = 0.0, 0
+    for pairs in bins:
+        products = [g * h for (a, g), (b, h) in product(pairs, repeat=2) if a != b]
+        if products:
+            total, n = total + len(pairs) * float(np.mean(products)), n + len(pairs)
+    return total / n
+
+
 def row_of(figure: Draws, **keys: Any) -> np.ndarray[Any, Any]:
     return np.asarray(figure.filter(**keys).values[0])
 
@@ -96,8 +112,12 @@ def test_draws_by_loops() -> None:
     every = differences(frame)
     edges = np.quantile(1 / (1 + np.exp(-np.abs(every))), np.arange(1, BINS) / BINS)
     temperature = row_of(figures["temperature"], regime="helpful")[0]
+    once = dict.fromkeys(frame["comparison_id"].to_list(), 1)
+    assert row_of(figures["squared_ce"], regime="helpful")[0] == pytest.approx(squared_by_loops(frame, once))
     for draw in (1, 17, 40):
-        d = differences(frame, drawn(frame, draw))
+        times = drawn(frame, draw)
+        d = differences(frame, times)
+        assert row_of(figures["squared_ce"], regime="helpful")[draw] == pytest.approx(squared_by_loops(frame, times))
         expected = {"ece": error_by_loops(d, edges), "brier": np.mean((1 / (1 + np.exp(d))) ** 2),
                     "log_loss": np.mean(np.log1p(np.exp(-d))),
                     "rescaled_log_loss": np.mean(np.log1p(np.exp(-d / temperature)))}  # fmt: skip
@@ -170,3 +190,23 @@ def test_curves_count_every_pair_once() -> None:
         if here.any():
             assert rows["confidence"].values[0, 0] == pytest.approx(sure[here].mean())
             assert rows["accuracy"].values[0, 0] == pytest.approx(100 * (d[here] > 0).mean())
+
+
+@pytest.mark.parametrize(
+    ("signs", "size", "expected"),
+    [
+        # Scores that tell nothing apart say so, and are right half of the time.
+        ([1] * 8, 0.0, {"ece": 0, "squared_ce": 0, "brier": 0.25, "log_loss": math.log(2)}),
+        ([1] * 8, 1e4, {"ece": 0, "squared_ce": 0, "brier": 0, "log_loss": 0}),
+        # As sure as can be, and every second time wrong. Gaps of 0 and -1: of 56 products 12 are 1.
+        ([1, -1] * 4, 1e4, {"ece": 0.5, "squared_ce": 12 / 56, "brier": 0.5, "log_loss": 5e3}),
+    ],
+)
+def test_ties_and_scores_far_apart_by_hand(signs: list[int], size: float, expected: dict[str, float]) -> None:
+    frame = scores("bench", {"a": (8, 1, 1)}, 1, 0).filter(regime="helpful")
+    chosen = pl.Series("chosen_scores", [[sign * size] for sign in signs], LISTS["chosen_scores"])
+    blocks = pair_blocks(frame.with_columns(chosen, rejected_scores=pl.lit([0.0], LISTS["rejected_scores"])))
+    figures = calibrated(BOOTSTRAP, blocks, fitted(BOOTSTRAP, pair_blocks(VALIDATION)))
+    assert {name: figures[name].values[0, 0] for name in expected} == pytest.approx(expected)
+    accuracy = curves(BOOTSTRAP, blocks)["accuracy"].values[:, 0]
+    assert accuracy[~np.isnan(accuracy)] == pytest.approx([100 * np.heaviside(signs, 0.5).mean() if size else 50])

@@ -92,7 +92,7 @@ EVIDENCE: dict[str, tuple[float, float, list[Row]]] = {
                   for o, sign in (("helpful", 1), ("harmless", -1))]),
     "L3": (0, 0.1, [("set_length", "correlation", 1, {"regime": r, "set": "magnitude-p10"})
                     for r in (*SINGLES, MIXED)]),
-    "K1": (0, 0.01, [("calibration_contrasts", "ece_change", 1, {"regime": MIXED, "against": s, "benchmark": b})
+    "K1": (0, 0.01, [("calibration_contrasts", "squared_ce_change", 1, {"regime": MIXED, "against": s, "benchmark": b})
                      for s in SINGLES for b in ("one", "two")]),
     "K2": (0.02, 0.01, [*(("calibration_contrasts", "rescaled_log_loss_change", -1,
                            {"regime": MIXED, "against": s, "benchmark": b}) for s in SINGLES for b in ("one", "two")),

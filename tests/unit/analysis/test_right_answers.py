@@ -175,3 +175,19 @@ def test_scores_divided_by_three_come_back_and_noise_does_not() -> None:
     assert calibration(noisy) == {"K1": ("holds", ""), "K2": ("does not hold", "holds")}
     # Nothing to come back from, and nothing worse.
     assert calibration(lambda truth, _: truth) == {"K1": ("undecided", ""), "K2": ("holds", "undecided")}
+
+
+def test_less_sure_is_not_worse_calibrated() -> None:
+    """Parts and mixed ones are right as often as they say, the mixed ones rarely surely: they are no worse."""
+    rng = np.random.default_rng(1)
+    frames = []
+    for name in ("made", "validation"):
+        place = {"benchmark": name, "orientation": "helpful", "task": "split"}
+        comparisons = pl.DataFrame([place | {"comparison_id": f"{name}/{i}"} for i in range(300)])
+        scores = {}
+        for regime, ablation in product(STUDY.regimes, ("none", "magnitude-p20")):
+            sure = rng.normal(scale=0.5 if STUDY.regimes[regime].mixes else 4, size=(len(STUDY.seeds), 300))
+            scores[regime, ablation] = np.where(rng.random(sure.shape) < expit(sure), sure, -sure)
+        frames.append(rows_of(STUDY, comparisons, scores))
+    frame = judged(STUDY, ["calibration_contrasts"], lists=frames[0], validation=frames[1])
+    assert frame.filter(claim="K1")["verdict"].to_list() == ["undecided"] * 3
