@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import product
 from pathlib import Path
 
@@ -22,6 +22,7 @@ SCORES = {
     **dict.fromkeys(["ablation", "comparison_id", *TASK], pl.String()),
     **dict.fromkeys(["chosen_scores", "rejected_scores"], pl.List(pl.Float32())),
 }
+SIDES = ["chosen_scores", "rejected_scores"]
 PLACE = dict.fromkeys(["benchmark", "comparison_id", *TASK], pl.String())
 LENGTHS = PLACE | dict.fromkeys(["chosen_tokens", "rejected_tokens"], pl.List(pl.Int32()))
 WORDS = PLACE | dict.fromkeys(["chosen_scores", "rejected_scores"], pl.List(pl.Float64()))
@@ -31,13 +32,24 @@ TEXTS = dict.fromkeys(["ablation", "comparison_id", *TASK], pl.String()) | {
 }
 
 
-def same_style(scores: pl.LazyFrame) -> pl.LazyFrame:
+def same_style(comparisons: pl.LazyFrame, sides: Sequence[str]) -> pl.LazyFrame:
     """Response i against response i only, each a comparison of its own: how the authors read RM-Bench."""
-    sides = ["chosen_scores", "rejected_scores"]
-    style = pl.int_ranges(pl.col("chosen_scores").list.len()).alias("style")
+    style = pl.int_ranges(pl.col(sides[0]).list.len()).alias("style")
     lists = [pl.concat_list(side).alias(side) for side in sides]
-    exploded = scores.with_columns(style).explode("style", *sides)
+    exploded = comparisons.with_columns(style).explode("style", *sides)
     return exploded.with_columns(*lists, comparison_id=pl.format("{}/{}", "comparison_id", "style")).drop("style")
+
+
+def as_compared(comparisons: pl.LazyFrame, study: Study, sides: Sequence[str]) -> pl.LazyFrame:
+    """Comparisons, of `benchmark`, in the form in which who judges them must be right: see analysis.rm_bench.
+
+    sides: the columns of lists, of chosen and of rejected responses.
+    """
+    named = [name for name, benchmark in study.benchmarks.items() if benchmark.kind == "rm-bench"]
+    if study.analysis.rm_bench == "strict" or not named:
+        return comparisons
+    is_paired = pl.col("benchmark").is_in(named)
+    return pl.concat([comparisons.filter(~is_paired), same_style(comparisons.filter(is_paired), sides)])
 
 
 def load_scores(folder: Path, study: Study, lists: bool = False) -> pl.DataFrame:
@@ -51,8 +63,7 @@ def load_scores(folder: Path, study: Study, lists: bool = False) -> pl.DataFrame
     for (model, regime, seed), benchmark in product(reward_models(study), study.benchmarks):
         path = folder / "scores" / model / regime / f"seed-{seed}" / f"{benchmark}.parquet"
         frame = scan(path, SCORES, zip([*REWARD_MODEL, "benchmark"], [model, regime, seed, benchmark], strict=True))
-        if study.benchmarks[benchmark].kind == "rm-bench" and study.analysis.rm_bench == "same-style" and not lists:
-            frame = same_style(frame)
+        frame = frame if lists else as_compared(frame, study, SIDES)
         rewards = (
             [pl.col("chosen_scores", "rejected_scores")]
             if lists

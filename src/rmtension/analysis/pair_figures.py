@@ -11,6 +11,7 @@ import polars.selectors as cs
 
 from rmtension.analysis.calibration import calibrated, curves, fitted
 from rmtension.analysis.length import COUNTED, by_length, length_correlations, set_correlations
+from rmtension.analysis.loading import as_compared
 from rmtension.analysis.pairs import PairBlock, pair_blocks
 from rmtension.analysis.statistics import REWARD_MODEL, TASK, Bootstrap, Draws, concat
 from rmtension.analysis.surface import ruled
@@ -62,8 +63,10 @@ class PairFigures:
 
     @cached_property
     def rules(self) -> pl.DataFrame:
-        """Scores of the rules without a model: see surface.ruled."""
-        return ruled(self.lengths, self.words)
+        """Scores of the rules (see surface.ruled) on the comparisons that reward models are judged on."""
+        tokens, scores = ["chosen_tokens", "rejected_tokens"], ["chosen_scores", "rejected_scores"]
+        read = (self.lengths, tokens), (self.words, scores)
+        return ruled(*(as_compared(frame.lazy(), self.study, sides).collect() for frame, sides in read))
 
     @cached_property
     def calibration(self) -> Mapping[str, Draws]:

@@ -16,7 +16,8 @@ def ruled(lengths: pl.DataFrame, words: pl.DataFrame) -> pl.DataFrame:
     rule), seed, ablation, benchmark, comparison_id, orientation, task, chosen (the lowest), rejected (the highest).
 
     lengths: model, benchmark, comparison_id, orientation, task, chosen_tokens, rejected_tokens; words:
-    regime, benchmark, comparison_id, orientation, task, chosen_scores, rejected_scores.
+    regime, benchmark, comparison_id, orientation, task, chosen_scores, rejected_scores. The rejected one's is taken off
+    both sides: blocks hold single precision, in which two scores can be one.
     """
     chosen, rejected = pl.col("chosen_tokens").list, pl.col("rejected_tokens").list
     sides = {LONGER: (chosen.min(), rejected.max()), SHORTER: (-chosen.max(), -rejected.min())}
@@ -26,8 +27,10 @@ def ruled(lengths: pl.DataFrame, words: pl.DataFrame) -> pl.DataFrame:
     low, high = pl.col("chosen_scores").list.min(), pl.col("rejected_scores").list.max()
     named = {"regime": WORDS + pl.col("regime"), "model": pl.lit(OVERALL)}
     frames.append(words.with_columns(chosen=low, rejected=high, **named))
-    columns = [*("model", "regime", "benchmark", "comparison_id", *TASK), pl.col("chosen", "rejected").cast(pl.Float64)]
-    return pl.concat(f.select(columns) for f in frames).with_columns(seed=0, ablation=pl.lit("none"))
+    columns = ["model", "regime", "benchmark", "comparison_id", *TASK]
+    ahead = (pl.col("chosen") - pl.col("rejected")).cast(pl.Float64)
+    made = pl.concat(f.select(*columns, chosen=ahead, rejected=0 * ahead) for f in frames)
+    return made.with_columns(seed=0, ablation=pl.lit("none"))
 
 
 def surface(bootstrap: Bootstrap, scores: pl.DataFrame) -> pl.DataFrame:

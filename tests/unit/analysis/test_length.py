@@ -9,15 +9,17 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-from example_results import STUDY
+from example_results import SETTINGS, STUDY
 from example_results import example as example_results
 from scipy.stats import spearmanr
 
 from rmtension.analysis.length import by_length, lead_correlations, length_correlations, set_correlations
 from rmtension.analysis.length_tables import length_correlation_table
+from rmtension.analysis.pair_figures import PairFigures
 from rmtension.analysis.pairs import pair_blocks
 from rmtension.analysis.statistics import Bootstrap, Draws
 from rmtension.analysis.surface import longer_shares, ruled, surface
+from rmtension.study.study import Study
 
 BOOTSTRAP = Bootstrap(30, 0, 0.95)
 SCORES = {"chosen_scores": pl.List(pl.Float32), "rejected_scores": pl.List(pl.Float32)}
@@ -149,6 +151,33 @@ def test_rules_by_loops() -> None:
     share = longer_shares(BOOTSTRAP, ruled(LENGTHS, words))
     expected = table.filter(rule="longer").select("task", "accuracy_mean")
     assert dict(share.filter(model="all models").select("task", "share").rows()) == pytest.approx(dict(expected.rows()))
+
+
+def test_rules_are_right_where_a_reward_model_has_to_be() -> None:
+    """In RM-Bench all chosen ones above all rejected ones or, as the authors have it, each above that of its style."""
+    place = {"comparison_id": "a", "orientation": "helpful", "task": "t"}
+    tokens = {"chosen_tokens": [5, 2, 9], "rejected_tokens": [1, 4, 8]}
+    names = ("styles", "others")
+    lengths = pl.DataFrame([{"model": "m", "benchmark": b} | place | tokens for b in names], schema_overrides=TOKENS)
+    words = pl.DataFrame(
+        [{"regime": "r", "benchmark": b} | place | dict(zip(SCORES, tokens.values(), strict=True)) for b in names],
+        schema_overrides=dict.fromkeys(SCORES, pl.List(pl.Float64)),
+    )
+    benchmarks = {"styles": {"kind": "rm-bench", "hub": "a/b"}, "others": {"kind": "synthetic", "per_task": 1}}
+    for mode, expected in (("strict", (1, 0)), ("same-style", (3, 100 * 2 / 3))):
+        settings = {"ablation": {"sweep_benchmarks": []}, "analysis": {"rm_bench": mode}, "benchmarks": benchmarks}
+        study = Study.model_validate(SETTINGS | settings)
+        figures = PairFigures(study, BOOTSTRAP, FRAME, lengths, words, FRAME, FRAME)
+        table = surface(BOOTSTRAP, figures.rules).select("benchmark", "rule", "n_comparisons", "accuracy_mean")
+        found = {(benchmark, rule): (n, mean) for benchmark, rule, n, mean in table.rows()}
+        for rule in ("longer", "words:r"):
+            assert found["styles", rule] == pytest.approx(expected) and found["others", rule] == (1, 0)
+
+
+def test_scores_of_words_that_differ_in_their_last_digits_are_no_tie() -> None:
+    place = {"benchmark": "bench", "comparison_id": "a", "orientation": "helpful", "task": "t"}
+    words = pl.DataFrame([{"regime": "r", "chosen_scores": [0.5 + 1e-12], "rejected_scores": [0.5]} | place])
+    assert surface(BOOTSTRAP, ruled(LENGTHS.clear(), words))["accuracy_mean"].to_list() == [100]
 
 
 def test_leads_and_shares_over_tasks() -> None:

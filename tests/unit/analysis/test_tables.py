@@ -404,6 +404,6 @@ def test_same_style_pairs_are_comparisons_of_their_own() -> None:
     scores = pl.LazyFrame(
         {"comparison_id": ["a"], "chosen_scores": [[1.0, 2.0, 3.0]], "rejected_scores": [[0.0, 5.0, 6.0]]}
     )
-    found = same_style(scores).collect()
+    found = same_style(scores, ["chosen_scores", "rejected_scores"]).collect()
     assert found["comparison_id"].to_list() == ["a/0", "a/1", "a/2"]
     assert found["rejected_scores"].to_list() == [[0.0], [5.0], [6.0]]
