@@ -177,6 +177,20 @@ def add_batch(sums: Sums, trained: Any, base: Any, batch: Batch) -> None:
     sums.tokens += groups.weights.T @ torch.tensor(groups.sizes, dtype=torch.float64, device=batch.tokens.device)
 
 
+def packed_pairs(folder: Path, config: Any, pairs: Path, settings: Activations, max_tokens: int) -> list[Packed]:
+    """Those of a regime's pairs that `settings` draw, as the reward model in `folder` reads them.
+
+    Left out are those with a text longer than `max_tokens`, or than the model reads; UserError where none remains.
+    """
+    frame = as_comparisons(draw(read_table(pairs, PAIRS), settings.max_pairs, settings.seed))
+    sides = frame["chosen"].to_list(), frame["rejected"].to_list()
+    kept, packed = pack_comparisons(load_tokenizer(folder), *sides, min(max_tokens, longest_text(config)))
+    logger.info("%d pairs, %d left out for their length", len(kept), len(frame) - len(kept))
+    if not packed:
+        raise UserError(f"{pairs}: no pair within training.max_tokens = {max_tokens} and what {folder} reads")
+    return packed
+
+
 def reward_model_statistics(
     folder: Path,
     backbone: Path,
@@ -186,15 +200,9 @@ def reward_model_statistics(
     budget: int,
     device: torch.device,
 ) -> Statistics:
-    """activation_statistics of a reward model on its regime's pairs, those longer than `max_tokens` left out."""
-    frame = as_comparisons(draw(read_table(pairs, PAIRS), settings.max_pairs, settings.seed))
-    sides = frame["chosen"].to_list(), frame["rejected"].to_list()
+    """activation_statistics of a reward model on its regime's pairs (packed_pairs)."""
     trained, base = load_reward_model(folder, device), load_backbone(backbone, device)
-    longest = min(max_tokens, longest_text(trained.config))
-    kept, packed = pack_comparisons(load_tokenizer(folder), *sides, longest)
-    logger.info("%d pairs, %d left out for their length", len(kept), len(frame) - len(kept))
-    if not packed:
-        raise UserError(f"{pairs}: no pair within training.max_tokens = {max_tokens} and what {folder} reads")
+    packed = packed_pairs(folder, trained.config, pairs, settings, max_tokens)
     statistics = activation_statistics(trained, base, packed, budget, device)
     if not all(all(frame.select(cs.float().is_finite().all()).row(0)) for frame in statistics):
         raise UserError(f"{folder}: its activations are not finite: train it anew with a lower training.learning_rate")
