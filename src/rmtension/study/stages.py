@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from rmtension.study.section import Count, Section, Seed
+from rmtension.study.section import Count, Name, Section, Seed
 
 
 class Training(Section):
@@ -33,6 +33,19 @@ class Training(Section):
 class Activations(Section):
     max_pairs: Count | None = Field(None, description="Use this many train pairs, drawn by `seed`.")
     seed: Seed = Field(0, description="Draws what is kept.")
+
+
+class Patching(Section):
+    """Each mixed reward model with activations of its parts' written in (docs/methods.md, section 13)."""
+
+    benchmarks: list[Name] = Field(min_length=1, description="Benchmarks on which it is patched.")
+
+
+class Conflict(Section):
+    """Gradients of two objectives in one reward model (docs/methods.md, section 14)."""
+
+    max_pairs: Count | None = Field(None, description="Use this many test pairs of each objective, drawn by `seed`.")
+    seed: Seed = Field(0, description="Draws what is kept, and what of it is in which half.")
 
 
 class Analysis(Section):

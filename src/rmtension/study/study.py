@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import product
 from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
@@ -11,10 +12,10 @@ from rmtension.study.benchmarks import Benchmark, OwnBenchmark, PublishedBenchma
 from rmtension.study.compatibility import with_authors_choices
 from rmtension.study.data import PairSource, Regime, RegimeData, Validation, with_curves
 from rmtension.study.models import Model
-from rmtension.study.naming import AVERAGE, UNORIENTED, ablation_name, tension_sets_index
+from rmtension.study.naming import AVERAGE, UNORIENTED, TensionSet, ablation_name, tension_sets_index
 from rmtension.study.scorings import Ablation, Neurons
 from rmtension.study.section import Name, Place, Section, Seed, refuse_repeats, refuse_taken, require_known
-from rmtension.study.stages import Activations, Analysis, Figures, Training
+from rmtension.study.stages import Activations, Analysis, Conflict, Figures, Patching, Training
 
 VALIDATION = "validation"  # stands for the regime's validation split where that is scored as benchmarks are
 
@@ -38,6 +39,8 @@ class Study(Section):
     neurons: Neurons = Neurons()
     ablation: Ablation = Ablation()
     benchmarks: dict[Name, Benchmark] = Field(min_length=1, description="What they are evaluated on, by name.")
+    patching: Patching | None = Field(None, description="Without it nothing is patched.")
+    conflict: Conflict | None = Field(None, description="Without it no gradients are compared; `{}` takes all pairs.")
     analysis: Analysis = Analysis()
     figures: Figures = Figures()
 
@@ -78,6 +81,9 @@ class Study(Section):
             for place, folders in model.trained.items():
                 require_known(f"models.{name}.trained.{place}", map(str, folders), list(map(str, self.seeds)))
         require_known("ablation.sweep_benchmarks", self.ablation.sweep_benchmarks, self.benchmarks)
+        if self.patching is not None:
+            refuse_repeats("patching.benchmarks", self.patching.benchmarks)
+            require_known("patching.benchmarks", self.patching.benchmarks, self.benchmarks)
         require_known("ablation.scoring", [self.ablation.scoring], self.neurons.scorings)
         return self
 
@@ -100,6 +106,16 @@ class Study(Section):
     def with_models(self) -> list[str]:
         """Regimes with reward models of their own: an ensemble has none."""
         return [name for name, regime in self.regimes.items() if regime.method != "ensemble"]
+
+    def patched(self) -> list[tuple[str, str]]:
+        """Each regime and benchmark of which reward models are patched with their parts' activations."""
+        benchmarks = self.patching.benchmarks if self.patching else []
+        return list(product(self.mixed_regimes(), benchmarks))
+
+    def conflicting(self, regime: str) -> list[tuple[str, str]]:
+        """The two objectives of each mixture that a regime is, or is a part of."""
+        mixtures = {name: self.regimes[name].mixes for name in self.mixed_regimes() if self.conflict}
+        return list(dict.fromkeys((a, b) for name, (a, b) in mixtures.items() if regime in (name, a, b)))
 
     def regime_sources(self, regime: str, split: Literal["train", "test"]) -> list[str]:
         """Names of the sources that make up a split; a mixed regime's are those of both its parts."""
@@ -142,6 +158,12 @@ class Study(Section):
 def own_tests(study: Study) -> list[str]:
     """The benchmarks that are each regime's own, so that no two regimes share their comparisons."""
     return [name for name, benchmark in study.benchmarks.items() if benchmark.kind == "regime-test"]
+
+
+def compared_sets(study: Study, regime: str) -> list[TensionSet]:
+    """A mixed regime's sets that are patched and whose gradients are compared: all but the authors' shared one."""
+    index = tension_sets_index(study.regimes[regime].mixes, study.ablation.control_draws)
+    return [one for one in index if one.set != "shared-authors"]
 
 
 def observed_sets(study: Study) -> list[str]:
