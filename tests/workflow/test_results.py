@@ -316,6 +316,12 @@ def test_snakemakes_own_report(project: Project) -> None:
     assert (project.folder / "own-report.html").stat().st_size > 100_000
 
 
+def test_jobs_are_chosen_when_one_has_ended_and_at_no_other_time(tmp_path: Path) -> None:
+    """While no core is free, a look at all jobs that are ready is of no use; Snakemake has one a second and more."""
+    said = Project(tmp_path / "project").snakemake("--cores", "1", "--until", "data", "--verbose").stderr
+    assert (said.count("Ready jobs: "), said.count("Finished jobid: ")) == (3, 3), said[-3000:]
+
+
 def test_a_bad_study_stops_before_any_job_with_one_line(project: Project) -> None:
     project.edit("small.yaml", "learning_rate", "learning_rat")
     done = project.snakemake("--cores", "1")
