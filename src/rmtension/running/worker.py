@@ -1,4 +1,4 @@
-"""The worker: imports torch and transformers once for a whole Snakemake run, and forks a ready process for each script.
+"""The worker: imports heavy libraries once for a whole Snakemake run, and forks a ready process for each script.
 
 Importing them takes longer than many a job here. Without a worker (on a cluster, by hand, or where it could not start
 or has died) scripts simply run cold.
@@ -25,8 +25,11 @@ WORKER = "RMTENSION_WORKER"  # environment variable: the worker's environment an
 INSIDE = "RMTENSION_INSIDE_WORKER"
 BEGUN = b"+"  # what the worker says when it begins with a script
 OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}  # read when huggingface_hub and datasets are imported
-PRELOADED = (
+PRELOADED = (  # not this package's own modules: the files that a job reads are those that its record names
+    "snakemake.script",
     "polars",
+    "pydantic.type_adapter",
+    "sklearn.linear_model",
     "accelerate",
     "transformers.models.auto.modeling_auto",
     "transformers.models.auto.tokenization_auto",

@@ -128,6 +128,17 @@ def test_only_a_script_that_asks_for_the_network_has_it(
     assert (tmp_path / LOG).read_text().split() == [str(not network)] * 2
 
 
+def test_a_script_in_the_worker_imports_no_library_of_many_jobs(tmp_path: Path, warm: dict[str, str]) -> None:
+    body = "before = set(sys.modules)\n"
+    body += "import rmtension.engine.evaluation, rmtension.analysis.words, snakemake.script\n"
+    body += "print(*set(sys.modules) - before)\n"
+    body += "pathlib.Path('results/study/made').touch()"
+    assert subprocess.run(script(tmp_path, body), env=warm, cwd=tmp_path).returncode == 0
+    imported = set((tmp_path / LOG).read_text().split())
+    assert "rmtension.analysis.words" in imported
+    assert not imported & {"polars", "pydantic.main", "sklearn.linear_model", "snakemake.script", "torch"}
+
+
 def alive(pid: int) -> bool:
     try:
         os.kill(pid, 0)
