@@ -25,6 +25,7 @@ WORKER = "RMTENSION_WORKER"  # environment variable: the worker's environment an
 INSIDE = "RMTENSION_INSIDE_WORKER"
 BEGUN = b"+"  # what the worker says when it begins with a script
 OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}  # read when huggingface_hub and datasets are imported
+ONE_CORE = {"OPENBLAS_NUM_THREADS": "1"}  # read when numpy is imported; a script that runs cold has it from Snakemake
 PRELOADED = (  # not this package's own modules: the files that a job reads are those that its record names
     "snakemake.script",
     "polars",
@@ -115,7 +116,7 @@ def is_of_this_user(connection: socket.socket) -> bool:
 def serve(listener: socket.socket) -> None:
     """Fork a ready process for each script that is sent to the listener, until standard input ends."""
     threading.Thread(target=end_with_parent, daemon=True).start()
-    os.environ |= OFFLINE
+    os.environ |= OFFLINE | ONE_CORE
     for module in PRELOADED:
         importlib.import_module(module)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # finished children need no wait

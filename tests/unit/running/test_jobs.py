@@ -139,6 +139,16 @@ def test_a_script_in_the_worker_imports_no_library_of_many_jobs(tmp_path: Path, 
     assert not imported & {"polars", "pydantic.main", "sklearn.linear_model", "snakemake.script", "torch"}
 
 
+def test_a_script_in_the_worker_takes_no_second_core_for_products_of_matrices(
+    tmp_path: Path, warm: dict[str, str]
+) -> None:
+    body = "from threadpoolctl import threadpool_info\n"
+    body += "print(*(library['num_threads'] for library in threadpool_info() if library['user_api'] == 'blas'))\n"
+    body += "pathlib.Path('results/study/made').touch()"
+    assert subprocess.run(script(tmp_path, body), env=warm, cwd=tmp_path).returncode == 0
+    assert set((tmp_path / LOG).read_text().split()) == {"1"}
+
+
 def alive(pid: int) -> bool:
     try:
         os.kill(pid, 0)
