@@ -7,7 +7,7 @@ backbone's tokenizer. Formulas: docs/methods.md, section 11.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import polars as pl
@@ -16,6 +16,7 @@ from scipy.stats import rankdata
 
 from rmtension.analysis.pairs import PairBlock
 from rmtension.analysis.statistics import TASK, Array, Bootstrap, Draws, concat, divide
+from rmtension.study.naming import OVERALL
 
 LEAST = 5  # comparisons that either side of length must have
 FEWEST = 6  # tasks: the order of fewer is too often perfect by chance, in every draw
@@ -126,9 +127,23 @@ def set_correlations(bootstrap: Bootstrap, texts: pl.DataFrame, benchmark: str) 
     return Draws(pl.DataFrame(keys), np.stack(values))
 
 
+def longer_shares(counts: Mapping[str, Draws]) -> pl.DataFrame:
+    """model, orientation, task; share, percent of the pairs of different length of which the chosen response is the
+    longer one, over all models too; null of a task without any.
+
+    counts: COUNTED of every reward model on every task. Pairs, not comparisons: of several candidates hardly one
+    comparison is won by the longer or the shorter ones alone, and equal lengths are no taste for the shorter.
+    """
+    every = {name: of.with_columns(pl.lit(OVERALL).alias("model")) for name, of in counts.items()}
+    longer, shorter = (concat([counts[name], every[name]]).mean(["model", *TASK]) for name in COUNTED)
+    both = longer.frame("longer").join(shorter.frame("shorter"), on=["model", *TASK], maintain_order="left")
+    share = 100 * pl.col("longer") / (pl.col("longer") + pl.col("shorter"))
+    return both.select("model", *TASK, share=share.fill_nan(None))
+
+
 def lead_correlations(bootstrap: Bootstrap, leads: Draws, shares: pl.DataFrame) -> Draws:
     """Spearman's rank correlation over tasks of one regime's lead over another with the share that the longer response
-    wins, tasks resampled beside what `leads` resamples.
+    wins (see longer_shares), tasks resampled beside what `leads` resamples.
 
     leads: keyed by model, first, second, orientation, task; shares: model, orientation, task, share. Keyed by model,
     first, second, tasks ("all", or an orientation's alone) and n_tasks; undefined of fewer than FEWEST tasks.

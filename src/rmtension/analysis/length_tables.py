@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import polars as pl
 
-from rmtension.analysis.length import COUNTED, lead_correlations
+from rmtension.analysis.length import COUNTED, lead_correlations, longer_shares
 from rmtension.analysis.results import Results, empty_table
 from rmtension.analysis.sets import NONE, shared_set
 from rmtension.analysis.statistics import REWARD_MODEL, TASK, between, concat, limits
-from rmtension.analysis.surface import longer_shares, surface
+from rmtension.analysis.surface import surface
 from rmtension.study.naming import AVERAGE, OVERALL
 
 
@@ -65,8 +65,9 @@ def length_correlation_table(results: Results) -> pl.DataFrame:
 
 def length_lead_table(results: Results) -> pl.DataFrame:
     """model, first, second (single-objective regimes), tasks (all, or an orientation's); correlation, Spearman's over
-    tasks, of the first one's lead in accuracy with the share of the task that the longer response wins, null of fewer
-    than 6 tasks; n_tasks. The interval is over tasks and seeds."""
+    tasks, of the first one's lead in accuracy with the share of the task's pairs of different length (n_longer and
+    n_shorter of `length`) of which the chosen response is the longer one, null of fewer than 6 tasks; n_tasks. The
+    interval is over tasks and seeds."""
     by = ["model", "first", "second", "tasks"]
     accuracy = results.task_accuracy.filter(NONE, pl.col("task") != AVERAGE).mean([*REWARD_MODEL, *TASK])
     parts = between(accuracy, results.study.single_regimes())
@@ -75,9 +76,8 @@ def length_lead_table(results: Results) -> pl.DataFrame:
     frame = concat(parts).frame("lead").select("model", "seed", "first", "second", *TASK, "lead")
     leads = results.bootstrap.over_seeds(results.bootstrap.constant(frame, "lead"), ["model", "first", "second", *TASK])
     overall = leads.mean(["first", "second", *TASK]).with_columns(pl.lit(OVERALL).alias("model"))
-    figure = lead_correlations(
-        results.bootstrap, concat([leads, overall]), longer_shares(results.bootstrap, results.pairs.rules)
-    )
+    counts = {name: results.pairs.length[name].filter(NONE, pl.col("task") != AVERAGE) for name in COUNTED}
+    figure = lead_correlations(results.bootstrap, concat([leads, overall]), longer_shares(counts))
     names = {"low": "correlation_low", "high": "correlation_high"}
     table = figure.frame("correlation_mean").hstack(
         limits(figure, results.bootstrap.confidence).select("low", "high").rename(names)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import polars as pl
 
 from rmtension.analysis.statistics import TASK, Bootstrap, blocks, limits
-from rmtension.base.sums import summable
 from rmtension.study.naming import OVERALL, WORDS
 
 LONGER, SHORTER = "longer", "shorter"  # names of rules
@@ -44,14 +43,3 @@ def surface(bootstrap: Bootstrap, scores: pl.DataFrame) -> pl.DataFrame:
     frame = accuracy.frame("accuracy_mean").hstack(limits(accuracy, bootstrap.confidence).select("low", "high"))
     frame = frame.join(counts, on=place, how="left", maintain_order="left")
     return frame.select(*by, "n_comparisons", "accuracy_mean", accuracy_low="low", accuracy_high="high")
-
-
-def longer_shares(bootstrap: Bootstrap, scores: pl.DataFrame) -> pl.DataFrame:
-    """model, orientation, task; share of the comparisons that the longer response wins, the mean over models too.
-
-    scores: see ruled. A task of two benchmarks has the mean of the two.
-    """
-    longer = bootstrap.accuracy(blocks(scores.filter(regime=LONGER)))
-    by_model = longer.mean(["model", *TASK]).frame("share")
-    overall = by_model.group_by(TASK, maintain_order=True).agg(summable(pl.col("share")).mean(), model=pl.lit(OVERALL))
-    return pl.concat([by_model, overall.select(by_model.columns)])

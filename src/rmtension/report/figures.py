@@ -103,7 +103,7 @@ FIGURES = {
     "radar_by_model": Spec(WITH_CARD, EACH_MODEL, radar),
     "accuracy": Spec(WITH_CARD, BOTH, accuracy),
     "surface": Spec(("surface", "accuracy", "benchmark_accuracy", "benchmarks_card"), ORIENTED, surface),
-    "length_lead": Spec(("length_lead", "contrasts", "surface", "benchmarks_card"), OVER_MODELS, lead),
+    "length_lead": Spec(("length_lead", "contrasts", "length"), OVER_MODELS, lead),
     "calibration": Spec(("reliability",), OVER_MODELS & IN_BINS, calibration),
     "calibration_by_model": Spec(("reliability",), EACH_MODEL & IN_BINS, calibration),
     "contrasts": Spec(("contrasts",), BOTH, contrasts),

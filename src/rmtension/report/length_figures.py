@@ -28,7 +28,7 @@ from rmtension.report.drawing import (
     unique,
 )
 from rmtension.report.rules import EVERY, judged, ruled
-from rmtension.study.naming import AVERAGE, WORDS
+from rmtension.study.naming import AVERAGE, OVERALL, WORDS
 
 BY_LENGTH = {"longer": ">", "shorter": "<"}
 ROW = ["heading", "name"]
@@ -89,10 +89,12 @@ def draw_places(ax: Axes, rows: Rows, regimes: list[str], rules: pl.DataFrame, m
         ax.plot(points["accuracy_mean"], at(points, last), marker, color="0.15", markersize=4.5, label=rule)
 
 
-def lead(table: pl.DataFrame, contrasts: pl.DataFrame, rules: pl.DataFrame, card: pl.DataFrame) -> Pages:
-    """Lead of one regime over another on each task against the share of the task that the longer response wins, over
-    all models; above, the rank correlation of the two over all tasks."""
-    share = ruled(rules, card).filter(rule="longer").select("orientation", "task", share="accuracy_mean")
+def lead(table: pl.DataFrame, contrasts: pl.DataFrame, lengths: pl.DataFrame) -> Pages:
+    """Lead of one regime over another on each task against the share of its pairs of which the longer response is the
+    chosen one, over all models; above, the rank correlation of the two over all tasks."""
+    longer, shorter = pl.col("n_longer").sum(), pl.col("n_shorter").sum()  # of all regimes, which read the same pairs
+    share = lengths.filter(model=OVERALL, ablation="none").group_by("orientation", "task", maintain_order=True)
+    share = share.agg(share=100 * longer / (longer + shorter))
     pairs = table.filter(tasks="all").drop("tasks")
     points = contrasts.join(pairs, on=["model", "first", "second"], maintain_order="left_right")
     points = points.join(share, on=["orientation", "task"], maintain_order="left").filter(pl.col("task") != AVERAGE)
@@ -110,4 +112,4 @@ def lead(table: pl.DataFrame, contrasts: pl.DataFrame, rules: pl.DataFrame, card
         [(found, low, high)] = cell.select(f"correlation_{end}" for end in ("mean", "low", "high")).unique().rows()
         if low is not None:
             ax.set_title(f"{ax.get_title()}\nrank correlation {found:.2f} [{low:.2f}, {high:.2f}]")
-    return finished(pages, "comparisons of the task that the longer response wins (%)", "lead in accuracy (points)")
+    return finished(pages, "pairs of the task that the longer response wins (%)", "lead in accuracy (points)")

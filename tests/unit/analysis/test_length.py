@@ -13,17 +13,26 @@ from example_results import SETTINGS, STUDY
 from example_results import example as example_results
 from scipy.stats import spearmanr
 
-from rmtension.analysis.length import by_length, lead_correlations, length_correlations, set_correlations
+from rmtension.analysis.length import (
+    by_length,
+    lead_correlations,
+    length_correlations,
+    longer_shares,
+    set_correlations,
+)
 from rmtension.analysis.length_tables import length_correlation_table
 from rmtension.analysis.pair_figures import PairFigures
 from rmtension.analysis.pairs import pair_blocks
 from rmtension.analysis.statistics import Bootstrap, Draws
-from rmtension.analysis.surface import longer_shares, ruled, surface
+from rmtension.analysis.surface import ruled, surface
 from rmtension.study.study import Study
 
 BOOTSTRAP = Bootstrap(30, 0, 0.95)
 SCORES = {"chosen_scores": pl.List(pl.Float32), "rejected_scores": pl.List(pl.Float32)}
 TOKENS = {"chosen_tokens": pl.List(pl.Int32), "rejected_tokens": pl.List(pl.Int32)}
+WORDS = dict.fromkeys(["regime", "benchmark", "comparison_id", "orientation", "task"], pl.String) | {
+    side: pl.List(pl.Float64) for side in SCORES
+}
 TASKS = {"a": (30, 1, 1), "b": (12, 2, 3)}  # comparisons, chosen and rejected responses
 
 
@@ -148,9 +157,21 @@ def test_rules_by_loops() -> None:
             assert found["accuracy_mean"] == pytest.approx(100 * np.mean(of))
             assert found["accuracy_low"] <= found["accuracy_mean"] <= found["accuracy_high"]
             assert found["n_comparisons"] == TASKS[task][0]
-    share = longer_shares(BOOTSTRAP, ruled(LENGTHS, words))
-    expected = table.filter(rule="longer").select("task", "accuracy_mean")
-    assert dict(share.filter(model="all models").select("task", "share").rows()) == pytest.approx(dict(expected.rows()))
+
+
+def test_shares_are_of_pairs_and_equal_lengths_are_no_taste_for_the_shorter() -> None:
+    """By loops; a task of equal lengths has none."""
+    counts = by_length(BOOTSTRAP, pair_blocks(FRAME), LENGTHS)
+    found = {(model, task): share for model, _, task, share in longer_shares(counts).rows()}
+    for task in TASKS:
+        ahead = {model: [tokens for _, tokens in pairs(model, "helpful", task) if tokens] for model in ("m", "o")}
+        for model, of in (*ahead.items(), ("all models", ahead["m"] + ahead["o"])):
+            assert found[model, task] == pytest.approx(100 * np.mean([tokens > 0 for tokens in of]))
+    # Of several candidates, who is longer in every second pair wins hardly a comparison.
+    longer = surface(BOOTSTRAP, ruled(LENGTHS, pl.DataFrame(schema=WORDS))).filter(task="b", rule="longer")
+    assert 35 < found["all models", "b"] < 65 and longer["accuracy_mean"].item() < 20
+    level = LENGTHS.with_columns(pl.col(side).list.eval(0 * pl.element()) for side in TOKENS)
+    assert longer_shares(by_length(BOOTSTRAP, pair_blocks(FRAME), level))["share"].to_list() == [None] * 6
 
 
 def test_rules_are_right_where_a_reward_model_has_to_be() -> None:

@@ -85,6 +85,9 @@ def rules_and_calibration(of_models: pl.DataFrame, places: pl.DataFrame) -> Tabl
     return {
         "surface": valued(crossed(everywhere, {"rule": RULES}), 15, accuracy=50),
         "benchmark_accuracy": valued(tests, 12, accuracy=60),
+        "length": crossed(of_models, regimes, places.select(TASK).unique(maintain_order=True), ablations).with_columns(
+            n_longer=pl.int_range(pl.len()).over("model", "regime", "ablation") + 3.0, n_shorter=5.0
+        ),
         "length_lead": valued(of_models.join(pl.DataFrame(singles), how="cross"), 0.2, correlation=0.5),
         "reliability": valued(bins, 0.01, share=10, confidence=pl.col("left") + 0.02, accuracy=100 * pl.col("left")),
     }
@@ -283,8 +286,9 @@ def test_leads_stand_over_the_share_that_the_longer_response_wins() -> None:
         OVERALL, "helpful minus harmless", f"rank correlation {found:.2f} [{low:.2f}, {high:.2f}]"]  # fmt: skip
     drawn = {tuple(point) for line in ax.get_lines()[1:] for point in np.asarray(line.get_xydata())}
     leads = of("contrasts", model=OVERALL, first="helpful", second="harmless").filter(pl.col("task") != "average")
-    shares = of("surface", rule="longer").group_by("task").agg(pl.col("accuracy_mean").mean())
-    assert drawn == set(leads.join(shares, on="task").select("accuracy_mean", "difference_mean").rows())
+    share = 100 * pl.col("n_longer") / (pl.col("n_longer") + pl.col("n_shorter"))
+    shares = of("length", model=OVERALL, regime="helpful", ablation="none").select("task", share=share)
+    assert drawn == set(leads.join(shares, on="task").select("share", "difference_mean").rows())
     assert len(drawn) == 8
 
 
