@@ -61,6 +61,9 @@ FILES = {
         for side in ("chosen", "rejected")
     ),
     "heads": pl.DataFrame({"layer": [0, 1], "head": [0, 0], "response": ["chosen"] * 2, "mean_norm": [1.0, 2.0]}),
+    "attributions": pl.DataFrame(
+        UNITS | {"attribution": [1.0, -2.0, 0.5, 0.0], "attribution_abs": [1.0, 2.0, 0.5, 0.1]}
+    ),
     "rankings": pl.DataFrame(UNITS | {"scoring": ["mean"] * 4, "score": [4.0, 3.0, 2.0, 1.0], "rank": [1, 2, 3, 4]}),
     "sets": pl.DataFrame({"ablation": ["mean-p50"] * 4} | UNITS),
 }
@@ -74,7 +77,7 @@ def stages(folder: Path, models: Path) -> dict[str, dict[str, Any]]:
     judged = {"judged": {"own": [file["pairs"]], "b": [file["comparisons"]]}}
     inference = compute | {"precision": "float32"}
     activations = inference | {"activations": Activations().model_dump(), "max_tokens": 99}
-    neurons = Neurons.model_validate({"scorings": ["mean", "head-norm"]}).model_dump()
+    neurons = Neurons.model_validate({"scorings": ["mean", "head-norm", "attribution"]}).model_dump()
     rm, backbone = (str(models / name / "checksums.json") for name in ("reward_model", "backbone"))
     return {
         "train.py": {
@@ -86,8 +89,9 @@ def stages(folder: Path, models: Path) -> dict[str, dict[str, Any]]:
             "input": {"reward_model": rm, "backbone": backbone, "pairs": file["pairs"]},
             "settings": activations,
         },
+        "attribution.py": {"input": {"reward_model": rm, "pairs": file["pairs"]}, "settings": activations},
         "neurons.py": {
-            "input": {"activations": file["statistics"], "heads": file["heads"]},
+            "input": {"activations": file["statistics"], "heads": file["heads"], "attributions": file["attributions"]},
             "settings": {"neurons": neurons, "target": ""},
         },
         "select_sets.py": {
@@ -138,8 +142,9 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("script", ["train.py", "activations.py", "neurons.py", "select_sets.py", "select_swept.py",
-                                    "lengths.py", "words.py", "set_activations.py", "evaluate.py"])  # fmt: skip
+@pytest.mark.parametrize("script", ["train.py", "activations.py", "attribution.py", "neurons.py", "select_sets.py",
+                                    "select_swept.py", "lengths.py", "words.py", "set_activations.py",
+                                    "evaluate.py"])  # fmt: skip
 def test_a_stage_reads_good_files(script: str, folder: Path, models: Path) -> None:
     assert run(script, folder, models)[0].exists()
 
@@ -199,6 +204,12 @@ FAULTS: dict[str, tuple[str, str, Callable[[Path], Any], str]] = {
         "column 'mean' is String, not Float64;",
     ),
     "heads without a column": ("neurons.py", "heads", drop("mean_norm"), "column 'mean_norm' is missing; .*" + VERSION),
+    "attributions without a column": (
+        "neurons.py",
+        "attributions",
+        drop("attribution_abs"),
+        "column 'attribution_abs' i",
+    ),
     "rankings without heads": ("select_sets.py", "rankings", drop("unit"), "column 'unit' is missing; .*" + VERSION),
     "rankings without a rank": ("select_swept.py", "rankings", drop("rank"), "column 'rank' is missing; .*" + VERSION),
     "sets without names": ("select_swept.py", "sets", drop("ablation"), "column 'ablation' is missing; .*" + VERSION),
@@ -230,10 +241,11 @@ def test_scores_that_cannot_be_read_are_computed_anew(folder: Path, models: Path
         assert scores.read_bytes() == whole
 
 
-def test_statistics_of_texts_that_are_all_too_long_are_one_line(folder: Path, models: Path) -> None:
+@pytest.mark.parametrize("script", ["activations.py", "attribution.py"])
+def test_statistics_of_texts_that_are_all_too_long_are_one_line(script: str, folder: Path, models: Path) -> None:
     change(pl.lit("long " * 999).alias("chosen"))(folder / "pairs.parquet")
     with refused(rf"^{folder}/pairs\.parquet: no pair within training\.max_tokens = 99 and", folder):
-        run("activations.py", folder, models)
+        run(script, folder, models)
 
 
 def test_comparisons_that_are_all_too_long_are_one_line(folder: Path, models: Path) -> None:
@@ -254,6 +266,11 @@ def test_comparisons_that_are_all_too_long_are_one_line(folder: Path, models: Pa
             "transformer.h.0.mlp.c_fc.weight",
             "activations.py",
             "its activations are not finite: train it anew with a lo",
+        ),
+        (
+            "transformer.h.0.mlp.c_fc.weight",
+            "attribution.py",
+            "its attributions are not finite: train it anew with a lo",
         ),
     ],
 )

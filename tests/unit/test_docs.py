@@ -24,6 +24,7 @@ from rmtension.data.benchmarks import Readable, read_benchmark
 from rmtension.data.comparisons import as_comparisons, read_comparisons, read_judged
 from rmtension.data.pairs import regime_pairs
 from rmtension.engine.activations import reward_model_statistics
+from rmtension.engine.attribution import reward_model_attributions
 from rmtension.engine.backbones import make_backbone
 from rmtension.engine.evaluation import evaluate
 from rmtension.engine.lengths import lengths
@@ -85,7 +86,11 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     statistics = reward_model_statistics(
         reward_model, backbone, train, STUDY.activations, max_tokens=512, budget=4096, device=CPU
     )
-    ranked = rankings(statistics.neurons, statistics.heads, STUDY.neurons, "magnitude", ["m", "helpful", "0"])
+    attributed = reward_model_attributions(
+        reward_model, train, STUDY.activations, max_tokens=512, budget=4096, device=CPU
+    )
+    reward_model_key = ["m", "helpful", "0"]
+    ranked = rankings(statistics.neurons, statistics.heads, attributed, STUDY.neurons, "magnitude", reward_model_key)
     sets = sets_to_frame(oriented_sets(ranked, ["magnitude"], [50]))
     test = as_comparisons(pl.read_parquet(root / "data/{regime}/test.parquet"))
     scores = evaluate(reward_model, test, sets, ["none"], previous=None, inputs="", budget=4096, device=CPU)
@@ -97,6 +102,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "lengths/{model}.parquet": lengths(load_tokenizer(backbone), judged),
         "activations/{model}/{regime}/seed-{seed}.parquet": statistics.neurons,
         "activations/{model}/{regime}/seed-{seed}/heads.parquet": statistics.heads,
+        "attributions/{model}/{regime}/seed-{seed}.parquet": attributed,
         "neurons/{model}/{regime}/seed-{seed}.parquet": ranked,
         f"{selected.relative_to(root)}.parquet": sets,
         f"{selected.relative_to(root)}/sets.parquet": sets,

@@ -167,6 +167,11 @@ def parts_neurons(wildcards):
     return [f"{RESULTS}/neurons/{{model}}/{regime}/seed-{{seed}}.parquet" for regime in regimes]
 
 
+def attributions(wildcards):
+    """Those of a reward model, where a scoring of the study takes them."""
+    return rules.attribution.output[0] if study.neurons.takes_attributions else []
+
+
 def loudness(wildcards):
     """The activations that a mixed regime's controls are matched by."""
     return rules.activations.output.neurons if study.regimes[wildcards.regime].mixes else []

@@ -5,6 +5,7 @@ rule neurons:
     input:
         activations=rules.activations.output.neurons,
         heads=rules.activations.output.heads,
+        attributions=attributions,
         code=code("neurons.py"),
     output:
         f"{RESULTS}/neurons/{RM}.parquet",

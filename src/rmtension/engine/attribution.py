@@ -36,10 +36,10 @@ def pair_lengths(batch: Batch) -> list[int]:
 def add_attributions(sums: Tensor, lengths: Sequence[int], values: Tensor, gradient: Tensor) -> None:
     """Add those of a batch's pairs to sums [2: itself and its absolute value, units], float64.
 
-    values, gradient: [1, T, units * size of a unit]. A shared prefix is there once, with the gradient of both texts.
+    values, gradient: [..., T, units * size of a unit]. A shared prefix is there once, with the gradient of both texts.
     """
     wide = torch.promote_types(values.dtype, torch.float32)
-    term = (values.to(wide) * gradient.to(wide))[0]
+    term = (values.to(wide) * gradient.to(wide)).flatten(0, -2)
     by_pair = torch.stack([part.sum(0, dtype=torch.float64) for part in term.split(lengths)])
     of_units = by_pair.unflatten(-1, (sums.shape[-1], -1)).sum(-1)
     sums += torch.stack([of_units.sum(0), of_units.abs().sum(0)])

@@ -20,14 +20,20 @@ MATCHED = "matched-random"
 PLACE = {"layer": pl.Int32(), "neuron": pl.Int32()}
 SETS = {"ablation": pl.String(), "unit": pl.String(), **PLACE}
 RANKINGS = {"scoring": pl.String(), "unit": pl.String(), **PLACE, "score": pl.Float64(), "rank": pl.Int32()}
-# Scoring -> score, out of a neuron's statistics averaged over both responses (docs/methods.md, section 4).
+ATTRIBUTIONS = {"unit": pl.String(), **PLACE, "attribution": pl.Float64(), "attribution_abs": pl.Float64()}
+# Scoring -> score, out of a neuron's statistics averaged over both responses, and of its attributions where the study
+# asks for them (docs/methods.md, section 4).
 SCORES = {
     "mean": pl.col("mean"),
     "mean_abs": pl.col("mean_abs"),
     "change": pl.col("change_rms"),
     "probability": pl.col("frac_positive"),
+    "attribution": pl.col("attribution"),
+    "attribution-abs": pl.col("attribution_abs"),
 }
-MEASURED = list(dict.fromkeys(name for score in SCORES.values() for name in score.meta.root_names()))
+HEAD_SCORES = {"head-norm": pl.col("mean_norm"), "head-attribution": pl.col("attribution")}  # likewise, of heads
+TAKEN = dict.fromkeys(name for score in SCORES.values() for name in score.meta.root_names())
+MEASURED = [name for name in TAKEN if name not in ATTRIBUTIONS]
 STATISTICS = {**PLACE, "response": pl.String(), **dict.fromkeys(MEASURED, pl.Float64())}
 HEADS = {"layer": pl.Int32(), "head": pl.Int32(), "response": pl.String(), "mean_norm": pl.Float64()}
 
@@ -51,21 +57,32 @@ def of_both_responses(statistics: pl.DataFrame, unit: str, *columns: str) -> pl.
     return statistics.group_by(by).agg(pl.col(*columns).mean()).sort(by).rename({unit: "neuron"})
 
 
-def neuron_scores(statistics: pl.DataFrame, magnitude: str, seed: Sequence[int]) -> pl.DataFrame:
+def with_attributions(figures: pl.DataFrame, attributions: pl.DataFrame, unit: str) -> pl.DataFrame:
+    """Figures of neurons or heads (layer, neuron, ...) with their ATTRIBUTIONS; null where there are none."""
+    place = pl.col(NEURON).cast(PLACE["neuron"])
+    own = attributions.filter(unit=unit).with_columns(place)
+    return figures.with_columns(place).join(own, on=NEURON, how="left", maintain_order="left")
+
+
+def neuron_scores(
+    statistics: pl.DataFrame, attributions: pl.DataFrame, magnitude: str, seed: Sequence[int]
+) -> pl.DataFrame:
     """layer, neuron, and the score by every scoring of neurons but matched-random.
 
     `magnitude` names the scoring that the one of that name is: mean_abs or mean. `seed` drives `random`.
     """
-    scores = of_both_responses(statistics, "neuron", *MEASURED).select(*NEURON, **SCORES)
+    both = of_both_responses(statistics, "neuron", *MEASURED)
+    scores = with_attributions(both, attributions, "neuron").select(*NEURON, **SCORES)
     draws = np.random.default_rng(list(seed)).standard_normal(len(scores))
     return scores.with_columns(magnitude=pl.col(magnitude), random=pl.Series(draws))
 
 
-def head_scores(statistics: pl.DataFrame, seed: Sequence[int]) -> pl.DataFrame:
-    """layer, neuron (index of the head), head-norm, head-random."""
-    both = of_both_responses(statistics, "head", "mean_norm").rename({"mean_norm": "head-norm"})
-    draws = np.random.default_rng(list(seed)).standard_normal(len(both))
-    return both.with_columns(pl.Series("head-random", draws))
+def head_scores(statistics: pl.DataFrame, attributions: pl.DataFrame, seed: Sequence[int]) -> pl.DataFrame:
+    """layer, neuron (index of the head), and the score by every scoring of heads."""
+    both = of_both_responses(statistics, "head", "mean_norm")
+    scores = with_attributions(both, attributions, "head").select(*NEURON, **HEAD_SCORES)
+    draws = np.random.default_rng(list(seed)).standard_normal(len(scores))
+    return scores.with_columns(pl.Series("head-random", draws))
 
 
 def ranking(scores: pl.DataFrame, scoring: str) -> pl.DataFrame:
@@ -97,17 +114,23 @@ def matched(neurons: pl.DataFrame, cells: pl.DataFrame, seed: Sequence[int]) -> 
 
 
 def rankings(
-    statistics: pl.DataFrame, heads: pl.DataFrame, settings: Neurons, target: str, reward_model: Sequence[str]
+    statistics: pl.DataFrame,
+    heads: pl.DataFrame,
+    attributions: pl.DataFrame,
+    settings: Neurons,
+    target: str,
+    reward_model: Sequence[str],
 ) -> pl.DataFrame:
     """A reward model's units under every scoring of the study: scoring, unit, layer, neuron, score, rank.
 
-    statistics, heads: see activations.Statistics. matched-random ranks the images of the neurons in the order of the
+    statistics, heads: see activations.Statistics; attributions: ATTRIBUTIONS, without rows where no scoring takes them.
+    matched-random ranks the images of the neurons in the order of the
     scoring `target`, each with the score of the neuron that it stands for. `reward_model`: model, regime and seed,
     from which the seeds of what is drawn follow.
     """
     seed = seed_of(settings.random_seed, *reward_model)
-    scores = neuron_scores(statistics, settings.magnitude, seed)
-    by_head = head_scores(heads, seed_of(settings.random_seed, *reward_model, "heads"))
+    scores = neuron_scores(statistics, attributions, settings.magnitude, seed)
+    by_head = head_scores(heads, attributions, seed_of(settings.random_seed, *reward_model, "heads"))
     ranked = []
     for scoring in settings.scorings:
         if scoring == MATCHED:

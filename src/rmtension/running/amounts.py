@@ -130,6 +130,13 @@ class Amounts:
         kinds = {name: getattr(self.study.sources[name], "folder", self.study.sources[name].kind) for name in names}
         return [(share * self.pairs(regime, name, origin), self.tokens(kinds[name]), 2) for name in names]
 
+    def one_pass(self, model: str, regime: str) -> float:
+        """Operations of a forward pass over the train pairs that `activations` draws."""
+        train = self.volume(regime, "train")
+        n = sum(n for n, *_ in train)
+        share = min(1, (self.study.activations.max_pairs or n) / n)
+        return share * self.size(model).forward(train)
+
     def count_comparisons(self, name: str) -> int:
         benchmark: Any = self.study.benchmarks[name]
         if at_hand(benchmark, self.study):

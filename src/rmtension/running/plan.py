@@ -66,6 +66,8 @@ class Planner:
             if seeds > adopted:
                 yield "train", seeds - adopted, model, partial(self.prices.train, model, regime)
             yield "activations", seeds, model, partial(self.prices.activations, model, regime)
+            if study.neurons.takes_attributions:
+                yield "attribution", seeds, model, partial(self.prices.attribution, model, regime)
             for rule in ("neurons", "select_sets", "select"):
                 yield rule, seeds, None, partial(self.prices.rankings, model, rule)
             yield "set_activations", seeds, model, partial(self.prices.set_activations, model, regime)

@@ -7,11 +7,11 @@ from itertools import product
 from typing import Any
 
 from rmtension.base.errors import UserError
-from rmtension.running.amounts import BYTES, KNOWN, RULES, SPLITS, Amounts
+from rmtension.running.amounts import BYTES, KNOWN, RULES, SPLITS, Amounts, Size
 from rmtension.study.models import MadeModel
 from rmtension.study.naming import ranks_heads
 from rmtension.study.section import Located, nearest
-from rmtension.study.study import observed_sets
+from rmtension.study.study import Study, observed_sets
 
 Price = tuple[float, float, float]  # of one job: seconds, bytes of memory, bytes of files
 
@@ -56,6 +56,12 @@ class Machines:
 
 def without_model(rule: str) -> Price:
     return RULES[rule]["seconds"], RULES[rule]["memory_gb"] * 1e9, 0
+
+
+def kept_for_a_backward_pass(size: Size, study: Study, model: str, in_float32: bool) -> float:
+    """Bytes of what a micro-batch of a model keeps."""
+    tokens = max(study.models[model].compute.training_tokens, 2 * study.training.max_tokens)
+    return float(BYTES["kept"] * (2 if in_float32 else 1) * tokens * size.layers * size.width)
 
 
 class Prices:
@@ -110,21 +116,26 @@ class Prices:
             self.assume(f"{model}: {processes} GPUs train {processes} times as fast as one")
         precision = "float32" if in_float32 else "bfloat16"
         seconds = self.machines.seconds(model, device, "training", precision, operations / processes)
-        tokens = max(compute.training_tokens, 2 * settings.max_tokens)
         memory = size.parameters * (BYTES["training"] + (0 if on_gpu else BYTES["best_copy"]))
         memory /= processes if compute.sharded else 1
-        memory += BYTES["kept"] * (2 if in_float32 else 1) * tokens * size.layers * size.width
+        memory += kept_for_a_backward_pass(size, self.study, model, in_float32)
         return seconds, memory + BYTES["process"], BYTES["weights"] * size.parameters
 
     def activations(self, model: str, regime: str) -> Price:
-        size, train = self.amounts.size(model), self.amounts.volume(regime, "train")
-        n = sum(n for n, *_ in train)
-        share = min(1, (self.study.activations.max_pairs or n) / n)
-        seconds = self.machines.scoring_seconds(model, 2 * share * size.forward(train))
+        size = self.amounts.size(model)
+        seconds = self.machines.scoring_seconds(model, 2 * self.amounts.one_pass(model, regime))
         tokens = max(self.study.models[model].compute.inference_tokens, 2 * self.study.training.max_tokens)
         held = 4 * tokens * size.layers * size.neurons  # the base's activations of a batch
         memory = 2 * BYTES["weights"] * size.parameters + held + BYTES["process"]
         return seconds, memory, BYTES["statistics_row"] * 2 * size.layers * size.neurons
+
+    def attribution(self, model: str, regime: str) -> Price:
+        """Forward and back; back to activations, not to weights, takes as many operations."""
+        size, compute = self.amounts.size(model), self.study.models[model].compute
+        seconds = self.machines.scoring_seconds(model, 2 * self.amounts.one_pass(model, regime))
+        kept = kept_for_a_backward_pass(size, self.study, model, compute.inference_precision != "bfloat16")
+        memory = BYTES["weights"] * size.parameters + kept + BYTES["process"]
+        return seconds, memory, BYTES["attribution_row"] * size.layers * (size.neurons + size.heads)
 
     def rankings(self, model: str, rule: str) -> Price:
         """One of the rules that rank neurons and choose sets of them."""

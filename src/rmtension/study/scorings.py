@@ -16,14 +16,18 @@ MEASURED = {
     "mean_abs": "neurons by mean absolute activation, the paper's words (R1)",
     "change": "neurons by what training changed; the control of C11",
     "probability": "neurons by the share of tokens on which they are active",
+    "attribution": "neurons by what they add to the margin of the own pairs, to first order (A1)",
+    "attribution-abs": "neurons by how much they move the margin of the own pairs, either way, to first order",
 }
 SCORINGS = {
     **MEASURED,
     "random": "random neurons: the control of C6, C7, C9 and C10 (scoring_contrasts)",
     "matched-random": "random neurons as deep and as loud: the control of C6, C9 and L3 (control_overlap)",
     "head-norm": "attention heads that matter",
+    "head-attribution": "attention heads by what they add to the margin of the own pairs, to first order",
     "head-random": "random attention heads, the control of head-norm",
 }
+ATTRIBUTED = {"attribution", "attribution-abs", "head-attribution"}  # they take gradients, a stage of its own
 if TYPE_CHECKING:
     MeasuredScoring = str
     Scoring = str
@@ -36,13 +40,17 @@ class Neurons(Section):
     scorings: list[Scoring] = Field(
         ["magnitude", "change", "probability", "random", "matched-random", "head-norm", "head-random"],
         min_length=1,
-        description="What neurons and, by the last two, attention heads are ranked by.",
+        description="What neurons and, by those named `head-…`, attention heads are ranked by.",
     )
     magnitude: Literal["mean", "mean_abs"] = Field(
         "mean_abs",
         description="What `magnitude` is. mean_abs: the paper's word; mean: the signed mean of the authors' code.",
     )
     random_seed: Seed = Field(0, description="Seed of the random scorings and of the sets drawn as controls.")
+
+    @property
+    def takes_attributions(self) -> bool:
+        return not ATTRIBUTED.isdisjoint(self.scorings)
 
 
 class Ablation(Section):

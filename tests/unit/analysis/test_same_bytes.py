@@ -14,6 +14,7 @@ from example_results import SETTINGS
 
 from rmtension.data.tasks import wanted_tasks
 from rmtension.neurons.ranking import (
+    ATTRIBUTIONS,
     UNIT,
     loudness_cells,
     oriented_sets,
@@ -83,7 +84,7 @@ def write_results(folder: Path) -> None:
     for model, regime, seed in product(STUDY.models, STUDY.regimes, STUDY.seeds):
         rng, names = np.random.default_rng([seed, len(model), len(regime)]), [model, regime, str(seed)]
         of_neurons, heads = statistics(rng)
-        ranked = rankings(of_neurons, heads, STUDY.neurons, "magnitude", names)
+        ranked = rankings(of_neurons, heads, pl.DataFrame(schema=ATTRIBUTIONS), STUDY.neurons, "magnitude", names)
         sets = oriented_sets(ranked, STUDY.neurons.scorings, [STUDY.ablation.percent])
         if mixes := STUDY.regimes[regime].mixes:
             cells = loudness_cells(of_neurons)

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rmtension.neurons.ranking import (
+    ATTRIBUTIONS,
     SCORES,
     UNIT,
     loudness_cells,
@@ -175,21 +176,20 @@ HEADS = pl.DataFrame(
      "mean_norm": [1.0, 2.0, 4.0, 5.0, 0.0, 1.0, 9.0, 0.0]},
     schema_overrides={"layer": pl.Int32, "head": pl.Int32},
 )  # fmt: skip
-EVERY = [
-    "magnitude",
-    "mean",
-    "mean_abs",
-    "change",
-    "probability",
-    "random",
-    "matched-random",
-    "head-norm",
-    "head-random",
-]
+EVERY = [*SCORINGS]
+
+
+def attributions(neurons: Iterable[Place]) -> pl.DataFrame:
+    """Of those neurons and of HEADS: some of either sign, in no order."""
+    units = [("neuron", *n) for n in sorted(neurons)] + [("head", layer, head) for layer in (0, 1) for head in (0, 1)]
+    drawn = np.random.default_rng(9).standard_normal(len(units))
+    rows = [(*unit, value, 2 * abs(value) - value) for unit, value in zip(units, drawn, strict=True)]
+    return pl.DataFrame(rows[::-1], ATTRIBUTIONS, orient="row")
 
 
 def all_rankings(target: str = "mean_abs", **settings: Any) -> pl.DataFrame:
-    return rankings(STATISTICS, HEADS, Neurons(**({"scorings": EVERY} | settings)), target, RM)
+    neurons = Neurons(**({"scorings": EVERY} | settings))
+    return rankings(STATISTICS, HEADS, attributions(NAIVE), neurons, target, RM)
 
 
 def test_every_scoring_that_a_study_may_name_ranks() -> None:
@@ -197,7 +197,7 @@ def test_every_scoring_that_a_study_may_name_ranks() -> None:
     assert {*SCORES, "magnitude"} == set(MEASURED)
 
 
-@pytest.mark.parametrize("target", ["magnitude", "mean", "mean_abs", "change", "probability"])
+@pytest.mark.parametrize("target", MEASURED)
 def test_every_prefix_of_matched_random_has_the_cells_of_the_targets(target: str) -> None:
     ranks = all_rankings(target)
     pair = [ranks.filter(scoring=name).sort("rank") for name in (target, "matched-random")]
@@ -236,9 +236,14 @@ def test_scores_are_plain_averages_of_both_responses() -> None:
         "mean_abs": [(0, 2.0), (1, 0.3)],
         "change": [(0, 0.3), (1, 0.05)],
         "probability": [(1, 0.75), (0, 0.25)],
+        "attribution": [(1, 0.1), (0, -0.2)],
+        "attribution-abs": [(0, 0.4), (1, 0.3)],
     }
+    units = [("neuron", 0, 0, -0.2, 0.4), ("neuron", 0, 1, 0.1, 0.3)]
+    units += [("head", layer, head, 2.0 * layer - head, 5.0) for layer in (0, 1) for head in (0, 1)]
+    of_few = pl.DataFrame(units, ATTRIBUTIONS, orient="row")
     for magnitude in ("mean", "mean_abs"):
-        ranks = rankings(few, HEADS, Neurons(scorings=EVERY, magnitude=magnitude), "mean", RM)
+        ranks = rankings(few, HEADS, of_few, Neurons(scorings=EVERY, magnitude=magnitude), "mean", RM)
         for scoring, rows in (expected | {"magnitude": expected[magnitude]}).items():
             found = ranks.filter(scoring=scoring).select("neuron", "score").rows()
             assert [n for n, _ in found] == [n for n, _ in rows], scoring
@@ -248,7 +253,17 @@ def test_scores_are_plain_averages_of_both_responses() -> None:
             # A tie goes by layer and index.
             ("head", 0, 1, 4.5, 1), ("head", 1, 1, 4.5, 2), ("head", 0, 0, 1.5, 3), ("head", 1, 0, 0.5, 4),
         ]  # fmt: skip
+        by_attribution = ranks.filter(scoring="head-attribution").select("unit", "layer", "neuron", "score").rows()
+        assert by_attribution == [("head", 1, 0, 2.0), ("head", 1, 1, 1.0), ("head", 0, 0, 0.0), ("head", 0, 1, -1.0)]
         assert sorted(places(ranks.filter(scoring="head-random"))) == [(0, 0), (0, 1), (1, 0), (1, 1)]
+
+
+def test_attributions_are_needed_where_a_scoring_takes_them_and_nowhere_else() -> None:
+    none, others = pl.DataFrame(schema=ATTRIBUTIONS), [name for name in EVERY if "attribution" not in name]
+    without = rankings(STATISTICS, HEADS, none, Neurons(scorings=others), "mean_abs", RM)
+    assert without.equals(all_rankings().filter(pl.col("scoring").is_in(others)))
+    taking = [name for name in EVERY if Neurons(scorings=[name]).takes_attributions]
+    assert taking == [name for name in EVERY if name not in others]
 
 
 def test_what_is_drawn_depends_on_its_names_and_on_nothing_else() -> None:
@@ -257,7 +272,8 @@ def test_what_is_drawn_depends_on_its_names_and_on_nothing_else() -> None:
     assert all_rankings(scorings=["mean_abs", *drawn], magnitude="mean").equals(
         whole.filter(pl.col("scoring").is_in(["mean_abs", *drawn]))
     )
-    for other in (all_rankings(random_seed=1), rankings(STATISTICS, HEADS, Neurons(scorings=EVERY), "mean_abs", ["m"])):
+    elsewhere = rankings(STATISTICS, HEADS, attributions(NAIVE), Neurons(scorings=EVERY), "mean_abs", ["m"])
+    for other in (all_rankings(random_seed=1), elsewhere):
         for scoring in ("random", "matched-random"):
             assert not other.filter(scoring=scoring).equals(whole.filter(scoring=scoring))
         assert other.filter(scoring="change").equals(whole.filter(scoring="change"))

@@ -143,6 +143,19 @@ def test_prices_of_a_small_study_by_hand(precision: str, peak: float) -> None:
     assert rules["neurons"]["disk_gb"] * 1e9 == pytest.approx(2 * 96 * 3 * 12)
 
 
+def test_attribution_is_priced_where_a_scoring_takes_it() -> None:
+    models = {"tiny": SMALL["models"]["tiny"] | {"compute": {"inference_precision": "tensorfloat32"}}}
+    settings = {**SMALL, "models": models, "neurons": {"scorings": ["magnitude", "head-attribution"]}}
+    rules = planned(settings, device="h100", utilisation=0.5)
+    # Every regime and seed; forward and back, over the pairs that the statistics of two models are of.
+    keys = ("jobs", "gpu_hours", "longest_hours")
+    assert [rules["attribution"][key] for key in keys] == [rules["activations"][key] for key in keys]
+    held = 68 * 4096 * LAYERS * WIDTH
+    assert rules["attribution"]["memory_gb"] * 1e9 == pytest.approx(1e9 + 4 * PARAMETERS + held)
+    assert rules["attribution"]["disk_gb"] * 1e9 == pytest.approx(6 * 17 * (96 + LAYERS * 2))
+    assert "attribution" not in planned({**settings, "neurons": {"scorings": ["magnitude", "head-norm"]}})
+
+
 def test_without_a_gpu_the_machine_measured_is_reckoned_with() -> None:
     """What benchmarks/results say: on two cores SmolLM2-135M trained on 32 pairs of 199 tokens in 35.3 s, and scored 48
     comparisons of RewardBench of 396 tokens in 37.6 s; here are pairs of 215."""
