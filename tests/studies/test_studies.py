@@ -196,6 +196,7 @@ def facts(study: Study) -> set[str]:
         "sizes": bool(study.ablation.sweep),
         "contrast": any(percent < 100 for percent in study.ablation.sweep),
         "change": {"magnitude", "change"} <= scorings,
+        "attribution": {"magnitude", "attribution"} <= scorings,
         "matched": "matched-random" in scorings,
         "papers model": bool(places & {*upstream.PAPER}),
     }
@@ -240,6 +241,7 @@ TESTABLE = {
     "C10": {"tasks"},
     "C11": {"regimes"},
     "C12": {"own tasks", "mixture"},
+    "A1": {"swept", "contrast", "attribution"},
     "L1": {"lead along length"},
     "L2": {"balanced lead"},
     "K1": {"shared", "mixture"},

@@ -8,6 +8,7 @@ from rmtension.analysis.results import Results, empty_table
 from rmtension.analysis.sets import NONE, mixed_sets, mixed_sizes, own_sets, own_sizes, shared_set
 from rmtension.analysis.statistics import REWARD_MODEL, TASK, Draws, concat, discovery_rates
 from rmtension.study.naming import ranks_heads
+from rmtension.study.study import Study
 
 
 def change(figures: Draws, sets: pl.DataFrame) -> tuple[Draws, Draws, Draws]:
@@ -84,17 +85,30 @@ def ablation_curve_table(results: Results) -> pl.DataFrame:
     return table.join(sizes, on=["model", "regime", "scoring", "percent"], how="left", maintain_order="left")
 
 
+# Held against each other whatever the main scoring is; besides, each is against that one and against random ones.
+ALWAYS = [("attribution", "magnitude"), ("attribution", "matched-random"), ("head-attribution", "head-norm")]
+
+
+def contrasted(study: Study) -> list[tuple[str, str]]:
+    """Pairs of scorings that both rank neurons or both heads, each one way round."""
+    names = study.neurons.scorings
+    pairs = [(study.ablation.scoring, other) for other in names]
+    pairs += [(scoring, control) for scoring in names for control in ("random", "head-random")]
+    once: dict[frozenset[str], tuple[str, str]] = {}
+    for first, second in [*pairs, *ALWAYS]:
+        if first != second and {first, second} <= set(names) and ranks_heads(first) == ranks_heads(second):
+            once.setdefault(frozenset([first, second]), (first, second))
+    return list(once.values())
+
+
 def scoring_contrasts_table(results: Results) -> pl.DataFrame:
     """model, regime, benchmark, percent, first, second (scorings); difference, the change by the first one's set minus
     that by the second's: below zero the first hurts more."""
     study = results.study
     by = ["model", "regime", "benchmark", "percent", "first", "second"]
     delta = change(results.swept, own_sets(study, *(p for p in study.ablation.sweep if p < 100)))[2]
-    names = study.neurons.scorings
-    main = [(study.ablation.scoring, other) for other in names if other != study.ablation.scoring]
-    pairs = [p for p in (*main, *((s, "random") for s in names), ("head-norm", "head-random")) if set(p) <= set(names)]
     parts = []
-    for first, second in dict.fromkeys(p for p in pairs if p[0] != p[1] and len({*map(ranks_heads, p)}) == 1):
+    for first, second in contrasted(study):
         ours, other = (delta.filter(scoring=scoring) for scoring in (first, second))
         difference = ours.minus(other, [*REWARD_MODEL, "benchmark", "percent"])
         parts.append(difference.with_columns(pl.lit(first).alias("first"), pl.lit(second).alias("second")))

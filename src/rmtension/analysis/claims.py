@@ -1,5 +1,5 @@
-"""Every claim, the paper's (C) and this project's about length (L) and calibration (K): a function from tables and
-study to parts, and an entry in CLAIMS, where all thresholds stand (docs/claims.md)."""
+"""Every claim, the paper's (C) and this project's about attribution (A), length (L) and calibration (K): a function
+from tables and study to parts, and an entry in CLAIMS, where all thresholds stand (docs/claims.md)."""
 
 from __future__ import annotations
 
@@ -94,6 +94,15 @@ def magnitude_finds_most(tables: Tables, study: Study) -> Iterator[Part]:
         matched = Control("matched-random", contrast("magnitude", "matched-random"), 0)
         yield Part(f"{name}: magnitude over change", contrast("magnitude", "change"), [matched])
         yield Part(f"{name}: change over random", contrast("change", "random"))
+
+
+def attribution_finds_more(tables: Tables, study: Study) -> Iterator[Part]:
+    swept = sorted(percent for percent in study.ablation.sweep if percent < 100)
+    for benchmark, regime, percent in product(study.ablation.sweep_benchmarks, study.plain_regimes(), swept):
+        contrast = partial(look_pair, tables, "scoring_contrasts", "difference", "attribution")
+        over = partial(contrast, benchmark=benchmark, regime=regime, percent=percent)
+        random = [Control(scoring, over(scoring), 0) for scoring in ("random", "matched-random")]
+        yield Part(f"{regime}, {benchmark}, p = {percent:g} %: attribution over magnitude", over("magnitude"), random)
 
 
 def neurons_are_late(tables: Tables, study: Study) -> Iterator[Part]:
@@ -230,6 +239,8 @@ CLAIMS: dict[str, Claim] = {
                  "fraction", "above", nan),
     "C12": Claim(shared_neurons_matter, "Shared neurons matter far more to the mixed reward model than exclusive ones",
                  "points", "below", 0),
+    "A1": Claim(attribution_finds_more, "Attribution finds neurons that matter more than magnitude, size for size",
+                "points", "below", 0),
     "L1": Claim(differ_along_length, "Where helpful and harmless reward models differ, they differ along length",
                 "correlation", "above", 0),
     "L2": Claim(lead_survives_balancing, "The lead on the own orientation survives balancing over length",

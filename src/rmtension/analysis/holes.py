@@ -116,6 +116,10 @@ def compared_scorings(study: Study, tables: Tables) -> Iterator[Hole]:
     yield from scorings(study, tables, ("magnitude", "change", "random"))
 
 
+def attribution(study: Study, tables: Tables) -> Iterator[Hole]:
+    yield from scorings(study, tables, ("magnitude", "attribution"))
+
+
 def more_comparisons(study: Study, tables: Tables) -> Iterator[Hole]:
     """More tasks, and more of each."""
     yield from (hole for hole in drawn(study, tables) if "benchmarks" in hole.settings)
@@ -137,6 +141,7 @@ CAUSES: dict[str, list[Search]] = {
     "C10": [orientations],
     "C11": [regimes],
     "C12": [regimes, orientations],
+    "A1": [sweep, attribution],
     "L1": [regimes, orientations, more_comparisons],
     "L2": [regimes, orientations, more_comparisons],
     "L3": [],

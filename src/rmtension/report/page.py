@@ -120,7 +120,7 @@ SECTIONS: dict[str, list[Exhibit]] = {
                 "Figures 5, 6", "delta", ["scoring"]),
         Exhibit("ablation_curve_by_model", "The same curves for each model: look whether all agree."),
         Exhibit("scoring_contrasts", "Change under the first scoring minus change under the second, in points: below "
-                "0, the first finds neurons that matter more.", "claim C6", "difference", ["first", "second"]),
+                "0, the first finds neurons that matter more.", "claims C6, A1", "difference", ["first", "second"]),
     ],
     "Where they lie": [
         Exhibit("depth", "Share of the top neurons in each third of the layers, in percent: look for shares away from "

@@ -87,6 +87,9 @@ EVIDENCE: dict[str, tuple[float, float, list[Row]]] = {
                      for o in SINGLES),
                    *(("shared_contrasts", "difference", -1, on(o, regime=MIXED, control="whole", against=f"{s}-only"))
                      for o in SINGLES for s in SINGLES)]),
+    "A1": (0, 5, [("scoring_contrasts", "difference", 1,
+                   pair("magnitude", "attribution", regime=r, benchmark="own-test", percent=10.0))
+                  for r in (*SINGLES, MIXED)]),
     "L1": (0, 0.1, [("length_lead", "correlation", 1, pair(*SINGLES, tasks=tasks)) for tasks in ("all", *SINGLES)]),
     "L2": (0, 5, [("length_contrasts", "difference", sign, pair(*SINGLES, **on(o)))
                   for o, sign in (("helpful", 1), ("harmless", -1))]),
@@ -190,6 +193,8 @@ CONTROLS: list[tuple[str, str, list[Row], float, float, Deviations]] = [
     ("C5", "spread", [(t, "mixed_spread", s, k) for t, _, s, k in EVIDENCE["C5"][2]], 1, 0.1, TRUTHS),
     ("C6", "matched-random", [(t, v, s, k | {"second": "matched-random"})
                               for t, v, s, k in EVIDENCE["C6"][2] if k["first"] == "magnitude"], 0, 5, TRUTHS),
+    *(("A1", name, [(t, v, -s, k | pair("attribution", name)) for t, v, s, k in EVIDENCE["A1"][2]], 0, 5, TRUTHS)
+      for name in ("random", "matched-random")),
     ("C10", "margin", [(t, "margin_ratio", s, k) for t, _, s, k in EVIDENCE["C10"][2]], 1, 0.1, TRUTHS),
     ("C11", "change", [(t, v, s, k | {"scoring": "change"}) for t, v, s, k in EVIDENCE["C11"][2]],
      0.0526, 0.01, TRUTHS),
@@ -402,7 +407,7 @@ def test_a_new_claim_is_a_function_and_an_entry(monkeypatch: pytest.MonkeyPatch)
 def test_the_page_shows_every_claim_and_part() -> None:
     frame = ledger(as_tables(evidence("C12")), STUDY)
     page = ledger_markdown(frame)
-    lines = [line for line in page.splitlines() if re.match(r"\| [CLK]\d", line)]
+    lines = [line for line in page.splitlines() if re.match(r"\| [ACLK]\d", line)]
     assert len(lines) == len(frame)
     assert "-10.0 [-15.0, -5.0] points | below 0.0 | holds" in page
 
@@ -422,7 +427,7 @@ def test_the_documentation_lists_every_test() -> None:
     rows = [
         [cell.strip() for cell in line.strip("|").split("|")]
         for line in page.splitlines()
-        if re.match(r"\| [CLK]\d", line)
+        if re.match(r"\| [ACLK]\d", line)
     ]
     listed = {row[0]: (row[1], row[3]) for row in rows}
     tests = {

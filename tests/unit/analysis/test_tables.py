@@ -15,6 +15,7 @@ import polars as pl
 import pytest
 from example_results import HEADS, LAYERS, NEURONS, SETTINGS, STUDY, TASKS, example
 
+from rmtension.analysis.ablation_tables import contrasted
 from rmtension.analysis.loading import load_control_overlaps, same_style
 from rmtension.analysis.score_tables import histogram
 from rmtension.analysis.tables import TABLES, make_tables
@@ -181,6 +182,19 @@ def test_curves_and_sizes_pool_a_benchmark_s_comparisons() -> None:
         ("change", "random"),
         ("head-norm", "head-random"),
     }
+
+
+@pytest.mark.parametrize(("main", "first"), [("magnitude", "magnitude"), ("attribution", "attribution"),
+                                             ("change", "attribution")])  # fmt: skip
+def test_attribution_is_held_against_magnitude_once_whatever_the_main_scoring(main: str, first: str) -> None:
+    scorings = ["change", "magnitude", "attribution", "random", "matched-random", "head-norm", "head-attribution"]
+    settings = {"neurons": {"scorings": scorings}, "ablation": {"scoring": main}}
+    found = contrasted(Study.model_validate(SETTINGS | settings))
+    pairs = [{"attribution", "magnitude"}, {"attribution", "matched-random"}, {"head-attribution", "head-norm"}]
+    assert all([{*pair} for pair in found].count(pair) == 1 for pair in pairs)
+    assert len({frozenset(pair) for pair in found}) == len(found)
+    assert (first, ({"attribution", "magnitude"} - {first}).pop()) in found
+    assert {other for one, other in found if one == main} == {*scorings[:5]} - {main}
 
 
 def test_benchmark_accuracy_counts_what_could_not_be_scored() -> None:
