@@ -8,6 +8,21 @@ OF_RESULTS = [
 HOLES = provenance.registered("analysis.holes", "HOLES")
 TABLES = [*CARDS, *OF_RESULTS, *HOLES]
 FIGURES = provenance.registered("report.figures", "FIGURES")
+PATCHED = [
+    file
+    for regime, benchmark in study.patched()
+    for file in expand(
+        f"{RESULTS}/patched/{{model}}/{regime}/seed-{{seed}}/{benchmark}.parquet", model=study.models, seed=study.seeds
+    )
+]
+CONFLICTS = [
+    file
+    for regime in study.regimes
+    if study.conflicting(regime)
+    for file in expand(
+        f"{RESULTS}/conflicts/{{model}}/{regime}/seed-{{seed}}.parquet", model=study.models, seed=study.seeds
+    )
+]
 RECKONED = yaml.safe_load(Path(resource("plan.yaml")).read_text(encoding="utf-8"))
 
 
@@ -67,6 +82,8 @@ rule tables:
         sets=reward_models(f"{RESULTS}/selected/{RM}/sets.parquet"),
         selected=reward_models(f"{RESULTS}/selected/{RM}.parquet"),
         set_activations=reward_models(f"{RESULTS}/set_activations/{RM}.parquet"),
+        patched=PATCHED,
+        conflicts=CONFLICTS,
         words=expand(f"{RESULTS}/words/{{regime}}.parquet", regime=study.regimes),
         lengths=expand(f"{RESULTS}/lengths/{{model}}.parquet", model=study.models),
         resources=RESULTS_RESOURCES,

@@ -7,7 +7,7 @@ from rmtension.base.files import RESOURCES, fingerprint, sha256, write_text
 from rmtension.study import places
 from rmtension.study.benchmarks import PUBLISHED
 from rmtension.study.inputs import model_files
-from rmtension.study.study import VALIDATION, observed_sets
+from rmtension.study.study import VALIDATION, compared_sets, observed_sets
 
 
 @cache
@@ -170,6 +170,21 @@ def parts_neurons(wildcards):
 def attributions(wildcards):
     """Those of a reward model, where a scoring of the study takes them."""
     return rules.attribution.output[0] if study.neurons.takes_attributions else []
+
+
+def parts_models(wildcards):
+    """Reward models of a mixed regime's parts, of the same model and seed."""
+    return [REWARD_MODEL.replace("{regime}", regime) for regime in study.regimes[wildcards.regime].mixes]
+
+
+def objectives(wildcards):
+    """The objectives whose gradients are compared in a regime's reward models."""
+    return list(dict.fromkeys(name for two in study.conflicting(wildcards.regime) for name in two))
+
+
+def objectives_pairs(wildcards):
+    """Pairs of each objective that nothing was trained on."""
+    return [f"{RESULTS}/data/{regime}/test.parquet" for regime in objectives(wildcards)]
 
 
 def loudness(wildcards):

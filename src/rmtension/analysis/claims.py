@@ -1,5 +1,5 @@
-"""Every claim, the paper's (C) and this project's about attribution (A), length (L) and calibration (K): a function
-from tables and study to parts, and an entry in CLAIMS, where all thresholds stand (docs/claims.md)."""
+"""Every claim, the paper's (C) and this project's about attribution (A), causes (P, G), length (L) and calibration (K):
+a function from tables and study to parts, and an entry in CLAIMS, where all thresholds stand (docs/claims.md)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rmtension.analysis.evidence import Tables, look, look_pair
 from rmtension.analysis.judgement import Claim, Control, Direction, Part
 from rmtension.analysis.sets import mixtures, shared_set
 from rmtension.analysis.surface import LONGER, SHORTER
-from rmtension.study.naming import AVERAGE, OVERALL
+from rmtension.study.naming import AVERAGE, OVERALL, OWN_TASKS, OWN_TEST
 from rmtension.study.study import Study, own_tests
 
 ADVERSARIAL = [f"LLM Bar (Adver {kind})" for kind in ("Neighbor", "GPTInst", "GPTOut", "Manual")]
@@ -169,6 +169,28 @@ def shared_neurons_matter(tables: Tables, study: Study) -> Iterator[Part]:
             yield Part(f"{mixed}, {orientation}: average, shared over {exclusive}", found, others)
 
 
+def patching_recovers(tables: Tables, study: Study) -> Iterator[Part]:
+    patched, own = study.patching.benchmarks if study.patching else [], own_tests(study)
+    kinds = [OWN_TEST] if patched and all(name in own for name in patched) else [OWN_TASKS]
+    kinds += [OWN_TEST] if OWN_TASKS in kinds and any(name in own for name in patched) else []
+    for mixed, tasks in product(study.mixed_regimes(), kinds):
+        for donor in study.regimes[mixed].mixes:
+            keys = {"regime": mixed, "donor": donor, "tasks": tasks}
+            more = partial(look, tables, "patching_contrasts", "recovery_difference", **keys)
+            yield Part(f"{mixed} from {donor}, {tasks}", more(against="matched-random"),
+                       [Control("random", more(against="random"), 0)])  # fmt: skip
+
+
+def gradients_oppose(tables: Tables, study: Study) -> Iterator[Part]:
+    for mixed in study.mixed_regimes():
+        keys = {"regime": mixed, "mixture": mixed}
+        yield Part(f"{mixed}, shared", look(tables, "conflict", "cosine", set="shared", control="whole", **keys))
+        more = partial(look, tables, "conflict_contrasts", **keys)
+        matched, random = (more(value="cosine_difference", against=word) for word in ("matched-random", "random"))
+        share = more(value="opposed_difference", against="matched-random").times(-1)
+        yield Part(f"{mixed}, shared over matched", matched, [Control("random", random, 0), Control("share", share, 0)])
+
+
 # --- length ---------------------------------------------------------------------------------------------------
 
 
@@ -241,6 +263,10 @@ CLAIMS: dict[str, Claim] = {
                  "points", "below", 0),
     "A1": Claim(attribution_finds_more, "Attribution finds neurons that matter more than magnitude, size for size",
                 "points", "below", 0),
+    "P1": Claim(patching_recovers, "Patching shared neurons recovers more than patching matched ones",
+                "fraction", "above", 0),
+    "G1": Claim(gradients_oppose, "The objectives' gradients oppose each other more at shared neurons",
+                "cosine", "below", 0),
     "L1": Claim(differ_along_length, "Where helpful and harmless reward models differ, they differ along length",
                 "correlation", "above", 0),
     "L2": Claim(lead_survives_balancing, "The lead on the own orientation survives balancing over length",

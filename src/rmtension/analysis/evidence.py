@@ -42,6 +42,9 @@ UNDEFINED = {
     "length_contrasts": "fewer than 5 comparisons on a side of length",
     "length_change": "fewer than 5 comparisons on a side of length",
     "length_lead": "fewer than 6 tasks, or all of one share",
+    "patching_contrasts": "the mixed reward model does not fall short there",
+    "conflict": "no gradient beyond sampling noise",
+    "conflict_contrasts": "no gradient beyond sampling noise",
     "set_length": "all texts of one length, or as active",
 }
 

@@ -20,10 +20,11 @@ ACROSS = {"task": "orientation", "metric": "benchmark", "percent": "", "third": 
 # Column -> number format; "+" marks a difference. z: a change that rounds to zero has no sign of its own.
 FORMATS = (
     dict.fromkeys(["accuracy_mean", "baseline_mean", "ablated_mean", "share_mean", "value_mean"], ".1f")
-    | dict.fromkeys(["delta_mean", "difference_mean"], "+z.1f")
+    | dict.fromkeys(["delta_mean", "difference_mean", "gap_mean"], "+z.1f")
     | dict.fromkeys(["n_neurons", "intersection_mean", "union_mean"], ",.0f")
     | dict.fromkeys(["rmsd", "rmsd_mean", "level_mean"], ".4f")
     | {"closeness_mean": "+z.2f", "chance": ".2f"}
+    | dict.fromkeys(["recovery_difference_mean", "cosine_difference_mean", "opposed_difference_mean"], "+z.2f")
 )
 
 
@@ -119,7 +120,7 @@ def texts(table: pl.DataFrame, column: str, write: Callable[[Cell], str]) -> pl.
     return pl.Series(column, cells, dtype=pl.String)
 
 
-NUMBERS = ("percent", "left", "right")  # keys that are no words
+NUMBERS = ("percent", "layer", "left", "right")  # keys that are no words
 
 
 def make_grid(table: pl.DataFrame, write: Callable[[Cell], str]) -> Grid:

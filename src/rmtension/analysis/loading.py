@@ -9,7 +9,7 @@ from pathlib import Path
 import polars as pl
 import polars.selectors as cs
 
-from rmtension.analysis.sets import listed
+from rmtension.analysis.sets import compared, listed
 from rmtension.analysis.statistics import REWARD_MODEL, TASK
 from rmtension.base.files import Columns, scan_table
 from rmtension.base.sums import summable
@@ -17,12 +17,21 @@ from rmtension.neurons.ranking import NEURON, RANKINGS, SETS, STATISTICS
 from rmtension.study.naming import tension_sets_index
 from rmtension.study.study import VALIDATION, Study
 
+KEYS = [*REWARD_MODEL, "benchmark", "ablation", "comparison_id", *TASK]
 # What is read of a scores file.
 SCORES = {
     **dict.fromkeys(["ablation", "comparison_id", *TASK], pl.String()),
     **dict.fromkeys(["chosen_scores", "rejected_scores"], pl.List(pl.Float32())),
 }
 SIDES = ["chosen_scores", "rejected_scores"]
+REWARDS = ["chosen", "rejected"]
+PATCHED = {"donor": pl.String(), **SCORES}
+PRODUCTS = ["first_first", "second_second", "first_second", "square", "opposed"]
+CONFLICTS = {
+    **dict.fromkeys(["first", "second"], pl.String()),
+    **dict.fromkeys(NEURON, pl.Int32()),
+    **dict.fromkeys(PRODUCTS, pl.Float64()),
+}
 PLACE = dict.fromkeys(["benchmark", "comparison_id", *TASK], pl.String())
 LENGTHS = PLACE | dict.fromkeys(["chosen_tokens", "rejected_tokens"], pl.List(pl.Int32()))
 WORDS = PLACE | dict.fromkeys(["chosen_scores", "rejected_scores"], pl.List(pl.Float64()))
@@ -63,20 +72,72 @@ def load_scores(folder: Path, study: Study, lists: bool = False) -> pl.DataFrame
     for (model, regime, seed), benchmark in product(reward_models(study), study.benchmarks):
         path = folder / "scores" / model / regime / f"seed-{seed}" / f"{benchmark}.parquet"
         frame = scan(path, SCORES, zip([*REWARD_MODEL, "benchmark"], [model, regime, seed, benchmark], strict=True))
-        frame = frame if lists else as_compared(frame, study, SIDES)
-        rewards = (
-            [pl.col("chosen_scores", "rejected_scores")]
-            if lists
-            else [
-                pl.col("chosen_scores").list.min().alias("chosen"),
-                pl.col("rejected_scores").list.max().alias("rejected"),
-            ]
-        )
-        keys = [*REWARD_MODEL, "benchmark", "ablation", "comparison_id", *TASK]
-        frame = frame.filter(pl.col("ablation").is_in(listed(study, regime))) if lists else frame
+        if lists:
+            frame = frame.filter(pl.col("ablation").is_in(listed(study, regime)))
+            frame = frame.select(*KEYS, "chosen_scores", "rejected_scores")
+        else:
+            frame = extremes(frame, study)
         # Millions of rows repeat few words: as categories they take four bytes each.
-        frames.append(frame.select(*keys, *rewards).with_columns(cs.string().cast(pl.Categorical)))
+        frames.append(frame.with_columns(cs.string().cast(pl.Categorical)))
     return pl.concat(frames).collect()
+
+
+def extremes(scores: pl.LazyFrame, study: Study) -> pl.LazyFrame:
+    """KEYS, chosen and rejected: the lowest score of chosen responses, and the highest of rejected ones."""
+    lowest, highest = pl.col("chosen_scores").list.min(), pl.col("rejected_scores").list.max()
+    return as_compared(scores, study, SIDES).select(*KEYS, chosen=lowest, rejected=highest)
+
+
+def load_patched(folder: Path, study: Study) -> pl.DataFrame:
+    """What load_scores has without lists, of the mixed reward models that were patched: `ablation` is the donor's
+    regime and the set's name, with a slash between them. Without rows where nothing was patched."""
+    schema: Columns = dict.fromkeys(KEYS, pl.String()) | {"seed": pl.Int32(), **dict.fromkeys(REWARDS, pl.Float32())}
+    frames = [pl.LazyFrame(schema=schema)]
+    for (regime, benchmark), model, seed in product(study.patched(), study.models, study.seeds):
+        path = folder / "patched" / model / regime / f"seed-{seed}" / f"{benchmark}.parquet"
+        frame = scan(path, PATCHED, zip([*REWARD_MODEL, "benchmark"], [model, regime, seed, benchmark], strict=True))
+        named = frame.with_columns(ablation=pl.concat_str("donor", "ablation", separator="/"))
+        frames.append(extremes(named, study))
+    categories = cs.string().cast(pl.Categorical)
+    return pl.concat([frame.with_columns(categories) for frame in frames]).collect()
+
+
+def load_conflicts(folder: Path, study: Study) -> pl.DataFrame:
+    """model, regime, seed, mixture (the mixed regime whose objectives and sets they are), set, control, layer;
+    n_neurons and the sums of PRODUCTS over the set's neurons: of all layers (layer null), and under the set `all` of
+    each.
+
+    Draws of a control are taken together. Without rows where no gradients were compared.
+    """
+    keys = [*REWARD_MODEL, "mixture", "set", "control", "layer"]
+    numbers = dict.fromkeys(["n_neurons", *PRODUCTS], pl.Float64())
+    schema = dict.fromkeys(keys, pl.String()) | {"seed": pl.Int32(), "layer": pl.Int32()} | numbers
+    frames = [pl.DataFrame(schema=schema)]
+    for mixture in study.mixed_regimes() if study.conflict else []:
+        mixes, sets = study.regimes[mixture].mixes, compared(study, mixture)
+        for regime, model, seed in product([*mixes, mixture], study.models, study.seeds):
+            path = folder / "conflicts" / model / regime / f"seed-{seed}.parquet"
+            neurons = scan_table(path, CONFLICTS).filter(first=mixes[0], second=mixes[1]).collect()
+            of_sets = folder / "selected" / model / mixture / f"seed-{seed}" / "sets.parquet"
+            members = scan_table(of_sets, SETS).select("ablation", *NEURON).collect().join(sets, on="ablation")
+            every = neurons.select(*NEURON, ablation=pl.lit("all"), set=pl.lit("all"), control=pl.lit("whole"))
+            layers = summed(neurons, every, "layer")
+            whole = summed(neurons, pl.concat([every, members.select(every.columns)]))
+            both = pl.concat(
+                [whole.with_columns(layer=pl.lit(None, pl.Int32)), layers.select(pl.all())], how="diagonal"
+            )
+            place = {"model": model, "regime": regime, "seed": seed, "mixture": mixture}
+            named = both.with_columns(pl.lit(value).alias(name) for name, value in place.items())
+            frames.append(named.select(pl.col(name).cast(kind) for name, kind in schema.items()))
+    return pl.concat(frames)
+
+
+def summed(neurons: pl.DataFrame, members: pl.DataFrame, *by: str) -> pl.DataFrame:
+    """set, control, `by`; n_neurons, of one draw, and the sums of PRODUCTS over the members in all draws."""
+    joined = members.join(neurons, on=NEURON, how="left", maintain_order="left")
+    size = (pl.len() / pl.col("ablation").n_unique()).alias("n_neurons")
+    sums = [summable(pl.col(name)).sum() for name in PRODUCTS]
+    return joined.group_by("set", "control", *by, maintain_order=True).agg(size, *sums)
 
 
 def reward_models(study: Study) -> Iterator[tuple[str, str, int]]:

@@ -12,8 +12,10 @@ import polars as pl
 from rmtension.analysis.calibration import UNABLATED
 from rmtension.analysis.loading import (
     load_activations,
+    load_conflicts,
     load_control_overlaps,
     load_lengths,
+    load_patched,
     load_rankings,
     load_scores,
     load_sizes,
@@ -26,9 +28,11 @@ from rmtension.analysis.sets import mixed_sets, oriented
 from rmtension.analysis.statistics import REWARD_MODEL, Block, Bootstrap, Draws, blocks
 from rmtension.analysis.surface import LONGER, SHORTER
 from rmtension.analysis.units import held
-from rmtension.study.naming import AVERAGE, OVERALL, THIRDS, UNORIENTED, WORDS
+from rmtension.study.naming import AVERAGE, OVERALL, OWN_TASKS, OWN_TEST, THIRDS, UNORIENTED, WORDS
 from rmtension.study.study import Study, own_tests
 
+REGIMES = ("regime", "donor", "mixture")  # columns that hold one
+NUMBERED: dict[str, pl.DataType] = {"percent": pl.Float64(), "layer": pl.Int32()}  # keys that are no words
 CONTROLS = ["whole", "size-matched", "matched-random", "random"]
 
 
@@ -51,6 +55,8 @@ class Results:
     words: pl.DataFrame
     validation: pl.DataFrame
     texts: pl.DataFrame
+    patched: pl.DataFrame
+    conflicts: pl.DataFrame
 
     @classmethod
     def load(cls, folder: Path, study: Study) -> Results:
@@ -66,6 +72,8 @@ class Results:
             load_words(folder, study),
             load_validation(folder, study),
             load_texts(folder, study),
+            load_patched(folder, study),
+            load_conflicts(folder, study),
         )
 
     @cached_property
@@ -139,23 +147,23 @@ def study_order(study: Study, made: list[Block]) -> Mapping[str, list[str]]:
     sets = [*mixed_sets(study)["set"].unique(maintain_order=True), *study.neurons.scorings]
     return {
         "model": [*study.models, OVERALL],
-        **{key: [*regimes, *study.neurons.scorings] for key in ("regime", "first", "second", "single")},
+        **{key: [*regimes, *study.neurons.scorings] for key in (*REGIMES, "first", "second", "single")},
         "against": ["none", *regimes, UNABLATED, *sets, *CONTROLS],
         "benchmark": list(study.benchmarks),
         "scoring": list(study.neurons.scorings),
         "ablation": ["none", study.ablation.main_set, *sets],
-        **{key: [study.ablation.main_set, study.ablation.matched_set, *sets] for key in ("family", "set")},
+        **{key: [study.ablation.main_set, study.ablation.matched_set, "all", *sets] for key in ("family", "set")},
         "control": ["", *CONTROLS],
         "orientation": [*singles, *(b.orientation for b in made)],
         "task": [*(b.task for b in made), AVERAGE],
         "third": THIRDS,
         "rule": [LONGER, SHORTER, *(WORDS + regime for regime in regimes)],
-        "tasks": ["all", *singles, *(b.orientation for b in made)],
+        "tasks": ["all", *singles, *(b.orientation for b in made), OWN_TASKS, OWN_TEST],
     }
 
 
 def empty_table(names: list[str], by: list[str], *more: str) -> pl.DataFrame:
     """The table of figures that a study has no data for."""
     values = [f"{name}_{part}" for name in names for part in ("mean", "sd", "low", "high")] + [*more]
-    kinds = {key: pl.Float64 if key == "percent" else pl.String for key in by}
+    kinds = {key: NUMBERED.get(key, pl.String()) for key in by}
     return pl.DataFrame(schema={**kinds, **dict.fromkeys(values, pl.Float64), "n_seeds": pl.UInt32})

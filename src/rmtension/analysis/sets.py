@@ -11,7 +11,7 @@ from rmtension.analysis.statistics import REWARD_MODEL
 from rmtension.base.sums import summable
 from rmtension.neurons.ranking import NEURON
 from rmtension.study.naming import OVERALL, ablation_name, exclusive_names, tension_sets_index
-from rmtension.study.study import Study
+from rmtension.study.study import Study, compared_sets
 
 NONE = pl.col("ablation") == "none"
 
@@ -48,6 +48,13 @@ def mixed_sets(study: Study) -> pl.DataFrame:
         for s in tension_sets_index(settings.mixes, study.ablation.control_draws)
     ]
     return pl.DataFrame(rows, schema=dict.fromkeys(["regime", "ablation", "set", "control"], pl.String), orient="row")
+
+
+def compared(study: Study, regime: str) -> pl.DataFrame:
+    """ablation (its name among those selected), set, control: what is patched in a mixed regime's reward models, and
+    where gradients are compared."""
+    rows = [(one.name, one.set, one.control) for one in compared_sets(study, regime)]
+    return pl.DataFrame(rows, schema=dict.fromkeys(["ablation", "set", "control"], pl.String), orient="row")
 
 
 def own_sizes(sizes: pl.DataFrame, study: Study) -> pl.DataFrame:

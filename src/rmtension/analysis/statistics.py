@@ -257,6 +257,15 @@ class Bootstrap:
         scale = np.sqrt(divide(n, np.maximum(n - 1, 1)))
         return Draws(plain.keys, mean + scale * (resampled - mean))
 
+    def averaged(self, figures: Draws, by: Sequence[str]) -> Draws:
+        """Means over seeds for each of `by` (which holds `model`), and under the model OVERALL their plain means over
+        models."""
+        per_model = self.over_seeds(figures, by)
+        overall = per_model.mean([key for key in by if key != "model"])
+        both = concat([per_model, overall.with_columns(pl.lit(OVERALL).alias("model"))])
+        # The last digits of sums must not give a zero a sign.
+        return Draws(both.keys, np.round(both.values, 12) + 0.0)
+
     def summary(self, figures: Draws, by: Sequence[str], name: str) -> pl.DataFrame:
         """One row for each of `by` (which holds `model`): {name}_mean, _sd, _low, _high, p and n_seeds.
 
@@ -266,10 +275,7 @@ class Bootstrap:
         """
         rest = [key for key in by if key != "model"]
         overall = pl.lit(OVERALL).alias("model")
-        per_model = self.over_seeds(figures, by)
-        averaged = concat([per_model, per_model.mean(rest).with_columns(overall)])
-        # The last digits of sums must not give a zero a sign.
-        averaged = Draws(averaged.keys, np.round(averaged.values, 12) + 0.0)
+        averaged = self.averaged(figures, by)
         by_seed = Draws(figures.keys, figures.values[:, :1])
         by_seed = concat([by_seed.mean([*by, "seed"]), by_seed.mean([*rest, "seed"]).with_columns(overall)])
         spread = (

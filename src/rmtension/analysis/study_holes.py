@@ -182,6 +182,18 @@ def sweep(study: Study, _tables: Tables) -> Iterator[Hole]:
         yield Hole(what, ", ".join(reasons), {"ablation": settings})
 
 
+def patching(study: Study, _tables: Tables) -> Iterator[Hole]:
+    if study.mixed_regimes() and study.patching is None:
+        what = "how much of the gap comes back with activations of the parts' (patching, patching_contrasts)"
+        yield Hole(what, "no section patching", {"patching": {"benchmarks": [*study.benchmarks]}})
+
+
+def conflict(study: Study, _tables: Tables) -> Iterator[Hole]:
+    if study.mixed_regimes() and study.conflict is None:
+        what = "where the objectives' gradients oppose each other (conflict, conflict_contrasts, conflict_layers)"
+        yield Hole(what, "no section conflict", {"conflict": {}})
+
+
 def choices(study: Study, _tables: Tables) -> Iterator[Hole]:
     """What one run has under one of two ways (docs/methods.md, section 9)."""
     other = {"validation": "test", "test": "validation"}[study.training.select_on]

@@ -26,6 +26,11 @@ from rmtension.analysis.ablation_tables import (
 from rmtension.analysis.accuracy_tables import accuracy_table, benchmark_accuracy_table, contrasts_table, official_table
 from rmtension.analysis.calibration_tables import calibration_contrasts_table, calibration_table, reliability_table
 from rmtension.analysis.compatibility import compatibility_table
+from rmtension.analysis.conflict_tables import (
+    conflict_contrasts_table,
+    conflict_layers_table,
+    conflict_table,
+)
 from rmtension.analysis.length_tables import (
     length_change_table,
     length_contrasts_table,
@@ -43,6 +48,7 @@ from rmtension.analysis.neuron_tables import (
     rmsd_table,
     stability_table,
 )
+from rmtension.analysis.patching_tables import patching_contrasts_table, patching_table
 from rmtension.analysis.published import twin
 from rmtension.analysis.results import Results
 from rmtension.analysis.score_tables import compression_table, score_histogram_table, score_shift_table
@@ -79,6 +85,11 @@ TABLES: dict[str, Callable[[Results], pl.DataFrame]] = {
     "shared_contrasts": shared_contrasts_table,
     "control_overlap": control_overlap_table,
     "set_size": set_size_table,
+    "patching": patching_table,
+    "patching_contrasts": patching_contrasts_table,
+    "conflict": conflict_table,
+    "conflict_contrasts": conflict_contrasts_table,
+    "conflict_layers": conflict_layers_table,
     "official": official_table,
     "surface": surface_table,
     "length": length_table,

@@ -32,6 +32,10 @@ UNITS = (
     | dict.fromkeys(["rmsd", "level"], ACTIVATION)
     | dict.fromkeys(["balanced", "longer", "shorter"], PERCENT)
     | {"correlation": CORRELATION}
+    | {"gap": POINTS}
+    | dict.fromkeys(["recovery", "recovery_difference"], Unit("fraction"))  # of a gap, and beyond it
+    | dict.fromkeys(["cosine", "cosine_difference"], Unit("cosine"))  # without noise it can leave -1 to 1
+    | {"opposed": FRACTION, "opposed_difference": CHANGE}
     | dict.fromkeys(["ece", "brier", "confidence"], FRACTION)
     | dict.fromkeys(["log_loss", "rescaled_log_loss"], NATS)
     | {"temperature": RATIO}

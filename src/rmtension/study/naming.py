@@ -10,6 +10,7 @@ UNORIENTED = "unoriented"  # orientation of a task that is neither regime's
 OVERALL = "all models"  # value of the column `model` in rows that are the plain mean over the study's models
 AVERAGE = "average"  # value of the column `task` in rows that average an orientation's tasks
 WORDS = "words:"  # stands before the regime whose train pairs a rule without a model goes by
+OWN_TASKS, OWN_TEST = "own tasks", "own test"  # of a donor: its orientation's tasks, and its own test split
 THIRDS = ["early", "middle", "late"]  # of a model's layers
 # Tensors in published files that are no parameters: causal masks and rotary frequencies.
 BUFFER = re.compile(r"\.(att(n|ention)\.(masked_)?bias|rotary_emb\.inv_freq)$")

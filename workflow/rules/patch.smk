@@ -1,0 +1,37 @@
+# A mixed reward model reads one benchmark with activations of its parts' written in, all three loaded once.
+
+
+rule patch:
+    input:
+        reward_model=REWARD_MODEL,
+        donors=parts_models,
+        comparisons=comparisons,
+        selected=rules.select_sets.output[0],
+        code=code("patch.py"),
+    output:
+        f"{RESULTS}/patched/{RM}/{{benchmark}}.parquet",
+    log:
+        f"{RESULTS}/logs/patch/{RM}/{{benchmark}}.log",
+    benchmark:
+        f"{RESULTS}/benchmark/patch/{RM}/{{benchmark}}.tsv"
+    conda:
+        "../../envs/model.yaml"
+    threads: compute("threads")
+    resources:
+        mem_mb=by_attempt(compute("mem_mb")),
+        runtime=by_attempt(compute("runtime")),
+        gpu=scoring_gpus,
+    params:
+        settings=settings(
+            code("patch.py"),
+            donors=lambda wildcards: study.regimes[wildcards.regime].mixes,
+            sets=lambda wildcards: [one.name for one in compared_sets(study, wildcards.regime)],
+            budget=compute("inference_tokens"),
+            precision=compute("inference_precision"),
+            threads=compute("threads"),
+            gpus=scoring_gpus,
+        ),
+    message:
+        "Patch {wildcards.model}, {wildcards.regime}, seed {wildcards.seed} on {wildcards.benchmark}"
+    script:
+        "../scripts/patch.py"
