@@ -106,6 +106,7 @@ def length(claims: pl.DataFrame) -> Iterator[str]:
     """What the ledger says of length itself, and beside it of the other claims that hold."""
     whole, beside = claims.filter(part=""), beside_length(claims)
     about = pl.col("claim").str.starts_with("L")
+    yield from answer(dict(whole.select("claim", "verdict").iter_rows()))
     itself = whole.filter(about).select("statement", "claim", "verdict").rows()
     yield from (f"{statement} ({name}): {verdict}." for statement, name, verdict in itself)
     held = whole.filter(~about, verdict="holds")["claim"].to_list()
@@ -113,7 +114,25 @@ def length(claims: pl.DataFrame) -> Iterator[str]:
     alone = [name for name in held if name not in beside]
     none = f"{listed(alone)} {'have' if len(alone) > 1 else 'has'} no control for length" if alone else ""
     if held:
-        yield f"Of the other claims that hold, beside length {'; '.join(filter(None, [sorted_out(left), none]))}."
+        beside_it = f"beside length {sorted_out(left)}" if any(left.values()) else ""
+        yield f"Of the other claims that hold, {'; '.join(filter(None, [beside_it, none]))}."
+
+
+def answer(verdicts: Mapping[str, str]) -> Iterator[str]:
+    """Whether the lead on the own orientation (C1) is length: what is left of it in balanced accuracy (L2), and whether
+    regimes differ along length (L1)."""
+    lead, left, along = (verdicts.get(claim) for claim in ("C1", "L2", "L1"))
+    if lead is None or left is None:
+        return
+    if left == "holds":
+        also = "; length plays its part as well" if along == "holds" else ""
+        yield f"Not length alone: reward models lead on their own orientation where length decides nothing{also}."
+    elif lead == "holds":
+        yield "It may be: reward models lead on their own orientation, but not surely where length decides nothing."
+    elif lead == "undecided":
+        yield "This study cannot tell: it is not certain that reward models lead on their own orientation at all."
+    else:
+        yield "There is no such lead to explain: not all reward models lead on their own orientation."
 
 
 def sorted_out(by_verdict: Mapping[str, Sequence[str]]) -> str:

@@ -95,6 +95,23 @@ def test_what_is_said_of_claims_is_the_ledger(words: tuple[str, str, str]) -> No
         assert beside_length(claims) == {"C1": beside}
 
 
+@pytest.mark.parametrize(
+    ("lead", "left", "along", "said"),
+    [
+        ("holds", "undecided", "holds", "It may be"),  # length alone decides
+        ("holds", "holds", "undecided", "Not length alone: "),  # length decides nothing
+        ("holds", "holds", "holds", "; length plays its part as well."),  # both
+        ("undecided", "undecided", "undecided", "This study cannot tell"),
+        ("undecided", "does not hold", "holds", "This study cannot tell"),
+        ("does not hold", "undecided", "undecided", "There is no such lead"),
+    ],
+)
+def test_is_it_length_is_answered_in_plain_words(lead: str, left: str, along: str, said: str) -> None:
+    claims = ledger(("C1", lead, "length", left), ("L1", along, "", ""), ("L2", left, "half", "undecided"))
+    answer, statement = conclusions(STUDY, TABLES, claims)["Is it length?"].split(" It is L1")
+    assert said in answer and statement.startswith(f" (L1): {along}.")
+
+
 def test_beside_length_a_claim_is_as_good_as_its_worst_part() -> None:
     rows = [("C4", "a", "longer", "holds"), ("C4", "b", "shorter", "undecided"), ("C4", "c", "random", "does not hold"),
             ("C4", "", "longer", "does not hold"), ("C9", "a", "random", "holds")]  # fmt: skip
