@@ -21,7 +21,7 @@ from rmtension.analysis.statistics import REWARD_MODEL, Array, Bootstrap, Draws,
 UNIT = [*REWARD_MODEL, "ablation"]
 BINS = 15  # of equal mass
 SHOWN = np.linspace(0.5, 1, 11)  # edges of the bins of equal width that curves are drawn of
-LEAST, MOST = 0.01, 100.0  # of a temperature: at either end it is as good as none, or infinite
+LEAST, MOST = 0.01, 100.0  # of a temperature: at either end there is none, as the loss is less beyond
 UNABLATED = "unablated"  # a reward model itself, as what it is held against
 FIGURES = ["ece", "squared_ce", "brier", "log_loss", "rescaled_log_loss"]
 
@@ -75,7 +75,8 @@ def temperatures(difference: Array, weights: Array) -> Array:
 
 
 def fitted(bootstrap: Bootstrap, blocks: Sequence[PairBlock]) -> Draws:
-    """The temperature of every unit on all pairs of the blocks, which are of one benchmark; undefined without any."""
+    """The temperature of every unit on all pairs of the blocks, which are of one benchmark, LEAST or MOST where it
+    would lie beyond; undefined without any."""
     values = np.full((len(blocks[0].units), 1 + bootstrap.draws), np.nan)
     weights = np.concatenate([block.weights(bootstrap) for block in blocks])
     for row, difference in zip(values, np.concatenate([block.difference for block in blocks], axis=1), strict=True):
@@ -143,8 +144,14 @@ def measured(bootstrap: Bootstrap, blocks: Sequence[PairBlock], temperature: Arr
 
 
 def calibrated(bootstrap: Bootstrap, blocks: Sequence[PairBlock], temperature: Draws) -> dict[str, Draws]:
-    """FIGURES, and the temperature beside them, of every unit on every benchmark: keyed by UNIT and benchmark."""
-    known = temperature.frame("temperature")
+    """FIGURES, and the temperature beside them, of every unit on every benchmark: keyed by UNIT and benchmark.
+
+    A unit whose estimate is at an end of the range has no temperature, its draws neither. At MOST its rescaled loss is
+    nearly a coin's, whatever that end; at LEAST the end itself would make the figure, and there is none.
+    """
+    known = temperature.frame("temperature").with_columns(pl.col("temperature").replace(LEAST, None))
+    fits = (temperature.values[:, :1] > LEAST) & (temperature.values[:, :1] < MOST)
+    temperature = Draws(temperature.keys, np.where(fits, temperature.values, np.nan))
     parts = []
     for of in benchmarks(blocks):
         own = of[0].units.join(known, on=UNIT, how="left", maintain_order="left")["temperature"]

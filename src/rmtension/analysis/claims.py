@@ -232,12 +232,25 @@ def mixed_is_calibrated_worse(tables: Tables, study: Study) -> Iterator[Part]:
 
 
 def compression_is_temperature(tables: Tables, study: Study) -> Iterator[Part]:
+    own = study.ablation.main_set
     ablated = [(regime, UNABLATED, benchmark) for regime, benchmark in product(study.regimes, study.benchmarks)]
     for regime, against, benchmark in [*mixed_against_parts(study), *ablated]:
         keys = {"regime": regime, "against": against, "benchmark": benchmark}
         change = partial(look, tables, "calibration_contrasts", **keys)
-        before = Control("before", change(value="log_loss_change"))
-        yield Part(f"{regime} against {against}, {benchmark}", change(value="rescaled_log_loss_change"), [before])
+        before, rescaled = change(value="log_loss_change"), change(value="rescaled_log_loss_change")
+        both = [(regime, own), (regime, "none")] if against == UNABLATED else [(regime, "none"), (against, "none")]
+        lacking = [without_temperature(tables, study, *one, benchmark) for one in both]
+        found = rescaled._replace(note="; ".join(filter(None, [rescaled.note, *lacking])))
+        yield Part(f"{regime} against {against}, {benchmark}", found, [Control("before", before)])
+
+
+def without_temperature(tables: Tables, study: Study, regime: str, ablation: str, benchmark: str) -> str:
+    """How many of a regime's reward models have none; "" if all have one, or are not known."""
+    frame, every = tables["calibration"], len(study.models) * len(study.seeds)
+    keys = {"model": OVERALL, "regime": regime, "ablation": ablation, "benchmark": benchmark}
+    fitted = every if frame.is_empty() else sum(frame.filter(**keys)["n_fitted"])
+    name = regime if ablation == "none" else f"{regime} without {ablation}"
+    return f"{name}: {every - fitted} of {every} without a temperature" if fitted < every else ""
 
 
 # What is claimed, and all thresholds. Each claim is a conjunction of its parts.

@@ -46,6 +46,7 @@ UNDEFINED = {
     "conflict": "no gradient beyond sampling noise",
     "conflict_contrasts": "no gradient beyond sampling noise",
     "set_length": "all texts of one length, or as active",
+    "calibration_contrasts": "no temperature",
 }
 
 

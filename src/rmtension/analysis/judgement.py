@@ -67,7 +67,7 @@ class Claim(NamedTuple):
         found, other, direction = part.found, control.found, part.direction or self.direction
         threshold = self.threshold if part.threshold is None else part.threshold
         beyond = (found, other) if control.threshold is None else (other, exactly(control.threshold))
-        aside = f"{control.name}: {other.note}" if other.note not in ("", found.note) else ""
+        aside = "" if other.note in found.note else f"{control.name}: {other.note}"
         return {
             "part": part.name, "unit": self.unit, "threshold": threshold, "direction": direction,
             "estimate": found.estimate, "low": found.low, "high": found.high, "n_seeds": found.n_seeds,

@@ -155,6 +155,20 @@ def test_temperature_by_hand(difference: list[float], expected: float) -> None:
     assert temperatures(d, np.ones((len(d), 1)))[0] == pytest.approx(expected, rel=1e-12)
 
 
+def test_a_temperature_at_an_end_of_its_range_is_none() -> None:
+    """Beside it, a reward model that is never right has all but a coin's loss, and one that is never wrong none: it
+    would be made by that end alone."""
+    ahead = pl.when(pl.col("regime") == "helpful").then(pl.lit(-50.0)).otherwise(pl.lit(50.0))
+    fit = fitted(BOOTSTRAP, pair_blocks(VALIDATION.with_columns(chosen_scores=pl.concat_list(ahead.cast(pl.Float32)))))
+    assert set(row_of(fit, regime="helpful")) == {100} and set(row_of(fit, regime="harmless")) == {0.01}
+    figures = calibrated(BOOTSTRAP, pair_blocks(FRAME), fit)
+    assert np.isnan(figures["temperature"].values).all()
+    loss = np.mean(np.log1p(np.exp(-differences(FRAME.filter(regime="helpful")) / 100)))
+    assert row_of(figures["rescaled_log_loss"], regime="helpful")[0] == pytest.approx(loss)
+    assert loss == pytest.approx(math.log(2), abs=0.01)
+    assert np.isnan(row_of(figures["rescaled_log_loss"], regime="harmless")).all()
+
+
 def test_scores_that_are_too_large_are_mended_by_their_temperature_alone() -> None:
     """Four times the scores: another error and loss, four times the temperature, and the same loss beside it."""
     larger = [pl.col(side).list.eval(pl.element() * 4) for side in LISTS]

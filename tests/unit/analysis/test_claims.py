@@ -32,7 +32,7 @@ STUDY = Study.model_validate(
 TABLES = ["accuracy", "contrasts", "retention", "score_shift", "scoring_contrasts", "depth", "rmsd", "own_ablation",
           "compression", "neuron_overlap", "neuron_retention", "shared_ablation", "shared_contrasts",
           "surface", "length_contrasts", "length_change", "length_lead", "set_length",
-          "calibration_contrasts"]  # fmt: skip
+          "calibration", "calibration_contrasts"]  # fmt: skip
 ADVERSARIAL = [f"LLM Bar (Adver {kind})" for kind in ("Neighbor", "GPTInst", "GPTOut", "Manual")]
 HIGH = [*(("helpful", f"Alpaca Eval ({kind})") for kind in ("Easy", "Length", "Hard")),
         ("harmless", "Refusals Dangerous"), ("harmless", "Refusals Offensive")]  # fmt: skip

@@ -148,9 +148,9 @@ def noisy(truth: Any, rng: np.random.Generator) -> Any:
     return truth + rng.normal(scale=3, size=truth.shape)
 
 
-def calibration(change: Callable[[Any, np.random.Generator], Any], study: Study = STUDY) -> dict[str, tuple[str, str]]:
-    """Verdicts on K1 and K2 where parts are calibrated, and their scores changed are the mixed reward model's, and all
-    scores changed those of the ablated ones."""
+def calibration(change: Callable[[Any, np.random.Generator], Any], study: Study = STUDY, sign: int = 1) -> pl.DataFrame:
+    """K1 and K2 where parts are calibrated (of sign -1, always on the wrong side), and their scores changed are the
+    mixed reward model's, and all scores changed those of the ablated ones."""
     rng = np.random.default_rng(7)
     frames = []
     for name, n in (("made", 1200), ("validation", 1000)):
@@ -158,23 +158,27 @@ def calibration(change: Callable[[Any, np.random.Generator], Any], study: Study 
         comparisons = pl.DataFrame([place | {"comparison_id": f"{name}/{i}"} for i in range(n)])
         margin = rng.normal(scale=2, size=n)
         truth = np.where(rng.random(n) < expit(margin), margin, -margin)
-        truth = truth + rng.normal(scale=0.05, size=(len(study.seeds), n))
+        truth = sign * truth + rng.normal(scale=0.05, size=(len(study.seeds), n))
         own = {r: (change(truth, rng) if study.regimes[r].mixes else truth) for r in study.regimes}
         scores = {(r, a): values if a == "none" else change(values, rng)
                   for (r, values), a in product(own.items(), ("none", "magnitude-p20"))}  # fmt: skip
         frames.append(rows_of(study, comparisons, scores))
-    frame = judged(study, ["calibration_contrasts"], lists=frames[0], validation=frames[1])
-    whole = frame.filter(pl.col("claim").str.starts_with("K"), part="")
-    return {claim: (verdict, beside) for claim, verdict, beside in whole.select(
-        "claim", "verdict", "control_verdict").iter_rows()}  # fmt: skip
+    frame = judged(study, ["calibration", "calibration_contrasts"], lists=frames[0], validation=frames[1])
+    return frame.filter(pl.col("claim").str.starts_with("K"))
+
+
+def whole(frame: pl.DataFrame) -> dict[str, tuple[str, str]]:
+    """Claim -> its verdict, and that of its controls."""
+    rows = frame.filter(part="").select("claim", "verdict", "control_verdict").iter_rows()
+    return {claim: (verdict, beside) for claim, verdict, beside in rows}
 
 
 def test_scores_divided_by_three_come_back_and_noise_does_not() -> None:
     """Noise spoils calibration, too: only K2 tells the two apart."""
-    assert calibration(compressed) == {"K1": ("holds", ""), "K2": ("holds", "holds")}
-    assert calibration(noisy) == {"K1": ("holds", ""), "K2": ("does not hold", "holds")}
+    assert whole(calibration(compressed)) == {"K1": ("holds", ""), "K2": ("holds", "holds")}
+    assert whole(calibration(noisy)) == {"K1": ("holds", ""), "K2": ("does not hold", "holds")}
     # Nothing to come back from, and nothing worse.
-    assert calibration(lambda truth, _: truth) == {"K1": ("undecided", ""), "K2": ("holds", "undecided")}
+    assert whole(calibration(lambda truth, _: truth)) == {"K1": ("undecided", ""), "K2": ("holds", "undecided")}
 
 
 def test_less_sure_is_not_worse_calibrated() -> None:
@@ -191,3 +195,14 @@ def test_less_sure_is_not_worse_calibrated() -> None:
         frames.append(rows_of(STUDY, comparisons, scores))
     frame = judged(STUDY, ["calibration_contrasts"], lists=frames[0], validation=frames[1])
     assert frame.filter(claim="K1")["verdict"].to_list() == ["undecided"] * 3
+
+
+def test_what_is_no_better_than_a_coin_does_not_come_back_and_nothing_comes_back_to_it() -> None:
+    """No temperature mends a reward model that prefers the wrong response; its note says that it has none."""
+    parts = calibration(lambda truth, _: -truth).filter(pl.col("claim") == "K2", pl.col("part") != "")
+    mixed = parts.filter(pl.col("part").str.starts_with("mixed against helpful"))
+    assert set(mixed["verdict"]) == {"does not hold"}
+    assert set(mixed["note"]) == {"mixed: 3 of 3 without a temperature"}
+    own = parts.filter(pl.col("part").str.starts_with("mixed against unablated"))  # twice on the wrong side is right
+    assert set(own["verdict"]) == {"undecided"} and own["estimate"].is_null().all()
+    assert set(own["note"]) == {"no interval; no temperature; mixed: 3 of 3 without a temperature"}
