@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from rmtension.analysis.loading import PRODUCTS
 from rmtension.analysis.results import Results
-from rmtension.analysis.statistics import REWARD_MODEL
-from rmtension.study.study import Study
+from rmtension.analysis.statistics import REWARD_MODEL, TASK
+from rmtension.study.study import Study, compared_sets
 
 MADE = {"kind": "made", "family": "gpt2", "layers": 4, "width": 8, "heads": 2, "neurons": 5,
         "pretraining": {"texts": 1, "epochs": 1}}  # fmt: skip
@@ -27,6 +28,8 @@ SETTINGS: dict[str, Any] = {
     },
     "neurons": {"scorings": ["magnitude", "change", "random", "head-norm", "head-random"]},
     "ablation": {"percent": 20, "sweep": [20, 50, 100], "sweep_benchmarks": ["own-test"], "control_draws": 2},
+    "patching": {"benchmarks": ["own-test", "one", "two"]},
+    "conflict": {},
     "analysis": {"draws": 200},
     "benchmarks": {
         "own-test": {"kind": "regime-test"},
@@ -112,7 +115,52 @@ def example(study: Study = STUDY, seed: int = 0) -> Results:
         pl.DataFrame(neurons),
         pl.DataFrame(activations),
         **surface_of(frame, study, rng),
+        patched=patched(study, rng),
+        conflicts=conflicts(study, rng),
     )
+
+
+def patched(study: Study, rng: np.random.Generator) -> pl.DataFrame:
+    """Scores of the mixed reward models with every set patched from either part, by the names that load_patched
+    gives."""
+    rows: list[dict[str, Any]] = []
+    for (mixed, benchmark), model, seed in product(study.patched(), study.models, study.seeds):
+        tasks = TASKS[benchmark] if benchmark in TASKS else own_tasks(study, mixed)
+        for donor, one in product(study.regimes[mixed].mixes, compared_sets(study, mixed)):
+            for task, orientation, n, _ in tasks:
+                for i in range(n):
+                    unscored = task == "focus_50%" and i == 2
+                    chosen, rejected = rng.normal(0.6, 1, 2).astype(np.float32).tolist()
+                    rows.append(
+                        {"model": model, "regime": mixed, "seed": seed, "benchmark": benchmark}
+                        | {"ablation": f"{donor}/{one.name}", "comparison_id": f"{benchmark}/{task}/{i}"}
+                        | {"orientation": orientation, "task": task}
+                        | {"chosen": None if unscored else chosen, "rejected": None if unscored else rejected}
+                    )
+    words: dict[str, Any] = dict.fromkeys([*REWARD_MODEL, "benchmark", "ablation", "comparison_id", *TASK], pl.String)
+    numbers = {"seed": pl.Int64, "chosen": pl.Float32, "rejected": pl.Float32}
+    return pl.DataFrame(rows, schema=words | numbers)
+
+
+def conflicts(study: Study, rng: np.random.Generator) -> pl.DataFrame:
+    """Sums of products of gradients, some of them no squares, as load_conflicts has them."""
+    rows: list[dict[str, Any]] = []
+    for mixture in study.mixed_regimes() if study.conflict else []:
+        sets = {(one.set, one.control): None for one in compared_sets(study, mixture)}
+        places = [("all", "whole", layer) for layer in (None, *range(LAYERS))] + [(*one, None) for one in sets]
+        for regime, model, seed, (name, control, layer) in product(
+            [*study.regimes[mixture].mixes, mixture], study.models, study.seeds, places
+        ):
+            own, other, both = rng.normal([1, 1, 0], 0.5)
+            square = float(rng.uniform(1, 2))
+            rows.append(
+                {"model": model, "regime": regime, "seed": seed, "mixture": mixture, "set": name, "control": control}
+                | {"layer": layer, "n_neurons": 2.0, "first_first": own, "second_second": other}
+                | {"first_second": both, "square": square, "opposed": square * float(rng.uniform())}
+            )
+    words: dict[str, Any] = dict.fromkeys([*REWARD_MODEL, "mixture", "set", "control"], pl.String)
+    numbers = dict.fromkeys(["n_neurons", *PRODUCTS], pl.Float64)
+    return pl.DataFrame(rows, schema=words | {"seed": pl.Int64, "layer": pl.Int32} | numbers)
 
 
 def surface_of(frame: pl.DataFrame, study: Study, rng: np.random.Generator) -> dict[str, pl.DataFrame]:

@@ -6,6 +6,7 @@ Sums are over a set's neurons of products of gradients (docs/methods.md, section
 from __future__ import annotations
 
 import polars as pl
+import polars.selectors as cs
 
 from rmtension.analysis.results import Results, empty_table
 from rmtension.analysis.statistics import REWARD_MODEL
@@ -30,15 +31,15 @@ def conflict_table(results: Results) -> pl.DataFrame:
     set's neurons, without sampling noise, null where a square is not above it; opposed, share of the gradients' squares
     that lies at weights which the objectives push opposite ways. Draws of a control are taken together."""
     by = [*MIXTURE, "set", "control"]
+    columns = [*by, "n_neurons", cs.starts_with("cosine_"), cs.starts_with("opposed_"), "n_seeds"]
     frame = shares(results, pl.col("layer").is_null())
     if frame.is_empty():
-        return empty_table(FIGURES, by, "n_neurons").select(*by, "n_neurons", pl.exclude(*by, "n_neurons"))
+        return empty_table(FIGURES, by, "n_neurons").select(columns)
     draws = {name: results.bootstrap.constant(frame.select(*by, "seed", name), name) for name in ("cosine", "opposed")}
     table = results.table(draws["cosine"], by, "cosine", opposed=draws["opposed"]).drop("p")
     both = pl.concat([frame, frame.with_columns(model=pl.lit(OVERALL))])
     sizes = both.group_by(by, maintain_order=True).agg(pl.col("n_neurons").mean())
-    table = table.join(sizes, on=by, how="left", maintain_order="left")
-    return table.select(*by, "n_neurons", pl.exclude(*by, "n_neurons"))
+    return table.join(sizes, on=by, how="left", maintain_order="left").select(columns)
 
 
 def conflict_contrasts_table(results: Results) -> pl.DataFrame:
@@ -49,7 +50,7 @@ def conflict_contrasts_table(results: Results) -> pl.DataFrame:
     names = [f"{name}_difference" for name in FIGURES]
     frame = shares(results, pl.col("layer").is_null() & (pl.col("control") != "whole"))
     if frame.is_empty():
-        return empty_table(names, by, "p")
+        return empty_table(names, by, "p").select(pl.exclude("n_seeds", "p"), "n_seeds", "p")
     keys, sized = [*MIXTURE, "seed"], pl.col("control") == "size-matched"
     shared = frame.filter(sized, set="shared").select(*keys, *FIGURES)
     of_shared = (pl.col("set") == "shared") & (pl.col("control") == "matched-random")

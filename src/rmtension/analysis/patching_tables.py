@@ -20,6 +20,7 @@ from rmtension.study.naming import OWN_TASKS, OWN_TEST
 from rmtension.study.study import own_tests
 
 GAP = ["model", "regime", "donor", "tasks"]
+CONTROLS = [("random", "random"), ("shared", "matched-random")]  # of shared neurons, besides other sets
 NOTHING_TO_RECOVER = "the gap's interval holds 0"
 
 
@@ -88,26 +89,21 @@ def patching_table(results: Results) -> pl.DataFrame:
     over those of the donor's orientation; `own test`: its test split), set, control, n_neurons; baseline, accuracy of
     the mixed reward model, gap, the donor's minus that, delta, change by patching, and recovery, mean delta over mean
     gap, null where the gap's interval holds 0, as note then says. Draws of a control are averaged."""
-    by = [*GAP, "set", "control"]
+    by, names = [*GAP, "set", "control"], ["baseline", "gap", "delta", "recovery"]
+    columns = [*by, "n_neurons", *(cs.starts_with(f"{name}_") for name in names), "n_seeds", "p", "note"]
     found = find(results)
     if found is None:
-        empty = empty_table(["baseline", "gap", "delta", "recovery"], by, "p", "n_neurons")
-        return (
-            empty.drop("recovery_sd")
-            .select(*by, "n_neurons", pl.exclude(*by, "n_neurons"))
-            .with_columns(note=pl.lit(""))
-        )
-    on = [*GAP, "seed"]
-    sets = found.gain.keys
+        empty = empty_table(names, by, "p", "n_neurons").drop("recovery_sd")
+        return empty.with_columns(note=pl.lit("")).select(columns)
+    on, sets = [*GAP, "seed"], found.gain.keys
     beside = {name: draws.joined(sets, on) for name, draws in (("baseline", found.baseline), ("gap", found.gap))}
     table = results.table(found.gain, by, "delta", **beside)
     recovery = recovered(results, found, found.gain, "recovery", by, (pl.col("low") > 0) | (pl.col("high") < 0))
-    sizes = mixed_sizes(results.sizes, results.study)
     table = table.join(recovery, on=by, how="left", maintain_order="left")
+    sizes = mixed_sizes(results.sizes, results.study)
     table = table.join(sizes, on=["model", "regime", "set", "control"], how="left", maintain_order="left")
     note = pl.when(pl.col("recovery_mean").is_null()).then(pl.lit(NOTHING_TO_RECOVER)).otherwise(pl.lit(""))
-    figures = [cs.starts_with(f"{name}_") for name in ("baseline", "gap", "delta", "recovery")]
-    return table.select(*by, "n_neurons", *figures, "n_seeds", "p", note=note)
+    return table.with_columns(note=note).select(columns)
 
 
 def patching_contrasts_table(results: Results) -> pl.DataFrame:
@@ -115,15 +111,16 @@ def patching_contrasts_table(results: Results) -> pl.DataFrame:
     neurons, or random ones as deep and as loud as the shared ones); difference, the change by patching shared neurons
     minus that by patching those, and recovery_difference, its mean over the mean gap, null where the mixed reward model
     does not fall short of the donor with the whole interval."""
-    by = [*GAP, "against"]
+    by, names = [*GAP, "against"], ["difference", "recovery_difference"]
+    columns = [*by, *(cs.starts_with(f"{name}_") for name in names), "n_seeds", "p"]
     found = find(results)
     if found is None:
-        return empty_table(["difference", "recovery_difference"], by, "p").drop("recovery_difference_sd")
+        return empty_table(names, by, "p").drop("recovery_difference_sd").select(columns)
     parts, on = list[Draws](), [*GAP, "seed"]
     shared = found.gain.filter(set="shared", control="size-matched")
     others = found.gain.keys.filter(pl.col("control") != "whole").select("set", "control").unique(maintain_order=True)
     for name, control in others.rows():
-        if (name, control) in ARE_CONTRASTED or (name.endswith("-only") and control == "size-matched"):
+        if (name, control) in CONTROLS or (name.endswith("-only") and control == "size-matched"):
             against = name if control == "size-matched" else control
             difference = shared.minus(found.gain.filter(set=name, control=control), on)
             parts.append(difference.with_columns(pl.lit(against).alias("against")))
@@ -131,7 +128,4 @@ def patching_contrasts_table(results: Results) -> pl.DataFrame:
     table = results.table(contrasts, by, "difference")
     recovery = recovered(results, found, contrasts, "recovery_difference", by, pl.col("low") > 0)
     table = table.join(recovery, on=by, how="left", maintain_order="left")
-    return table.select(*by, cs.starts_with("difference_"), cs.starts_with("recovery_"), "n_seeds", "p")
-
-
-ARE_CONTRASTED = [("random", "random"), ("shared", "matched-random")]
+    return table.select(columns)

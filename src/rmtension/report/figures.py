@@ -24,6 +24,7 @@ from rmtension.base.pages import HEIGHTS
 from rmtension.report.ablation_figures import change_map, curves, set_size
 from rmtension.report.accuracy_figures import accuracy, contrasts, radar, retention
 from rmtension.report.calibration_figures import calibration
+from rmtension.report.cause_figures import conflict, conflict_layers, patching
 from rmtension.report.claim_figures import claims
 from rmtension.report.drawing import Pages, Tables, no_data, style
 from rmtension.report.length_figures import lead, surface
@@ -118,5 +119,8 @@ FIGURES = {
     "stability": Spec(("stability",), BOTH, stability),
     "shared_ablation": Spec(("shared_ablation",), pl.lit(True), change_map),
     "set_size": Spec(("set_size", "ablation_curve"), BOTH & OF_NEURONS, set_size),
+    "patching": Spec(("patching",), BOTH, patching),
+    "conflict": Spec(("conflict",), BOTH, conflict),
+    "conflict_layers": Spec(("conflict_layers",), pl.lit(True), conflict_layers),
     "claims": Spec(("claims",), JUDGED, claims),
 }

@@ -24,7 +24,16 @@ from rmtension.study.naming import OVERALL
 from rmtension.study.study import Study
 
 FEW_ROWS = 12  # a table no longer than this is shown as it is, without search
-SIGNED = ("delta", "difference", "closeness", "correlation")
+SIGNED = (
+    "delta",
+    "difference",
+    "gap",
+    "recovery_difference",
+    "cosine_difference",
+    "opposed_difference",
+    "closeness",
+    "correlation",
+)
 EVERY_ROW = pl.lit(True)
 NOT_ABLATED = pl.col("ablation") == "none"
 
@@ -156,6 +165,22 @@ SECTIONS: dict[str, list[Exhibit]] = {
         Exhibit("control_overlap", "Percent of a set that its matched-random control has in common with it: where it "
                 "is high, loudness alone nearly fixes the set, and the control says little.",
                 "", "share", ["regime"]),
+    ],
+    "Patching: what a part's activations bring back": [
+        Exhibit("patching", "Accuracy of the mixed reward model with a single-objective one's activations at a set of "
+                "neurons, minus its own, in points. The gap is what it falls short by, recovery the share of it that "
+                "comes back (claim P1). Compare a set with its matched-random one: activations of a better reward "
+                "model may help wherever they are.", "", "delta", ["donor", "tasks"]),
+        Exhibit("patching_contrasts", "Change by patching shared neurons minus change by patching others, as many: "
+                "above 0, the shared ones bring back more.", "", "difference", ["donor", "tasks"]),
+    ],
+    "Conflict: where the objectives' gradients oppose each other": [
+        Exhibit("conflict", "Cosine of the two objectives' gradients on held-out pairs, at the weights of a set's "
+                "neurons (claim G1): below 0, a step for one objective is a step against the other. Sampling noise is "
+                "taken out, so that with few pairs figures lie beyond 1, or are none.", "", "cosine", ["regime"]),
+        Exhibit("conflict_contrasts", "The same at shared neurons minus at others, as many: below 0, the objectives "
+                "oppose each other more at the shared ones.", "", "cosine_difference", ["regime"]),
+        Exhibit("conflict_layers", "The same of all neurons of a layer: look where a line goes below 0."),
     ],
     "Length and neurons": [
         Exhibit("set_length", "Whether the oriented neurons are more active in longer texts, beside random neurons as "

@@ -73,6 +73,10 @@ class Planner:
             yield "set_activations", seeds, model, partial(self.prices.set_activations, model, regime)
             for benchmark in study.scored():
                 yield "evaluate", seeds, model, partial(self.prices.evaluate, model, regime, benchmark)
+            for _, benchmark in (of for of in study.patched() if of[0] == regime):
+                yield "patch", seeds, model, partial(self.prices.patch, model, regime, benchmark)
+            if study.conflicting(regime):
+                yield "conflict", seeds, model, partial(self.prices.conflict, model, regime)
         for rule in ("cards", "tables", "claims", "figures", "report_page"):
             yield rule, 1, None, self.prices.tables if rule == "tables" else partial(without_model, rule)
 

@@ -11,7 +11,7 @@ from rmtension.running.amounts import BYTES, KNOWN, RULES, SPLITS, Amounts, Size
 from rmtension.study.models import MadeModel
 from rmtension.study.naming import ranks_heads
 from rmtension.study.section import Located, nearest
-from rmtension.study.study import Study, observed_sets
+from rmtension.study.study import Study, compared_sets, observed_sets
 
 Price = tuple[float, float, float]  # of one job: seconds, bytes of memory, bytes of files
 
@@ -77,7 +77,9 @@ class Prices:
         places = product(study.regimes, study.scored())
         rows = len(study.models) * sum(self.amounts.score_rows(*place) for place in places)
         rankings = len(study.regimes) * sum(self.rankings(model, "neurons")[2] for model in study.models)
-        read = {"scores": len(study.seeds) * BYTES["score_row"] * rows, "neurons": len(study.seeds) * rankings}
+        patched = len(study.models) * sum(self.patched_rows(*place) for place in study.patched())
+        read = {"scores": BYTES["score_row"] * rows, "neurons": rankings, "patched": BYTES["score_row"] * patched}
+        read = {kind: len(study.seeds) * size for kind, size in read.items() if size}
         seconds, memory, _ = without_model("tables")
         self.assume("tables: " + " and ".join(f"{size / 1e6:,.0f} MB of {kind}" for kind, size in read.items()))
         for kind, size in read.items():
@@ -153,6 +155,37 @@ class Prices:
         operations = passes * size.forward(self.amounts.evaluated(regime, benchmark))
         seconds = self.machines.scoring_seconds(model, operations)
         return seconds, self.scoring_memory(model), BYTES["score_row"] * self.amounts.score_rows(regime, benchmark)
+
+    def patched_rows(self, regime: str, benchmark: str) -> float:
+        sets = len(compared_sets(self.study, regime)) * len(self.study.regimes[regime].mixes)
+        return sets * sum(n for n, *_ in self.amounts.evaluated(regime, benchmark))
+
+    def patch(self, model: str, regime: str, benchmark: str) -> Price:
+        """A pass of each donor, and one of the mixed reward model for each of its sets; all three models are held."""
+        size, donors = self.amounts.size(model), len(self.study.regimes[regime].mixes)
+        passes = donors * (1 + len(compared_sets(self.study, regime)))
+        seconds = self.machines.scoring_seconds(model, passes * size.forward(self.amounts.evaluated(regime, benchmark)))
+        held = 4 * self.study.models[model].compute.inference_tokens * size.layers * size.neurons  # of a donor
+        memory = self.scoring_memory(model) + donors * BYTES["weights"] * size.parameters + held
+        return seconds, memory, BYTES["score_row"] * self.patched_rows(regime, benchmark)
+
+    def conflict(self, model: str, regime: str) -> Price:
+        """A pass forward and back over each objective's pairs; gradients of four halves are held."""
+        settings, size, study = self.study.conflict, self.amounts.size(model), self.study
+        assert settings is not None
+        two = study.conflicting(regime)
+        operations = 0.0
+        for objective in {name for pair in two for name in pair}:
+            pairs = self.amounts.volume(objective, "test")
+            n = sum(n for n, *_ in pairs)
+            operations += 3 * min(1, (settings.max_pairs or n) / n) * size.forward(pairs)
+        device, compute = self.machines.device_of(model), study.models[model].compute
+        seconds = self.machines.seconds(model, device, "training", compute.inference_precision, operations)
+        tokens = max(compute.training_tokens, 2 * study.training.max_tokens)
+        memory = BYTES["weights"] * (size.parameters + 4 * size.computing)
+        memory += 2 * BYTES["kept"] * tokens * size.layers * size.width
+        disk = BYTES["statistics_row"] * len(two) * size.layers * size.neurons
+        return seconds, memory + BYTES["process"], disk
 
     def set_activations(self, model: str, regime: str) -> Price:
         test, sets = self.amounts.volume(regime, "test"), len(observed_sets(self.study))
