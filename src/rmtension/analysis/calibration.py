@@ -125,7 +125,15 @@ def calibration_errors(bootstrap: Bootstrap, blocks: Sequence[PairBlock], scored
             same[number] += pairs**2 @ times**2
     products = divide(total**2 - own, count**2 - same)
     squared = divide(np.nansum(count * products, axis=0), np.where(np.isnan(products), 0, count).sum(axis=0))
-    return divide(np.abs(total).sum(axis=0), scored), squared
+    return centred(divide(np.abs(total).sum(axis=0), scored)), squared
+
+
+def centred(figure: Array) -> Array:
+    """With draws moved to have the estimate as their mean: resampling alone makes an error larger."""
+    drawn = figure[:, 1:]
+    known = ~np.isnan(drawn)
+    mean = divide(np.where(known, drawn, 0).sum(axis=1), known.sum(axis=1).astype(np.float64))
+    return np.concatenate([figure[:, :1], drawn + (figure[:, 0] - mean)[:, None]], axis=1)
 
 
 def measured(bootstrap: Bootstrap, blocks: Sequence[PairBlock], temperature: Array) -> dict[str, Draws]:

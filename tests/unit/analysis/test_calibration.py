@@ -112,13 +112,17 @@ def test_draws_by_loops() -> None:
     every = differences(frame)
     edges = np.quantile(1 / (1 + np.exp(-np.abs(every))), np.arange(1, BINS) / BINS)
     temperature = row_of(figures["temperature"], regime="helpful")[0]
+    # Draws are moved so that their mean is the estimate.
+    errors = [error_by_loops(differences(frame, drawn(frame, draw)), edges) for draw in range(1, 41)]
+    excess = row_of(figures["ece"], regime="helpful")[0] - np.mean(errors)
+    assert excess < 0
     once = dict.fromkeys(frame["comparison_id"].to_list(), 1)
     assert row_of(figures["squared_ce"], regime="helpful")[0] == pytest.approx(squared_by_loops(frame, once))
     for draw in (1, 17, 40):
         times = drawn(frame, draw)
         d = differences(frame, times)
         assert row_of(figures["squared_ce"], regime="helpful")[draw] == pytest.approx(squared_by_loops(frame, times))
-        expected = {"ece": error_by_loops(d, edges), "brier": np.mean((1 / (1 + np.exp(d))) ** 2),
+        expected = {"ece": error_by_loops(d, edges) + excess, "brier": np.mean((1 / (1 + np.exp(d))) ** 2),
                     "log_loss": np.mean(np.log1p(np.exp(-d))),
                     "rescaled_log_loss": np.mean(np.log1p(np.exp(-d / temperature)))}  # fmt: skip
         found = {name: row_of(figures[name], regime="helpful")[draw] for name in expected}
