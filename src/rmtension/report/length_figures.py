@@ -93,8 +93,8 @@ def lead(table: pl.DataFrame, contrasts: pl.DataFrame, lengths: pl.DataFrame) ->
     """Lead of one regime over another on each task against the share of its pairs of which the longer response is the
     chosen one, over all models; above, the rank correlation of the two over all tasks."""
     longer, shorter = pl.col("n_longer").sum(), pl.col("n_shorter").sum()  # of all regimes, which read the same pairs
-    share = lengths.filter(model=OVERALL, ablation="none").group_by("orientation", "task", maintain_order=True)
-    share = share.agg(share=100 * longer / (longer + shorter))
+    by_task = lengths.filter(model=OVERALL, ablation="none").group_by("orientation", "task", maintain_order=True)
+    share = by_task.agg(share=100 * longer / (longer + shorter))
     pairs = table.filter(tasks="all").drop("tasks")
     points = contrasts.join(pairs, on=["model", "first", "second"], maintain_order="left_right")
     points = points.join(share, on=["orientation", "task"], maintain_order="left").filter(pl.col("task") != AVERAGE)
