@@ -33,7 +33,7 @@ RESULTS_RESOURCES = [resource("official.csv"), resource("tasks.csv"), *published
 rule cards:
     input:
         backbones=expand(BACKBONE, model=study.models),
-        reward_models=reward_models(PROVENANCE),
+        reward_models=reward_models(PROVENANCE, study.regimes),
         data=expand(
             f"{RESULTS}/data/{{regime}}/{{split}}.parquet",
             regime=study.regimes,
@@ -74,7 +74,7 @@ rule cards:
 rule tables:
     input:
         scores=expand(
-            reward_models(f"{RESULTS}/scores/{RM}/{{{{benchmark}}}}.parquet"),
+            reward_models(f"{RESULTS}/scores/{RM}/{{{{benchmark}}}}.parquet", study.regimes),
             benchmark=study.scored(),
         ),
         activations=reward_models(f"{RESULTS}/activations/{RM}.parquet"),
@@ -84,7 +84,7 @@ rule tables:
         set_activations=reward_models(f"{RESULTS}/set_activations/{RM}.parquet"),
         patched=PATCHED,
         conflicts=CONFLICTS,
-        words=expand(f"{RESULTS}/words/{{regime}}.parquet", regime=study.regimes),
+        words=expand(f"{RESULTS}/words/{{regime}}.parquet", regime=study.plain_regimes()),
         lengths=expand(f"{RESULTS}/lengths/{{model}}.parquet", model=study.models),
         resources=RESULTS_RESOURCES,
         code=code("tables.py"),

@@ -148,9 +148,9 @@ def adopted_files(wildcards):
     return list(map(str, model_files(adopted(wildcards))))
 
 
-def reward_models(pattern):
-    """A file of every reward model of the study."""
-    return expand(pattern, model=study.models, regime=study.regimes, seed=study.seeds)
+def reward_models(pattern, regimes=study.with_models()):
+    """A file of every reward model of the study, or of all that is scored: an ensemble has no model of its own."""
+    return expand(pattern, model=study.models, regime=regimes, seed=study.seeds)
 
 
 def tension(wildcards):
@@ -159,6 +159,16 @@ def tension(wildcards):
     ablation = study.ablation
     choices = {"scoring": ablation.scoring, "draws": ablation.control_draws, "random_seed": study.neurons.random_seed}
     return {"mixes": mixes, **choices} if mixes else {}
+
+
+def of_method(method):
+    """Wildcard constraint: the regimes of that method."""
+    return "|".join(re.escape(name) for name, regime in study.regimes.items() if regime.method == method) or "(?!)"
+
+
+def parts_reward_models(wildcards):
+    """Reward models of a regime's parts."""
+    return [REWARD_MODEL.replace("{regime}", part) for part in study.regimes[wildcards.regime].mixes]
 
 
 def parts_neurons(wildcards):
@@ -185,6 +195,17 @@ def objectives(wildcards):
 def objectives_pairs(wildcards):
     """Pairs of each objective that nothing was trained on."""
     return [f"{RESULTS}/data/{regime}/test.parquet" for regime in objectives(wildcards)]
+
+
+def parts_activations(wildcards):
+    """Activation statistics of the reward models of a regime's parts."""
+    regimes = study.regimes[wildcards.regime].mixes
+    return [f"{RESULTS}/activations/{{model}}/{regime}/seed-{{seed}}.parquet" for regime in regimes]
+
+
+def frozen(wildcards):
+    """The neurons whose weights training leaves as they are, if there are any."""
+    return rules.select_frozen.output[0] if study.regimes[wildcards.regime].method == "frozen" else []
 
 
 def loudness(wildcards):

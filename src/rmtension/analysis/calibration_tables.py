@@ -55,7 +55,7 @@ def contrasts(results: Results, figure: Draws, reference: Draws) -> Draws:
     plain, ablated = reference.filter(ablation="none"), figure.filter(ablation=results.study.ablation.main_set)
     parts = [ablated.minus(plain, [*REWARD_MODEL, "benchmark"]).with_columns(pl.lit(UNABLATED).alias("against"))]
     shared = ~pl.col("benchmark").is_in(own_tests(results.study))
-    for mixed, single in mixtures(results.study):
+    for mixed, single in mixtures(results.study, results.study.regimes):
         ours, theirs = figure.filter(shared, ablation="none", regime=mixed), plain.filter(shared, regime=single)
         difference = ours.minus(theirs, ["model", "seed", "benchmark"])
         parts.append(difference.with_columns(pl.lit(single).alias("against")))

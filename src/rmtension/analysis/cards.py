@@ -100,7 +100,7 @@ def data_card(folder: Path, study: Study) -> pl.DataFrame:
 def trainings(folder: Path, study: Study) -> pl.DataFrame:
     """A row for each reward model, of what its folder says of its training; columns as in training_card, and tokens.
 
-    Of one that was adopted, its folder says only that.
+    Of one that was adopted, merged or is an ensemble, its folder says only that.
     """
     rows = []
     chosen = study.training.model_dump(mode="json")
@@ -110,6 +110,10 @@ def trainings(folder: Path, study: Study) -> pl.DataFrame:
         said = read_json(place / "provenance.json")
         if "adopted" in said:
             rows.append(which | {"adopted": str(seed)})
+            continue
+        which["method"] = said.get("method", "joint")
+        if "settings" not in said:
+            rows.append(which)
             continue
         log = read_table(place / "training.parquet", LOG)
         with made_here(place / "provenance.json"):
@@ -127,7 +131,7 @@ def trainings(folder: Path, study: Study) -> pl.DataFrame:
             | {"libraries": ", ".join(f"{name} {version}" for name, version in versions.items())}
         )  # fmt: skip
     # Named here, since with nothing but adopted reward models most columns are empty.
-    columns = dict.fromkeys(["model", "regime", "seeds", "adopted"], str) | {"epochs": int, "optimiser": str}
+    columns = dict.fromkeys(["model", "regime", "seeds", "adopted", "method"], str) | {"epochs": int, "optimiser": str}
     columns |= {key: type(value) for key, value in chosen.items()} | dict.fromkeys(["steps", "tokens", *COUNTS], int)
     columns |= dict.fromkeys(["kept_loss", "kept_accuracy"], float)
     return pl.DataFrame(rows, schema=columns | dict.fromkeys(["device", "arithmetic", "libraries"], str))
@@ -135,9 +139,10 @@ def trainings(folder: Path, study: Study) -> pl.DataFrame:
 
 def training_card(folder: Path, study: Study) -> pl.DataFrame:
     """model, regime, seeds, adopted (those of the seeds whose reward model was trained elsewhere: of these, nothing
-    else is said); epochs, optimiser and the study's training settings; steps; of the train split and of the
-    one that chose the weights: pairs, and pairs left out as empty or too long; loss (nats a pair) and accuracy
-    (percent) on the latter of the weights that were kept; device, arithmetic, libraries. Outcomes are means over seeds.
+    else is said), method (of a merged one and of an ensemble neither); epochs, optimiser and the study's training
+    settings; steps; of the train split and of the one that chose the weights: pairs, and pairs left out as empty or too
+    long; loss (nats a pair) and accuracy (percent) on the latter of the weights that were kept; device, arithmetic,
+    libraries. Outcomes are means over seeds.
     """
     outcomes = cs.by_name("steps", "kept_loss", "kept_accuracy") | cs.ends_with("_pairs", "_left_out")
     settings = (cs.numeric() - outcomes).drop_nulls().first()

@@ -31,10 +31,6 @@ RETAINED: dict[tuple[str, Direction, str], list[str]] = {
 }
 
 
-def mixed_regimes(study: Study) -> list[str]:
-    return [name for name, regime in study.regimes.items() if regime.mixes]
-
-
 def overlap_by_chance(tables: Tables, study: Study, parts: Sequence[str], scoring: str) -> tuple[float, float]:
     """Expected of random neurons: the Jaccard index of the sets A and B of two regimes, and |(A or B) and M| /
     |A or B or M| of a third set M, as large as A and B are on average."""
@@ -58,7 +54,7 @@ def own_orientation_wins(tables: Tables, study: Study) -> Iterator[Part]:
 
 
 def mixed_falls_short(tables: Tables, study: Study) -> Iterator[Part]:
-    return (lead(tables, mixed, single, single, AVERAGE) for mixed, single in mixtures(study))
+    return (lead(tables, mixed, single, single, AVERAGE) for mixed, single in mixtures(study, study.mixed_regimes()))
 
 
 def exceptions(tables: Tables, study: Study) -> Iterator[Part]:
@@ -68,7 +64,7 @@ def exceptions(tables: Tables, study: Study) -> Iterator[Part]:
 def retention_is_low(tables: Tables, study: Study) -> Iterator[Part]:
     whole = [(orientation, AVERAGE, None, None) for orientation in study.single_regimes()]
     named = [(orientation, task, side, rule) for (orientation, side, rule), tasks in RETAINED.items() for task in tasks]
-    for mixed, (orientation, task, side, rule) in product(mixed_regimes(study), [*whole, *named]):
+    for mixed, (orientation, task, side, rule) in product(study.mixed_regimes(), [*whole, *named]):
         figure = partial(look, tables, orientation=orientation, task=task)
         kept = figure(table="retention", value="retention", regime=mixed, ablation="none")
         accuracy = partial(figure, value="accuracy")
@@ -78,7 +74,7 @@ def retention_is_low(tables: Tables, study: Study) -> Iterator[Part]:
 
 
 def scores_move_to_zero(tables: Tables, study: Study) -> Iterator[Part]:
-    for mixed, single in mixtures(study):
+    for mixed, single in mixtures(study, study.mixed_regimes()):
         for response in ("chosen", "rejected"):
             figure = partial(look, tables, "score_shift", regime=mixed, single=single, response=response)
             spread = Control("spread", figure(value="mixed_spread").minus(figure(value="single_spread")), 0)
@@ -87,7 +83,7 @@ def scores_move_to_zero(tables: Tables, study: Study) -> Iterator[Part]:
 
 def magnitude_finds_most(tables: Tables, study: Study) -> Iterator[Part]:
     swept = sorted(percent for percent in study.ablation.sweep if percent < 100)
-    for benchmark, regime, percent in product(study.ablation.sweep_benchmarks, study.regimes, swept):
+    for benchmark, regime, percent in product(study.ablation.sweep_benchmarks, study.plain_regimes(), swept):
         contrast = partial(look_pair, tables, "scoring_contrasts", "difference")
         contrast = partial(contrast, benchmark=benchmark, regime=regime, percent=percent)
         name = f"{regime}, {benchmark}, p = {percent:g} %"
@@ -106,7 +102,7 @@ def attribution_finds_more(tables: Tables, study: Study) -> Iterator[Part]:
 
 
 def neurons_are_late(tables: Tables, study: Study) -> Iterator[Part]:
-    for regime in study.regimes:
+    for regime in study.plain_regimes():
         share = partial(look, tables, "depth", "share", regime=regime, third="late")
         # The authors' selection has no random set.
         random = Control("random", share(scoring="random", selection="exact"))
@@ -114,7 +110,7 @@ def neurons_are_late(tables: Tables, study: Study) -> Iterator[Part]:
 
 
 def same_neurons_for_both(tables: Tables, study: Study) -> Iterator[Part]:
-    return (Part(regime, look(tables, "rmsd", "ratio", regime=regime)) for regime in study.regimes)
+    return (Part(regime, look(tables, "rmsd", "ratio", regime=regime)) for regime in study.plain_regimes())
 
 
 def own_neurons_matter(tables: Tables, study: Study) -> Iterator[Part]:
@@ -130,7 +126,7 @@ def own_neurons_matter(tables: Tables, study: Study) -> Iterator[Part]:
 
 
 def ablation_compresses(tables: Tables, study: Study) -> Iterator[Part]:
-    for regime in study.regimes:
+    for regime in study.plain_regimes():
         figure = partial(look, tables, "compression", regime=regime)
         random = Control("random", figure(value="ratio", scoring="random"))
         margin = Control("margin", figure(value="margin_ratio", scoring=study.ablation.scoring), 1)
@@ -144,7 +140,7 @@ def neurons_overlap(tables: Tables, study: Study) -> Iterator[Part]:
     for pair in combinations(study.single_regimes(), 2):
         control = Control("change", shared(*pair, scoring="change"), chance(pair, "change")[0])
         yield Part(" and ".join(pair), shared(*pair, scoring=main), [control], chance(pair, main)[0])
-    for mixed in mixed_regimes(study):
+    for mixed in study.mixed_regimes():
         retained = partial(look, tables, "neuron_retention", "retained", regime=mixed, selection=selection)
         parts = study.regimes[mixed].mixes
         control = Control("change", retained(scoring="change"), chance(parts, "change")[1])
@@ -152,7 +148,7 @@ def neurons_overlap(tables: Tables, study: Study) -> Iterator[Part]:
 
 
 def shared_neurons_matter(tables: Tables, study: Study) -> Iterator[Part]:
-    for mixed, orientation in product(mixed_regimes(study), study.single_regimes()):
+    for mixed, orientation in product(study.mixed_regimes(), study.single_regimes()):
         keys = {"regime": mixed, "orientation": orientation, "task": AVERAGE}
         contrast = partial(look, tables, "shared_contrasts", "difference", **keys)
         balanced = partial(look, tables, "length_change", "difference", ablation=shared_set(study), **keys)
@@ -209,7 +205,7 @@ def lead_survives_balancing(tables: Tables, study: Study) -> Iterator[Part]:
 
 
 def neurons_follow_length(tables: Tables, study: Study) -> Iterator[Part]:
-    for regime in study.regimes:
+    for regime in study.plain_regimes():
         follows = partial(look, tables, "set_length", "correlation", regime=regime)
         random = Control("matched-random", follows(set=study.ablation.matched_set))
         yield Part(regime, follows(set=study.ablation.main_set), [random])
@@ -221,7 +217,7 @@ def neurons_follow_length(tables: Tables, study: Study) -> Iterator[Part]:
 def mixed_against_parts(study: Study) -> list[tuple[str, str, str]]:
     """Each mixed regime, each of its parts, and each benchmark that the two share."""
     shared = [name for name in study.benchmarks if name not in own_tests(study)]
-    return [(*mixture, benchmark) for mixture, benchmark in product(mixtures(study), shared)]
+    return [(*mixture, benchmark) for mixture, benchmark in product(mixtures(study, study.mixed_regimes()), shared)]
 
 
 def mixed_is_calibrated_worse(tables: Tables, study: Study) -> Iterator[Part]:
@@ -233,7 +229,7 @@ def mixed_is_calibrated_worse(tables: Tables, study: Study) -> Iterator[Part]:
 
 def compression_is_temperature(tables: Tables, study: Study) -> Iterator[Part]:
     own = study.ablation.main_set
-    ablated = [(regime, UNABLATED, benchmark) for regime, benchmark in product(study.regimes, study.benchmarks)]
+    ablated = [(regime, UNABLATED, benchmark) for regime, benchmark in product(study.plain_regimes(), study.benchmarks)]
     for regime, against, benchmark in [*mixed_against_parts(study), *ablated]:
         keys = {"regime": regime, "against": against, "benchmark": benchmark}
         change = partial(look, tables, "calibration_contrasts", **keys)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import product
 from pathlib import Path
 
@@ -69,7 +69,7 @@ def load_scores(folder: Path, study: Study, lists: bool = False) -> pl.DataFrame
     without what a mixed one's parts share or have alone.
     """
     frames = []
-    for (model, regime, seed), benchmark in product(reward_models(study), study.benchmarks):
+    for (model, regime, seed), benchmark in product(reward_models(study, study.regimes), study.benchmarks):
         path = folder / "scores" / model / regime / f"seed-{seed}" / f"{benchmark}.parquet"
         frame = scan(path, SCORES, zip([*REWARD_MODEL, "benchmark"], [model, regime, seed, benchmark], strict=True))
         if lists:
@@ -140,9 +140,9 @@ def summed(neurons: pl.DataFrame, members: pl.DataFrame, *by: str) -> pl.DataFra
     return joined.group_by("set", "control", *by, maintain_order=True).agg(size, *sums)
 
 
-def reward_models(study: Study) -> Iterator[tuple[str, str, int]]:
-    """model, regime, seed of every reward model, in the study's order."""
-    return product(study.models, study.regimes, study.seeds)
+def reward_models(study: Study, regimes: Iterable[str]) -> Iterator[tuple[str, str, int]]:
+    """model, regime, seed of every reward model of these regimes, in the study's order."""
+    return product(study.models, regimes, study.seeds)
 
 
 def scan(path: Path, columns: Columns, keys: Iterator[tuple[str, str | int]]) -> pl.LazyFrame:
@@ -153,7 +153,7 @@ def scan(path: Path, columns: Columns, keys: Iterator[tuple[str, str | int]]) ->
 def load_stage(folder: Path, study: Study, stage: str, columns: Columns) -> pl.LazyFrame:
     """The files of a stage that writes one for each reward model, with model, regime and seed as columns."""
     frames = []
-    for reward_model in reward_models(study):
+    for reward_model in reward_models(study, study.with_models()):
         model, regime, seed = reward_model
         path = folder / stage / model / regime / f"seed-{seed}.parquet"
         frames.append(scan(path, columns, zip(REWARD_MODEL, reward_model, strict=True)))
@@ -163,7 +163,7 @@ def load_stage(folder: Path, study: Study, stage: str, columns: Columns) -> pl.L
 def load_validation(folder: Path, study: Study) -> pl.DataFrame:
     """What load_scores has with lists, of the regimes' validation splits under the name VALIDATION."""
     frames = []
-    for model, regime, seed in reward_models(study):
+    for model, regime, seed in reward_models(study, study.regimes):
         path = folder / "scores" / model / regime / f"seed-{seed}" / f"{VALIDATION}.parquet"
         names: list[str | int] = [model, regime, seed, VALIDATION]
         frames.append(scan(path, SCORES, zip([*REWARD_MODEL, "benchmark"], names, strict=True)))
@@ -179,8 +179,8 @@ def load_lengths(folder: Path, study: Study) -> pl.DataFrame:
 
 def load_words(folder: Path, study: Study) -> pl.DataFrame:
     """regime, benchmark, comparison_id, orientation, task, chosen_scores, rejected_scores (lists): by the words that
-    each regime's train pairs prefer."""
-    frames = [scan(folder / "words" / f"{r}.parquet", WORDS, iter([("regime", r)])) for r in study.regimes]
+    each regime's train pairs prefer; repairs have the pairs of what they repair."""
+    frames = [scan(folder / "words" / f"{r}.parquet", WORDS, iter([("regime", r)])) for r in study.plain_regimes()]
     return pl.concat(frames).collect()
 
 
@@ -213,7 +213,7 @@ def load_control_overlaps(folder: Path, study: Study) -> pl.DataFrame:
     """model, regime, seed, set, share: how much of each matched control lies in the very set it is a control of."""
     scoring = study.ablation.scoring
     frames = []
-    for model, regime, seed in reward_models(study):
+    for model, regime, seed in reward_models(study, study.with_models()):
         index = tension_sets_index(study.regimes[regime].mixes, study.ablation.control_draws)
         matched = [
             (s.name, s.name.replace("-matched-", "-sized-"), s.set) for s in index if s.control == "matched-random"

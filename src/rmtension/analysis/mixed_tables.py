@@ -22,9 +22,7 @@ def paired(block: Block, mixed: str, single: str, ablation: Any = "none") -> pl.
 def retention_table(results: Results) -> pl.DataFrame:
     """model, regime (a mixed one), ablation (none, or a set zeroed in the mixed reward model), orientation, task;
     retention |M and (A or B)| / |A or B|, of the parts' unablated A and B; what M could not score is not counted."""
-    sets = mixed_sets(results.study)
-    unablated = sets.with_columns(ablation=pl.lit("none"), set=pl.lit("none"), control=pl.lit("whole"))
-    named = pl.concat([sets, unablated]).unique(maintain_order=True)
+    whole = mixed_sets(results.study).filter(control="whole")["ablation"].unique(maintain_order=True)
     parts = []
     for regime, settings in results.study.regimes.items():
         for block in results.shared_blocks if settings.mixes else []:
@@ -35,7 +33,7 @@ def retention_table(results: Results) -> pl.DataFrame:
             parts.append(results.bootstrap.ratio(block, first.drop("row", "part"), kept, either))
     if not parts:
         return empty_table(["retention"], ["model", "regime", "ablation", *TASK])
-    by_set = concat(parts).joined(named.filter(control="whole"), on=["regime", "ablation"])
+    by_set = concat(parts).filter(pl.col("ablation").is_in(["none", *whole]))
     averaged = by_set.with_averages([*REWARD_MODEL, "ablation"])
     return results.table(averaged, ["model", "regime", "ablation", *TASK], "retention").drop("p")
 
@@ -45,7 +43,7 @@ def agreement_table(results: Results) -> pl.DataFrame:
     the two get right, of the comparisons that both could score."""
     by = ["model", "regime", "single", *TASK]
     parts = []
-    for regime, single in mixtures(results.study):
+    for regime, single in mixtures(results.study, results.study.regimes):
         for block in results.shared_blocks:
             pairs = paired(block, regime, single)
             one, other = pairs["row"], pairs["part"]

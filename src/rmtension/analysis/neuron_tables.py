@@ -39,7 +39,7 @@ def neuron_overlap_table(results: Results) -> pl.DataFrame:
     intersection and union (means), and chance, the index of random sets of those sizes."""
     by, frames = ["model", "first", "second", "scoring", "selection"], []
     sets = results.oriented
-    for first, second in combinations(results.study.regimes, 2):
+    for first, second in combinations(results.study.with_models(), 2):
         group = ["model", "seed", "scoring", "selection", "n_all"]
         one, other = (sets.filter(regime=regime) for regime in (first, second))
         sizes = (
@@ -73,11 +73,12 @@ def neuron_retention_table(results: Results) -> pl.DataFrame:
     oriented sets of its parts and M its own."""
     by, frames = ["model", "regime", "scoring", "selection"], []
     group, sets = ["model", "seed", "scoring", "selection"], results.oriented
-    for regime, settings in results.study.regimes.items():
-        if not settings.mixes:
+    for regime in results.study.with_models():
+        mixes = results.study.regimes[regime].mixes
+        if not mixes:
             continue
-        of = sets.filter(pl.col("regime").is_in([regime, *settings.mixes]))
-        single = pl.col("regime").is_in(settings.mixes)
+        of = sets.filter(pl.col("regime").is_in([regime, *mixes]))
+        single = pl.col("regime").is_in(mixes)
         places = of.group_by([*group, *NEURON], maintain_order=True).agg(part=single.any(), mixed=(~single).any())
         retained = places.group_by(group, maintain_order=True).agg(retained=(pl.col("part") & pl.col("mixed")).mean())
         frames.append(retained.with_columns(regime=pl.lit(regime)))

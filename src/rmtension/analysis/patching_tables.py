@@ -54,14 +54,12 @@ def with_unpatched(results: Results) -> pl.DataFrame:
 def find(results: Results) -> Patched | None:
     """None where nothing was patched, or nothing that has a gap."""
     gaps, gains, baselines, on = list[Draws](), list[Draws](), list[Draws](), ["model", "seed"]
-    of_patched, mixed_ones = blocks(with_unpatched(results)), results.study.mixed_regimes()
-    for mixed, donor in (both for both in mixtures(results.study) if both[0] in mixed_ones):
+    of_patched, study = blocks(with_unpatched(results)), results.study
+    for mixed, donor in mixtures(study, study.mixed_regimes()):
         for tasks, accuracy in places(results, of_patched, donor):
             keys = [pl.lit(word).alias(name) for name, word in (("regime", mixed), ("donor", donor), ("tasks", tasks))]
             ours = accuracy.filter(NONE, regime=mixed)
-            names = compared(results.study, mixed).with_columns(
-                pl.format("{}/{}", pl.lit(donor), "ablation").alias("ablation")
-            )
+            names = compared(study, mixed).with_columns(pl.format("{}/{}", pl.lit(donor), "ablation").alias("ablation"))
             patched = accuracy.filter(regime=mixed).joined(names, ["ablation"]).with_columns(*keys)
             by = [*GAP, "seed", "set", "control"]
             gains.append(patched.minus(ours, on).mean(by))

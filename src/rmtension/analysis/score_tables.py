@@ -34,7 +34,7 @@ def score_shift_table(results: Results) -> pl.DataFrame:
     seeds), mean score by the single and by the mixed reward model, closeness (mean |mixed| minus mean |single|) and the
     standard deviation of either's scores. chosen: lowest chosen score; rejected: highest rejected one."""
     by = ["model", "regime", "single", "response"]
-    pairs_of, parts = list(mixtures(results.study)), []
+    pairs_of, parts = list(mixtures(results.study, results.study.regimes)), []
     for block in results.shared_blocks if pairs_of else []:
         keyed = []
         for regime, single in pairs_of:
@@ -84,14 +84,15 @@ def score_histogram_table(results: Results) -> pl.DataFrame:
     main = results.study.ablation.main_set
     frames = []
     for block in results.shared_blocks:
-        for regime, single in mixtures(results.study):
+        for regime, single in mixtures(results.study, results.study.regimes):
             pairs = paired(block, regime, single)
             kept = block.correct[pairs["row"]] & block.correct[pairs["part"]]
             for state, side in (("mixed", "row"), ("single", "part")):
                 keys = pairs.select("model", "regime", "seed", figure=pl.lit("shift"), single=pl.lit(single))
                 frames += [listed(block, keys.with_columns(state=pl.lit(state)), pairs[side], kept)]
         for state, ablation in (("before", "none"), ("after", main)):
-            rows = block.rows(ablation=ablation)
+            # An ensemble is never ablated.
+            rows = block.rows(ablation=ablation).filter(pl.col("regime").is_in(results.study.with_models()))
             keys = rows.select("model", "regime", "seed", figure=pl.lit("compression"), single=pl.lit(""))
             frames += [listed(block, keys.with_columns(state=pl.lit(state)), rows["row"], block.scored[rows["row"]])]
     return results.sorted(histogram(pl.concat(frames)), ["model"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from itertools import product
 
 import polars as pl
@@ -16,9 +17,9 @@ from rmtension.study.study import Study, compared_sets
 NONE = pl.col("ablation") == "none"
 
 
-def mixtures(study: Study) -> list[tuple[str, str]]:
-    """Each mixed regime with each of its parts."""
-    return [(mixed, single) for mixed, settings in study.regimes.items() for single in settings.mixes]
+def mixtures(study: Study, regimes: Iterable[str]) -> list[tuple[str, str]]:
+    """Each of these regimes that mixes two others, with each of its parts."""
+    return [(mixed, single) for mixed in regimes for single in study.regimes[mixed].mixes]
 
 
 def shared_set(study: Study) -> str:
@@ -44,8 +45,8 @@ def mixed_sets(study: Study) -> pl.DataFrame:
     """regime, ablation (its name in the scores), set, control: what is ablated in each mixed regime."""
     rows = [
         (regime, s.name, s.set, s.control)
-        for regime, settings in study.regimes.items()
-        for s in tension_sets_index(settings.mixes, study.ablation.control_draws)
+        for regime in study.with_models()
+        for s in tension_sets_index(study.regimes[regime].mixes, study.ablation.control_draws)
     ]
     return pl.DataFrame(rows, schema=dict.fromkeys(["regime", "ablation", "set", "control"], pl.String), orient="row")
 
@@ -70,7 +71,9 @@ def mixed_sizes(sizes: pl.DataFrame, study: Study) -> pl.DataFrame:
 
 def mean_sizes(sizes: pl.DataFrame, study: Study, named: pl.DataFrame, by: list[str]) -> pl.DataFrame:
     """An empty set has no rows in its file: its size is 0."""
-    rows = pl.DataFrame(list(product(study.models, study.regimes, study.seeds)), schema=REWARD_MODEL, orient="row")
+    rows = pl.DataFrame(
+        list(product(study.models, study.with_models(), study.seeds)), schema=REWARD_MODEL, orient="row"
+    )
     every = rows.join(named, on="regime") if "regime" in named.columns else rows.join(named, how="cross")
     sizes = sizes.cast({cs.categorical(): pl.String, "seed": pl.Int64})
     joined = every.join(sizes, on=[*REWARD_MODEL, "ablation"], how="left").with_columns(

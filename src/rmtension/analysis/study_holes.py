@@ -87,7 +87,7 @@ def one_backbone(study: Study, _tables: Tables) -> Iterator[Hole]:
 
 def regimes(study: Study, _tables: Tables) -> Iterator[Hole]:
     singles = study.single_regimes()
-    if any(regime.mixes for regime in study.regimes.values()):
+    if study.mixed_regimes():
         return
     added: dict[str, Any] = {}
     if len(singles) == 1:

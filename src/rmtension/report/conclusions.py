@@ -145,7 +145,7 @@ def limits(study: Study, tables: Tables) -> Iterator[str]:
     missing = {
         "what another training would give (one seed)": len(study.seeds) == 1,
         "how objectives differ (one regime)": len(study.single_regimes()) == 1,
-        "what mixing keeps (no regime mixes two others)": not any(regime.mixes for regime in study.regimes.values()),
+        "what mixing keeps (no regime mixes two others)": not study.mixed_regimes(),
         "how regimes differ on the same comparisons (they share no task)": tables["accuracy"].is_empty(),
         "what the paper's tasks would show (no published benchmark)": not kinds & {*PUBLISHED},
         "what people prefer (all pairs are synthetic)": all(

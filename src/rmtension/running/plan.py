@@ -52,6 +52,7 @@ class Planner:
             yield "fetch", len(missing), None, partial(without_model, "fetch")
         for regime in study.regimes:
             yield "data", 1, None, partial(self.prices.data, regime)
+        for _ in study.plain_regimes():
             yield "words", 1, None, partial(without_model, "words")
         for benchmark, settings in study.benchmarks.items():
             if settings.kind != "regime-test":
@@ -59,11 +60,13 @@ class Planner:
         for model in study.models:
             yield "backbone", 1, None, partial(self.prices.backbone, model)
             yield "lengths", 1, None, partial(without_model, "lengths")
-        for model, regime in product(study.models, study.regimes):
+        for model, regime in product(study.models, study.with_models()):
             seeds, adopted = len(study.seeds), len(study.models[model].trained.get(regime, {}))
             if adopted:
                 yield "adopt", adopted, None, partial(without_model, "adopt")
-            if seeds > adopted:
+            if seeds > adopted and study.regimes[regime].method == "merged":
+                yield "merge", seeds - adopted, None, partial(self.prices.merge, model)
+            elif seeds > adopted:
                 yield "train", seeds - adopted, model, partial(self.prices.train, model, regime)
             yield "activations", seeds, model, partial(self.prices.activations, model, regime)
             if study.neurons.takes_attributions:

@@ -76,7 +76,7 @@ class Prices:
         study = self.study
         places = product(study.regimes, study.scored())
         rows = len(study.models) * sum(self.amounts.score_rows(*place) for place in places)
-        rankings = len(study.regimes) * sum(self.rankings(model, "neurons")[2] for model in study.models)
+        rankings = len(study.with_models()) * sum(self.rankings(model, "neurons")[2] for model in study.models)
         patched = len(study.models) * sum(self.patched_rows(*place) for place in study.patched())
         read = {"scores": BYTES["score_row"] * rows, "neurons": rankings, "patched": BYTES["score_row"] * patched}
         read = {kind: len(study.seeds) * size for kind, size in read.items() if size}
@@ -122,6 +122,10 @@ class Prices:
         memory /= processes if compute.sharded else 1
         memory += kept_for_a_backward_pass(size, self.study, model, in_float32)
         return seconds, memory + BYTES["process"], BYTES["weights"] * size.parameters
+
+    def merge(self, model: str) -> Price:
+        weights = BYTES["weights"] * self.amounts.size(model).parameters
+        return RULES["merge"]["seconds"], 2 * weights + BYTES["process"], weights
 
     def activations(self, model: str, regime: str) -> Price:
         size = self.amounts.size(model)

@@ -65,6 +65,7 @@ PairSource = Annotated[SyntheticPairs | HHPairs | OwnPairs, Field(discriminator=
 
 Method = Literal["joint", "merged", "projected", "frozen", "ensemble"]
 MATCHED = "matched"  # in place of a set: as many neurons as the shared ones, as deep and as loud
+EPOCHS = 2  # unless the study says otherwise
 Weight = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -81,7 +82,7 @@ class Regime(Section):
     )
     weights: list[Weight] = Field([], description="Of a merged one, each part's share; a list of such is a curve.")
     frozen: str | None = Field(None, description="Set held fixed: shared, {regime}-only, or matched to shared.")
-    epochs: Count = Field(2, description="Passes over the training pairs.")
+    epochs: Count = Field(EPOCHS, description="Passes over the training pairs.")
 
     @model_validator(mode="after")
     def has_data(self) -> Self:
@@ -95,7 +96,8 @@ class Regime(Section):
     def has_what_its_method_takes(self) -> Self:
         if self.method != "joint" and not self.mixes:
             raise ValueError(f"method '{self.method}' is of two regimes: name them in 'mixes'")
-        if self.method in ("merged", "ensemble") and "epochs" in self.model_fields_set:
+        # Said or not, which a study that jobs are given as a whole no longer tells.
+        if self.method in ("merged", "ensemble") and self.epochs != EPOCHS:
             raise ValueError(f"method '{self.method}' trains nothing: leave out 'epochs'")
         if (self.method == "merged") != bool(self.weights):
             raise ValueError("method 'merged' and 'weights', such as [0.5, 0.5], stand together")

@@ -7,6 +7,7 @@ from itertools import product
 from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
+from pydantic_core import PydanticCustomError
 
 from rmtension.study.benchmarks import Benchmark, OwnBenchmark, PublishedBenchmark
 from rmtension.study.compatibility import with_authors_choices
@@ -78,6 +79,10 @@ class Study(Section):
                 refuse_taken(f"benchmarks.{name}.tasks", AVERAGE, benchmark.tasks)
         for name, model in self.models.items():
             require_known(f"models.{name}.trained", model.trained, self.regimes)
+            for place in model.trained:
+                if place not in self.with_models():
+                    message = f"models.{name}.trained.{place}: an ensemble has no reward model of its own; leave it out"
+                    raise PydanticCustomError("no_model", "{m}", {"m": message})
             for place, folders in model.trained.items():
                 require_known(f"models.{name}.trained.{place}", map(str, folders), list(map(str, self.seeds)))
         require_known("ablation.sweep_benchmarks", self.ablation.sweep_benchmarks, self.benchmarks)
@@ -123,6 +128,11 @@ class Study(Section):
         parts = [name for part in mixes for name in self.regime_sources(part, split)]
         return list(dict.fromkeys(parts)) if mixes else list(getattr(self.regimes[regime], split))
 
+    def objectives(self, regime: str) -> dict[str, str]:
+        """Of a mixed regime, each source to train on -> the part that it is of, the first one if both have it."""
+        parts = reversed(self.regimes[regime].mixes)
+        return {source: part for part in parts for source in self.regime_sources(part, "train")}
+
     def regime_data(self, regime: str) -> RegimeData:
         train, test = self.regime_sources(regime, "train"), self.regime_sources(regime, "test")
         names = list(dict.fromkeys(train + test))
@@ -142,6 +152,8 @@ class Study(Section):
 
     def ablations(self, regime: str, benchmark: str) -> list[str]:
         """Names of all that is ablated in a regime's reward models on one of `scored`, `none` first."""
+        if regime not in self.with_models():
+            return ["none"]
         if benchmark == VALIDATION:
             return ["none", self.ablation.main_set]
         swept = self.ablation.sweep if benchmark in self.ablation.sweep_benchmarks else []

@@ -56,7 +56,7 @@ def test_training_card_is_read_from_logs_and_provenance(folder: Path) -> None:
     helpful, both = card["gpt2", "helpful"], card["gpt2", "both"]
     assert helpful.pop("optimiser").startswith("AdamW")
     assert helpful == Training().model_dump(mode="json") | {
-        "seeds": "5, 2", "adopted": "", "epochs": 2, "keep": "best", "steps": 3,
+        "seeds": "5, 2", "adopted": "", "method": "joint", "epochs": 2, "keep": "best", "steps": 3,
         "train_pairs": 63.5, "train_left_out": 3, "validation_pairs": 6, "validation_left_out": 1,
         "kept_loss": 0.5, "kept_accuracy": 75, "device": "cuda, cpu", "arithmetic": "bfloat16",
         "libraries": "python 3.11, torch 2.13",
@@ -87,6 +87,16 @@ def test_adopted_reward_models_are_said_to_be_so_and_have_no_training(folder: Pa
     )  # fmt: skip
     assert not any(row.values())
     assert none["compute_card"].row(0) == ("gpt2", "helpful", "train", "5, 2", 0, 0, "")
+
+
+def test_what_was_not_trained_is_said_by_its_method_alone(folder: Path) -> None:
+    for place in folder.glob("reward_models/gpt2/both/seed-*"):
+        (place / "training.parquet").unlink()
+        (place / "provenance.json").write_text(json.dumps({"method": "merged", "parts": {}, "environment": {}}))
+    row = cards(folder, STUDY)["training_card"].row(2, named=True)
+    assert {key: value for key, value in row.items() if value} == {
+        "model": "gpt2", "regime": "both", "seeds": "5, 2", "method": "merged",
+    }  # fmt: skip
 
 
 def test_compute_card_adds_up_seeds_and_leaves_wall_times_out(folder: Path) -> None:

@@ -48,6 +48,7 @@ REPAIRS: dict[str, tuple[dict[str, Any], str]] = {
     "frozen without a set": (MIXES | {"method": "frozen"}, "stand together"),
     "frozen set": (MIXES | {"method": "frozen", "frozen": "helpful-onyl"}, "did you mean 'helpful-only'"),
     "frozen matched": (MIXES | {"method": "frozen", "frozen": "matchd"}, "did you mean 'matched'"),
+    "epochs of an ensemble": (MIXES | {"method": "ensemble", "epochs": 1}, "trains nothing"),
     "parts that are mixed": ({"mixes": ["helpful", "helpful-harmless"]}, "unknown name 'helpful-harmless'; did you"),
 }
 MISTAKES: dict[str, tuple[str, Any, str]] = {
@@ -288,6 +289,27 @@ def test_a_mixed_regime_has_the_data_of_its_parts() -> None:
 @pytest.mark.parametrize("file", sorted((ROOT / "studies").glob("*.yaml")), ids=lambda f: f.name)
 def test_shipped_studies_are_valid(file: Path) -> None:
     Study.model_validate(yaml.safe_load(file.read_text()))
+
+
+def test_a_study_with_every_method_is_the_same_as_jobs_are_given_it() -> None:
+    frozen, merged = {"frozen": "matched"}, {"weights": [[0.5, 0.5], [0, 1]]}
+    methods: dict[str, Any] = {"projected": {}, "frozen": frozen, "ensemble": {}, "merged": merged}
+    repairs = {method: MIXES | {"method": method} | more for method, more in methods.items()}
+    plain = {name: DEFAULT["regimes"][name] for name in ("helpful", "harmless")}
+    study = Study.model_validate(changed("regimes", plain | {"helpful-harmless": MIXES} | repairs))
+    assert study.repairs() == ["projected", "frozen", "ensemble", "merged-0.5", "merged-0"]
+    given = Study.model_validate(study.analysed())
+    assert given.regimes == study.regimes
+    assert study.ablations("ensemble", "b") == ["none"] and len(study.ablations("frozen", "b")) > 20
+
+
+def test_an_ensemble_cannot_have_been_trained_elsewhere() -> None:
+    settings = changed("regimes/both", MIXES | {"method": "ensemble"})
+    settings["models"]["tiny-gpt2"]["trained"] = {"both": {0: "x"}}
+    with pytest.raises(
+        UserError, match=r"^f: models.tiny-gpt2.trained.both: an ensemble has no reward model .*it out$"
+    ):
+        load_study(settings, "f")
 
 
 def test_several_weights_are_so_many_regimes() -> None:
