@@ -146,7 +146,7 @@ class Trials:
         index = range(16)
         return {
             "a step of 16 pairs": lambda: learner.step(self.pairs, index, 0.0),
-            "its forward and backward passes": lambda: learner.add_gradients(self.pairs, index, self.budget),
+            "its forward and backward passes": lambda: learner.gradients_of(self.pairs, index, 16),
         }
 
     def compiling(self) -> Mapping[str, Work]:

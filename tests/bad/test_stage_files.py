@@ -69,6 +69,9 @@ FILES = {
 }
 
 
+UNREPAIRED: dict[str, object] = {"method": "joint", "parts": [], "objectives": {}}
+
+
 def stages(folder: Path, models: Path) -> dict[str, dict[str, Any]]:
     """Script -> what Snakemake would hand it."""
     file = {name: str(folder / f"{name}.parquet") for name in FILES}
@@ -82,7 +85,7 @@ def stages(folder: Path, models: Path) -> dict[str, dict[str, Any]]:
     return {
         "train.py": {
             "input": {"backbone": backbone, "train": file["pairs"], "validation": file["pairs"], "code": []},
-            "settings": training | {"sharded": False, "checkpoint": str(folder / "checkpoint")},
+            "settings": training | UNREPAIRED | {"sharded": False, "checkpoint": str(folder / "checkpoint")},
             "resources": {"checkpoint_minutes": 0},
         },
         "activations.py": {

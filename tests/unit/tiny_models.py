@@ -6,6 +6,7 @@ import copy
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers import (
@@ -24,6 +25,7 @@ from transformers import (
 from rmtension.data import synthetic
 from rmtension.engine.attention import PACKED
 from rmtension.engine.backbones import train_tokenizer
+from rmtension.engine.packing import Packed, pack
 
 torch.set_num_threads(1)  # for models this small, threads only wait for each other
 
@@ -118,3 +120,18 @@ def save_backbone(family: str, folder: Path, vocabulary: int = 0) -> None:
                 parameter.normal_(0, 0.3)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+
+
+def pairs(n: int, seed: int) -> list[Packed]:
+    """Pairs with a rule to learn: the chosen response ends in 7, the rejected one in 8."""
+    rng = np.random.default_rng(seed)
+    made = []
+    for _ in range(n):
+        prompt, one, other = (rng.integers(9, 50, rng.integers(1, 8)) for _ in range(3))
+        made.append(pack([np.array([*prompt, *one, 7])], [np.array([*prompt, *other, 8])]))
+    return made
+
+
+def texts(pair: Packed) -> list[torch.Tensor]:
+    """The chosen and the rejected one's tokens."""
+    return [torch.from_numpy(pair.tokens[(pair.segments == 0) | (pair.segments == i)]) for i in (1, 2)]

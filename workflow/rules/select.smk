@@ -54,3 +54,37 @@ rule select:
         "All sets for {wildcards.model}, {wildcards.regime}, seed {wildcards.seed}"
     script:
         "../scripts/select_swept.py"
+
+
+# Before its reward model: what the parts' neurons say that its training leaves as it is.
+rule select_frozen:
+    input:
+        neurons=parts_neurons,
+        activations=parts_activations,
+        code=code("select_frozen.py"),
+    output:
+        f"{RESULTS}/selected/{RM}/frozen.parquet",
+    log:
+        f"{RESULTS}/logs/select_frozen/{RM}.log",
+    benchmark:
+        f"{RESULTS}/benchmark/select_frozen/{RM}.tsv"
+    wildcard_constraints:
+        regime=of_method("frozen"),
+    conda:
+        "../../envs/analysis.yaml"
+    resources:
+        mem_mb=by_attempt(1000),
+        runtime=by_attempt(10),
+    params:
+        settings=settings(
+            code("select_frozen.py"),
+            frozen=lambda wildcards: study.regimes[wildcards.regime].frozen,
+            mixes=lambda wildcards: study.regimes[wildcards.regime].mixes,
+            scoring=study.ablation.scoring,
+            percent=study.ablation.percent,
+            random_seed=study.neurons.random_seed,
+        ),
+    message:
+        "What training leaves as it is in {wildcards.model}, {wildcards.regime}, seed {wildcards.seed}"
+    script:
+        "../scripts/select_frozen.py"

@@ -7,6 +7,7 @@ rule train:
         train=f"{RESULTS}/data/{{regime}}/train.parquet",
         # The split that chooses the checkpoint.
         validation=f"{RESULTS}/data/{{regime}}/{study.training.select_on}.parquet",
+        frozen=frozen,
         code=code("train.py"),
     output:
         REWARD_MODEL,
@@ -33,6 +34,14 @@ rule train:
             threads=compute("threads"),
             gpus=compute("gpus"),
             sharded=compute("sharded"),
+            method=lambda wildcards: study.regimes[wildcards.regime].method,
+            parts=lambda wildcards: (
+                study.regimes[wildcards.regime].mixes if wildcards.regime in study.repairs() else []
+            ),
+            # Of each pair, where gradients are taken apart.
+            objectives=lambda wildcards: (
+                study.objectives(wildcards.regime) if study.regimes[wildcards.regime].method == "projected" else {}
+            ),
             checkpoint=lambda wildcards: f"{RESULTS}/checkpoints/{RM.format(**wildcards)}.pt",
         ),
     message:

@@ -26,6 +26,10 @@ run = TrainingRun(
     threads=settings["threads"],
     gpus=settings["gpus"],
     sharded=settings["sharded"],
+    method=settings["method"],
+    parts=settings["parts"],
+    objectives=settings["objectives"],
+    frozen=Path(snakemake.input.frozen) if settings["method"] == "frozen" else None,
 )
 minutes = snakemake.resources.checkpoint_minutes
 output = Path(snakemake.output[0]).parent

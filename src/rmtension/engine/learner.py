@@ -40,8 +40,7 @@ class Learner:
         placed = self.placed
         for group in placed.optimizer.param_groups:
             group["lr"] = rate
-        loss, correct, tokens = self.summed(self.add_gradients, pairs, index)
-        placed.sum_gradients()
+        loss, correct, tokens = self.make_gradients(pairs, index)
         placed.accelerator.clip_grad_norm_(placed.scorer.parameters(), self.gradient_clip)
         placed.optimizer.step()
         placed.optimizer.zero_grad()
@@ -52,6 +51,19 @@ class Learner:
             "tokens": int(tokens),
             "seconds": time.perf_counter() - started,
         }
+
+    def make_gradients(self, pairs: Sequence[Packed], index: Sequence[int]) -> list[float]:
+        """Make the gradients those that the step goes by; returns its mean loss, right pairs and tokens."""
+        return self.gradients_of(pairs, index, len(index))
+
+    def gradients_of(self, pairs: Sequence[Packed], index: Sequence[int], n: int) -> list[float]:
+        """Make the gradients, in every process, those of a step's share of its mean loss.
+
+        index: of the share; n: pairs of the step. Returns what the share adds to the loss, right pairs and tokens.
+        """
+        sums = self.summed(partial(self.add_gradients, n), pairs, index)
+        self.placed.sum_gradients()
+        return sums
 
     @torch.no_grad()
     def evaluate(self, pairs: Sequence[Packed]) -> tuple[float, float]:
@@ -64,11 +76,13 @@ class Learner:
         longest = max(len(pairs[i]) for i in index)
         return total(*self.placed.within_memory(partial(work, pairs, index), longest))
 
-    def add_gradients(self, pairs: Sequence[Packed], index: Sequence[int], budget: int) -> tuple[float, int, int]:
-        """Gradients of this process's share; returns its part of the mean loss, right pairs and tokens."""
+    def add_gradients(
+        self, n: int, pairs: Sequence[Packed], index: Sequence[int], budget: int
+    ) -> tuple[float, int, int]:
+        """Gradients of this process's share; returns its part of the mean loss over n pairs, right pairs and tokens."""
 
         def learn(loss: Tensor) -> Tensor:
-            part = loss / len(index)
+            part = loss / n
             self.placed.accelerator.backward(part)
             return part
 

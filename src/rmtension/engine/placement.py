@@ -70,6 +70,25 @@ class Replicated:
             for parameter in self.scorer.parameters():
                 distributed.all_reduce(parameter.grad)
 
+    def take_gradients(self) -> list[Tensor]:
+        """The gradients of all parameters, which no longer have any."""
+        taken = [parameter.grad for parameter in self.scorer.parameters()]
+        self.optimizer.zero_grad()
+        return taken
+
+    def give_gradients(self, gradients: list[Tensor]) -> None:
+        """What take_gradients has taken, or as many of the same form."""
+        for parameter, gradient in zip(self.scorer.parameters(), gradients, strict=True):
+            parameter.grad = gradient
+
+    def inner_product(self, first: list[Tensor], second: list[Tensor]) -> float:
+        """Of two gradients, over all parameters, in float64."""
+        return sum(float((one.double() * other).sum()) for one, other in zip(first, second, strict=True))
+
+    def beside(self, values: Tensor, parameter: Tensor) -> Tensor:
+        """Values that a parameter can be multiplied by, where that lies."""
+        return values.to(parameter.device)
+
     def weights(self) -> dict[str, Tensor]:
         """The model's weights, whole and on the CPU; empty but in the first process."""
         if not self.accelerator.is_main_process:

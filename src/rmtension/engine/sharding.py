@@ -11,10 +11,10 @@ from torch import Tensor, distributed
 from torch.distributed.checkpoint import state_dict
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
-from torch.distributed.tensor import DTensor
+from torch.distributed.tensor import DTensor, distribute_tensor
 
 from rmtension.base.errors import UserError
-from rmtension.engine.placement import Replicated, Scorer
+from rmtension.engine.placement import Replicated, Scorer, total
 
 logger = logging.getLogger(__name__)
 
@@ -51,6 +51,15 @@ class Sharded(Replicated):
 
     def sum_gradients(self) -> None:
         """They are summed as they are made."""
+
+    def inner_product(self, first: list[Tensor], second: list[Tensor]) -> float:
+        here = ([g.to_local() for g in gradients if isinstance(g, DTensor)] for gradients in (first, second))
+        return total(super().inner_product(*here))[0]
+
+    def beside(self, values: Tensor, parameter: Tensor) -> Tensor:
+        assert isinstance(parameter, DTensor)
+        whole = values.to(parameter.device).expand(parameter.shape).contiguous()
+        return distribute_tensor(whole, parameter.device_mesh, parameter.placements)
 
     def weights(self) -> dict[str, Tensor]:
         gathered: dict[str, Any] = state_dict.get_model_state_dict(self.model, options=GATHERED)

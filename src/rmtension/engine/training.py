@@ -7,8 +7,9 @@ import logging
 import math
 import signal
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +26,12 @@ from rmtension.engine.checkpoints import State, resume, save
 from rmtension.engine.learner import Learner
 from rmtension.engine.packing import Packed
 from rmtension.engine.placement import Replicated
+from rmtension.engine.repairs import Frozen, Projected
 from rmtension.engine.reward_model import load_tokenizer, new_reward_model, pack_comparisons, save_reward_model
 from rmtension.engine.sharding import Sharded
 from rmtension.engine.steps import learning_rate, steps
+from rmtension.neurons.ranking import SETS
+from rmtension.study.data import Method
 from rmtension.study.stages import Training
 
 logger = logging.getLogger(__name__)
@@ -48,12 +52,19 @@ class Trainer:
     """Full fine-tuning of one reward model on pairs, alone or in one of several processes that do it together."""
 
     def __init__(
-        self, model: Any, settings: Training, epochs: int, seed: int, budget: int, sharded: bool = False
+        self,
+        model: Any,
+        settings: Training,
+        epochs: int,
+        seed: int,
+        budget: int,
+        sharded: bool = False,
+        learner: Callable[[Replicated, float], Learner] = Learner,
     ) -> None:
         self.settings, self.epochs, self.seed = settings, epochs, seed
         kind = Sharded if sharded else Replicated
         self.placed = kind(model, settings.learning_rate, settings.precision, budget)
-        self.learner = Learner(self.placed, settings.gradient_clip)
+        self.learner = learner(self.placed, settings.gradient_clip)
         self.state = State()
 
     def fit(
@@ -123,6 +134,10 @@ class TrainingRun:
     threads: int
     gpus: int = 0
     sharded: bool = False
+    method: Method = "joint"
+    parts: list[str] = field(default_factory=list)  # regimes that come together by another method than joint
+    objectives: Mapping[str, str] = field(default_factory=dict)  # of a projected one: source of pairs -> part
+    frozen: Path | None = None  # of a frozen one: what is held fixed
 
     def origins(self) -> dict[str, str]:
         """Fingerprints of the files that the run reads."""
@@ -131,7 +146,26 @@ class TrainingRun:
             "train": fingerprint(self.train),
             "validation": fingerprint(self.validation),
             "code": fingerprint(*self.code),
+            **({"frozen": fingerprint(self.frozen)} if self.frozen else {}),
         }
+
+    def making(self) -> dict[str, Any]:
+        """How objectives come together in it."""
+        made: dict[str, Any] = {"method": self.method}
+        if self.parts:
+            made["parts"] = self.parts
+        if self.frozen:
+            sets = read_table(self.frozen, SETS)
+            made["frozen"] = {"set": sets["ablation"][0], "neurons": len(sets)}
+        return made
+
+    def learner(self, sources: Sequence[str]) -> Callable[[Replicated, float], Learner]:
+        """What learns; sources: of the pairs to train on."""
+        if self.method == "projected":
+            return partial(Projected, [self.objectives[source] for source in sources])
+        if self.frozen:
+            return partial(Frozen, read_table(self.frozen, SETS))
+        return Learner
 
     def choices(self) -> dict[str, Any]:
         """Everything that the study file sets."""
@@ -146,15 +180,16 @@ class TrainingRun:
         }
 
 
-def packed_pairs(tokenizer: Any, file: Path, max_tokens: int) -> tuple[list[Packed], int]:
-    """The pairs of a file, packed, and how many were left out because a side is empty or longer than `max_tokens`."""
+def packed_pairs(tokenizer: Any, file: Path, max_tokens: int) -> tuple[list[Packed], list[str], int]:
+    """The pairs of a file, packed; their sources; and how many were left out because a side is empty or longer than
+    `max_tokens`."""
     frame = as_comparisons(read_table(file, PAIRS))
     kept, packed = pack_comparisons(tokenizer, frame["chosen"].to_list(), frame["rejected"].to_list(), max_tokens)
     left_out = len(frame) - len(kept)
     logger.info("%s: %d pairs, %d left out for their length", file, len(kept), left_out)
     if not packed:
         raise UserError(f"{file}: no pair within training.max_tokens = {max_tokens}")
-    return packed, left_out
+    return packed, frame["task"][kept].to_list(), left_out
 
 
 def train_reward_model(
@@ -167,10 +202,10 @@ def train_reward_model(
     tokenizer = load_tokenizer(run.backbone)
     model = new_reward_model(run.backbone, run.seed, run.settings.head_deviation)
     max_tokens = min(run.settings.max_tokens, longest_text(model.config))
-    train, train_left_out = packed_pairs(tokenizer, run.train, max_tokens)
-    validation, validation_left_out = packed_pairs(tokenizer, run.validation, max_tokens)
-    provenance = {"origins": run.origins(), "settings": run.choices(), "environment": environment}
-    trainer = Trainer(model, run.settings, run.epochs, run.seed, run.budget, run.sharded)
+    train, sources, train_left_out = packed_pairs(tokenizer, run.train, max_tokens)
+    validation, _, validation_left_out = packed_pairs(tokenizer, run.validation, max_tokens)
+    provenance = run.making() | {"origins": run.origins(), "settings": run.choices(), "environment": environment}
+    trainer = Trainer(model, run.settings, run.epochs, run.seed, run.budget, run.sharded, run.learner(sources))
     accelerator = trainer.placed.accelerator
     if accelerator.is_main_process:
         remove_leftovers(checkpoint)

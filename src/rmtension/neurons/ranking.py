@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 
 from rmtension.base.errors import UserError
+from rmtension.study.data import MATCHED as AS_SHARED
 from rmtension.study.naming import ablation_name, exclusive_names, ranks_heads, tension_names, tension_sets_index
 from rmtension.study.scorings import Neurons
 
@@ -202,6 +203,24 @@ def tension_sets(
         elif one.control == "random":
             sets[one.name] = subsample(cells.select(UNIT), size, seed)
     return sets
+
+
+def frozen_set(
+    name: str, singles: Mapping[str, pl.DataFrame], cells: pl.DataFrame, random_seed: int, reward_model: Sequence[str]
+) -> pl.DataFrame:
+    """What training leaves as it is: one of exclusive_names, or `matched`, random neurons as deep and loud as `shared`.
+
+    singles: the oriented sets of the parts; cells: loudness_cells of both parts together. UserError where it is empty.
+    """
+    sets = whole_sets(singles)
+    held = sets["shared" if name == AS_SHARED else name]
+    if held.is_empty():
+        model, regime, seed = reward_model
+        raise UserError(
+            f"regimes.{regime}.frozen: '{name}' of {' and '.join(singles)} holds no neuron of {model}, seed {seed}: "
+            "give a greater ablation.percent, or freeze another set"
+        )
+    return matched(held, cells, seed_of(random_seed, *reward_model, name)) if name == AS_SHARED else held
 
 
 def sets_to_frame(sets: Mapping[str, pl.DataFrame]) -> pl.DataFrame:

@@ -15,7 +15,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from tiny_models import random_model
+from tiny_models import pairs, random_model, texts
 
 from rmtension.base.errors import UserError
 from rmtension.engine import training
@@ -31,20 +31,6 @@ from rmtension.engine.training import Trainer
 from rmtension.study.stages import Training
 
 SETTINGS = Training(learning_rate=3e-3, pairs_per_step=4, evaluation_interval=5, keep="last")
-
-
-def pairs(n: int, seed: int) -> list[Packed]:
-    """Pairs with a rule to learn: the chosen response ends in 7, the rejected one in 8."""
-    rng = np.random.default_rng(seed)
-    made = []
-    for _ in range(n):
-        prompt, one, other = (rng.integers(9, 50, rng.integers(1, 8)) for _ in range(3))
-        made.append(pack([np.array([*prompt, *one, 7])], [np.array([*prompt, *other, 8])]))
-    return made
-
-
-def texts(pair: Packed) -> list[torch.Tensor]:
-    return [torch.from_numpy(pair.tokens[(pair.segments == 0) | (pair.segments == i)]) for i in (1, 2)]
 
 
 @given(n=st.integers(1, 40), per_step=st.integers(1, 16), epochs=st.integers(1, 3), seed=st.integers(0, 5))

@@ -28,6 +28,7 @@ from rmtension.base import device, processes
 from rmtension.base.device import claimed, take_gpus
 from rmtension.base.errors import UserError
 from rmtension.base.memory import within_memory
+from rmtension.neurons.ranking import SETS
 from rmtension.running.worker import WORKER, start_worker
 from rmtension.study.stages import Training
 
@@ -53,6 +54,7 @@ if "RMTENSION_INSIDE_WORKER" in os.environ and not pathlib.Path(snakemake.params
         os.kill(os.getpid(), signal.SIGSTOP)
     checkpoints.write_checkpoint = write_and_halt
 """
+SIDES = ["chosen", "rejected"]
 TRAINING = Training(learning_rate=1e-3, pairs_per_step=6, max_tokens=64, evaluation_interval=3, precision="float32")
 
 
@@ -75,11 +77,15 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     words, rng = ["bake", "bread", "knead", "wait", "oven", "no", "flour"], np.random.default_rng(0)
     texts = [" ".join(rng.choice(words, rng.integers(2, 9))) for _ in range(75)]
     rows = [{"chosen": f"{a} {b} yes", "rejected": f"{a} {c} no"} for a, b, c in zip(*[iter(texts)] * 3, strict=True)]
-    frame = pl.DataFrame(rows).with_columns(
-        pl.lit("x").alias(name) for name in ("comparison_id", "source", "orientation")
-    )
+    frame = pl.DataFrame(rows).with_columns(pl.lit("x").alias(name) for name in ("comparison_id", "orientation"))
+    frame = frame.with_columns(source=pl.Series(rng.choice(["a", "b"], len(frame))))
+    # Of the second objective, other than for the first, "no" is right.
+    sides = [pl.when(source="a").then(one).otherwise(other) for one, other in [SIDES, SIDES[::-1]]]
+    frame = frame.with_columns(side.alias(name) for side, name in zip(sides, SIDES, strict=True))
     frame[:17].write_parquet(folder / "train.parquet")
     frame[17:].write_parquet(folder / "validation.parquet")
+    held = {"ablation": "shared", "unit": "neuron", "layer": [0, 0, 1], "neuron": [3, 17, 23]}
+    pl.DataFrame(held, schema=SETS).write_parquet(folder / "frozen.parquet")
     return folder
 
 
@@ -87,16 +93,23 @@ class Job:
     """One training job, as Snakemake would run it."""
 
     def __init__(
-        self, inputs: Path, folder: Path, gpus: int = 0, sharded: bool = False, minutes: int = 0, halts: bool = False
+        self,
+        inputs: Path,
+        folder: Path,
+        gpus: int = 0,
+        sharded: bool = False,
+        minutes: int = 0,
+        halts: bool = False,
+        method: str = "joint",
     ) -> None:
         folder.mkdir()
         self.folder, self.model, self.log = folder, folder / "model", folder / "log"
         self.checkpoint, self.pid = folder / "checkpoints" / "seed-1.pt", folder / "pid"
-        params = {
+        params: dict[str, object] = {
             "training": None, "epochs": 3, "budget": 60, "threads": 1, "gpus": gpus, "sharded": sharded,
-            "checkpoint": str(self.checkpoint),
+            "checkpoint": str(self.checkpoint), "method": method, "parts": [], "objectives": None,
         }  # fmt: skip
-        files = {name: str(inputs / f"{name}.parquet") for name in ("train", "validation")}
+        files = {name: str(inputs / f"{name}.parquet") for name in ("train", "validation", "frozen")}
         files["backbone"] = str(inputs / "backbone" / "checksums.json")
         given = {
             "log": [str(self.log)], "output": [str(self.model / "checksums.json")], "wildcards": {"seed": "1"},
@@ -106,7 +119,9 @@ class Job:
         (folder / "given.json").write_text(json.dumps(given))
         preamble = PREAMBLE.format(given=str(folder / "given.json"), pid=str(self.pid))
         settings = "snakemake.params.settings = vars(snakemake.params.settings)\n"
-        settings += f"snakemake.params.settings['training'] = {TRAINING.model_dump(mode='json')!r}\n"
+        objectives = {"a": "one", "b": "other"}
+        mappings = {"training": TRAINING.model_dump(mode="json"), "objectives": objectives}
+        settings += f"snakemake.params.settings |= {mappings!r}\n"
         (folder / "script.py").write_text(preamble + HALT * halts + settings + SCRIPT.read_text())
 
     def start(self) -> subprocess.Popen[bytes]:
@@ -166,10 +181,24 @@ def test_killed_at_random_moments_it_ends_with_the_same_bytes(alone: Job, inputs
     assert leftovers(job) == []
 
 
+def held_weights(file: Path) -> bytes:
+    """Of the third neuron of the first layer, what comes in and what goes out."""
+    mlp = {name: value for name, value in load_file(file).items() if "layers.0.mlp" in name}
+    assert len(mlp) == 3
+    return b"".join((value[:, 3] if "down" in name else value[3]).tobytes() for name, value in mlp.items())
+
+
 @pytest.mark.parametrize("sharded", [False, True])
-def test_two_processes_train_as_one(alone: Job, inputs: Path, tmp_path: Path, sharded: bool) -> None:
+@pytest.mark.parametrize("method", ["joint", "projected", "frozen"])
+def test_two_processes_train_as_one(alone: Job, inputs: Path, tmp_path: Path, sharded: bool, method: str) -> None:
     """The same loss curve, and the same model but for rounding; also where both are told to stop in between."""
-    job = Job(inputs, tmp_path / "job", gpus=2, sharded=sharded).run()
+    joint = alone.training()
+    if method != "joint":
+        alone = Job(inputs, tmp_path / "alone", method=method).run()
+        assert not np.allclose(alone.training()["loss"], joint["loss"], atol=1e-4)
+    job = Job(inputs, tmp_path / "job", gpus=2, sharded=sharded, method=method).run()
+    unmoved = [held_weights(f) for f in (inputs / "backbone/model.safetensors", job.model / "model.safetensors")]
+    assert (unmoved[0] == unmoved[1]) == (method == "frozen")
     of_weights = re.findall(r"sharded: (\d+) of (\d+) weights", job.log.read_text())
     assert [round(int(here) / int(whole), 2) for here, whole in of_weights] == [0.5] * sharded
     log, expected = job.training(), alone.training()
@@ -181,7 +210,7 @@ def test_two_processes_train_as_one(alone: Job, inputs: Path, tmp_path: Path, sh
     assert all(np.abs(ours[name] - theirs[name]).max() < 1e-4 for name in theirs)
     assert {file.name for file in job.model.iterdir()} == {file.name for file in alone.model.iterdir()}
 
-    stopped = Job(inputs, tmp_path / "stopped", gpus=2, sharded=sharded, halts=True)
+    stopped = Job(inputs, tmp_path / "stopped", gpus=2, sharded=sharded, halts=True, method=method)
     process = stopped.start()
     while " T " not in Path("/proc", stopped.pid.read_text(), "stat").read_text():
         time.sleep(0.01)
