@@ -22,6 +22,7 @@ STUDY = Study.model_validate(
     SETTINGS
     | {"models": {"ape": {"source": MADE}}, "seeds": [1, 2, 3], "analysis": {"draws": 200}}
     | {"benchmarks": {"made": {"kind": "synthetic", "per_task": 4}}, "ablation": {"percent": 20, "sweep": []}}
+    | {"patching": None, "conflict": None}
 )
 Row = dict[str, Any]
 # Regime, where a comparison is helpful, whether the chosen response is longer (1) or shorter (-1), noise -> the reward
