@@ -26,8 +26,10 @@ from rmtension.data.pairs import regime_pairs
 from rmtension.engine.activations import reward_model_statistics
 from rmtension.engine.attribution import reward_model_attributions
 from rmtension.engine.backbones import make_backbone
+from rmtension.engine.conflict import conflict
 from rmtension.engine.evaluation import evaluate
 from rmtension.engine.lengths import lengths
+from rmtension.engine.patching import patch
 from rmtension.engine.reward_model import load_tokenizer
 from rmtension.engine.set_activations import set_activations
 from rmtension.engine.training import TrainingRun, train_reward_model
@@ -36,6 +38,7 @@ from rmtension.running.provenance import KEYS
 from rmtension.study.benchmarks import SyntheticBenchmark
 from rmtension.study.data import OwnPairs
 from rmtension.study.models import MadeModel
+from rmtension.study.stages import Conflict
 from rmtension.study.study import Study
 
 ROOT = Path(__file__).parents[2]
@@ -95,6 +98,10 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     test = as_comparisons(pl.read_parquet(root / "data/{regime}/test.parquet"))
     scores = evaluate(reward_model, test, sets, ["none"], previous=None, inputs="", budget=4096, device=CPU)
     activities = set_activations(reward_model, test, sets, ["magnitude-p50"], is_signed=True, budget=4096, device=CPU)
+    patched = patch(reward_model, {"helpful": reward_model}, test, sets, ["magnitude-p50"], budget=4096, device=CPU)
+    held_out = {"helpful": root / "data/{regime}/test.parquet"}
+    two = [("helpful", "helpful")]
+    gradients = conflict(reward_model, held_out, two, Conflict(), max_tokens=512, budget=4096, device=CPU)
     pairs = read_comparisons(train)
     judged = read_judged({"b": [str(root / "benchmarks/{benchmark}.parquet")]})
     for file, frame in {
@@ -108,6 +115,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         f"{selected.relative_to(root)}/sets.parquet": sets,
         "set_activations/{model}/{regime}/seed-{seed}.parquet": activities,
         "scores/{model}/{regime}/seed-{seed}/{benchmark}.parquet": scores,
+        "patched/{model}/{regime}/seed-{seed}/{benchmark}.parquet": patched,
+        "conflicts/{model}/{regime}/seed-{seed}.parquet": gradients,
     }.items():
         (root / file).parent.mkdir(parents=True, exist_ok=True)
         frame.write_parquet(root / file)

@@ -167,8 +167,7 @@ def shared_neurons_matter(tables: Tables, study: Study) -> Iterator[Part]:
 
 def patching_recovers(tables: Tables, study: Study) -> Iterator[Part]:
     patched, own = study.patching.benchmarks if study.patching else [], own_tests(study)
-    kinds = [OWN_TEST] if patched and all(name in own for name in patched) else [OWN_TASKS]
-    kinds += [OWN_TEST] if OWN_TASKS in kinds and any(name in own for name in patched) else []
+    kinds = dict.fromkeys(OWN_TEST if name in own else OWN_TASKS for name in patched) or [OWN_TASKS]
     for mixed, tasks in product(study.mixed_regimes(), kinds):
         for donor in study.regimes[mixed].mixes:
             keys = {"regime": mixed, "donor": donor, "tasks": tasks}

@@ -31,8 +31,8 @@ STUDY = Study.model_validate(
 )
 TABLES = ["accuracy", "contrasts", "retention", "score_shift", "scoring_contrasts", "depth", "rmsd", "own_ablation",
           "compression", "neuron_overlap", "neuron_retention", "shared_ablation", "shared_contrasts",
-          "surface", "length_contrasts", "length_change", "length_lead", "set_length",
-          "calibration", "calibration_contrasts"]  # fmt: skip
+          "surface", "length_contrasts", "length_change", "length_lead", "set_length", "patching_contrasts", "conflict",
+          "conflict_contrasts", "calibration", "calibration_contrasts"]  # fmt: skip
 ADVERSARIAL = [f"LLM Bar (Adver {kind})" for kind in ("Neighbor", "GPTInst", "GPTOut", "Manual")]
 HIGH = [*(("helpful", f"Alpaca Eval ({kind})") for kind in ("Easy", "Length", "Hard")),
         ("harmless", "Refusals Dangerous"), ("harmless", "Refusals Offensive")]  # fmt: skip
@@ -56,6 +56,7 @@ SPREAD = {"single_spread_mean": 1.0, "single_spread_low": 0.95, "single_spread_h
 
 # claim -> its threshold, the size of a deviation, and the rows that it rests on. Pairs stand the way the tables have
 # them, whichever way round the claim is.
+AT_MIXED = {"regime": MIXED, "mixture": MIXED}
 EVIDENCE: dict[str, tuple[float, float, list[Row]]] = {
     "C1": (0, 5, [("contrasts", "difference", sign, pair(*SINGLES, **on(o)))
                   for o, sign in (("helpful", 1), ("harmless", -1))]),
@@ -90,6 +91,11 @@ EVIDENCE: dict[str, tuple[float, float, list[Row]]] = {
     "A1": (0, 5, [("scoring_contrasts", "difference", 1,
                    pair("magnitude", "attribution", regime=r, benchmark="own-test", percent=10.0))
                   for r in (*SINGLES, MIXED)]),
+    "P1": (0, 0.2, [("patching_contrasts", "recovery_difference", 1,
+                     {"regime": MIXED, "donor": s, "tasks": tasks, "against": "matched-random"})
+                    for tasks in ("own test", "own tasks") for s in SINGLES]),
+    "G1": (0, 0.1, [("conflict", "cosine", -1, AT_MIXED | {"set": "shared", "control": "whole"}),
+                    ("conflict_contrasts", "cosine_difference", -1, AT_MIXED | {"against": "matched-random"})]),
     "L1": (0, 0.1, [("length_lead", "correlation", 1, pair(*SINGLES, tasks=tasks)) for tasks in ("all", *SINGLES)]),
     "L2": (0, 5, [("length_contrasts", "difference", sign, pair(*SINGLES, **on(o)))
                   for o, sign in (("helpful", 1), ("harmless", -1))]),
@@ -195,6 +201,9 @@ CONTROLS: list[tuple[str, str, list[Row], float, float, Deviations]] = [
                               for t, v, s, k in EVIDENCE["C6"][2] if k["first"] == "magnitude"], 0, 5, TRUTHS),
     *(("A1", name, [(t, v, -s, k | pair("attribution", name)) for t, v, s, k in EVIDENCE["A1"][2]], 0, 5, TRUTHS)
       for name in ("random", "matched-random")),
+    ("P1", "random", [(t, v, s, k | {"against": "random"}) for t, v, s, k in EVIDENCE["P1"][2]], 0, 0.2, TRUTHS),
+    ("G1", "random", [(t, v, s, k | {"against": "random"}) for t, v, s, k in EVIDENCE["G1"][2][1:]], 0, 0.1, TRUTHS),
+    ("G1", "share", [(t, "opposed_difference", -s, k) for t, _, s, k in EVIDENCE["G1"][2][1:]], 0, 0.1, TRUTHS),
     ("C10", "margin", [(t, "margin_ratio", s, k) for t, _, s, k in EVIDENCE["C10"][2]], 1, 0.1, TRUTHS),
     ("C11", "change", [(t, v, s, k | {"scoring": "change"}) for t, v, s, k in EVIDENCE["C11"][2]],
      0.0526, 0.01, TRUTHS),
@@ -407,7 +416,7 @@ def test_a_new_claim_is_a_function_and_an_entry(monkeypatch: pytest.MonkeyPatch)
 def test_the_page_shows_every_claim_and_part() -> None:
     frame = ledger(as_tables(evidence("C12")), STUDY)
     page = ledger_markdown(frame)
-    lines = [line for line in page.splitlines() if re.match(r"\| [ACLK]\d", line)]
+    lines = [line for line in page.splitlines() if re.match(r"\| [A-Z]\d", line)]
     assert len(lines) == len(frame)
     assert "-10.0 [-15.0, -5.0] points | below 0.0 | holds" in page
 
@@ -427,7 +436,7 @@ def test_the_documentation_lists_every_test() -> None:
     rows = [
         [cell.strip() for cell in line.strip("|").split("|")]
         for line in page.splitlines()
-        if re.match(r"\| [ACLK]\d", line)
+        if re.match(r"\| [A-Z]\d", line)
     ]
     listed = {row[0]: (row[1], row[3]) for row in rows}
     tests = {
