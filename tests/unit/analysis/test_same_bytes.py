@@ -31,7 +31,7 @@ from rmtension.study.study import Study
 STUDY = Study.model_validate(
     SETTINGS
     | {"neurons": {"scorings": ["magnitude", "change", "random", "matched-random", "head-norm"]}}
-    | {"ablation": SETTINGS["ablation"] | {"control_draws": 9}}
+    | {"ablation": SETTINGS["ablation"] | {"control_draws": 9}, "patching": None, "conflict": None}
     | {
         "benchmarks": {"own-test": {"kind": "regime-test"}}
         | {kind: {"kind": kind, "path": kind} for kind in ("reward-bench", "reward-bench-2", "rm-bench")}
