@@ -36,10 +36,10 @@ def calibration_contrasts_table(results: Results) -> pl.DataFrame:
     over reward models whose counterpart, what they are held against, has a temperature."""
     by = ["model", "regime", "against", "benchmark"]
     figures = results.pairs.calibration
-    changes = {f"{name}_change": contrasts(results, figures[name], figures[name]) for name in FIGURES[:3]}
-    rescaled = figures[FIGURES[3]]
-    fit = rescaled.combined(figures["temperature"], [*REWARD_MODEL, "ablation", "benchmark"], where_defined)
-    changes[f"{FIGURES[3]}_change"] = contrasts(results, rescaled, fit)
+    *plain, last = FIGURES
+    changes = {f"{name}_change": contrasts(results, figures[name], figures[name]) for name in plain}
+    fit = figures[last].combined(figures["temperature"], [*REWARD_MODEL, "ablation", "benchmark"], where_defined)
+    changes[f"{last}_change"] = contrasts(results, figures[last], fit)
     first, *others = changes
     return results.table(changes[first], by, first, **{name: changes[name] for name in others}).drop("p")
 
