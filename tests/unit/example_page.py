@@ -62,7 +62,10 @@ TABLES = {
     ),
     "depth": made("share", {"regime": REGIMES, "scoring": SCORINGS, "third": ["early", "middle", "late"]}, 30),
     "rmsd": made("rmsd ratio", {"regime": REGIMES}, 0.003, rmsd=0.0021),
-    "own_ablation": made("baseline ablated delta", {"regime": REGIMES, "scoring": SCORINGS, "percent": [9.0], **TASKS}),
+    "own_ablation": made(
+        "baseline ablated delta",
+        {"regime": REGIMES, "scoring": SCORINGS, "percent": [9.0], "replaced_by": ["zero", "mean"], **TASKS},
+    ),
     "shared_ablation": made(
         "baseline ablated delta", {**MIXED, "ablation": [*SETS, "random"], "control": ["whole", "random"], **TASKS}
     ),

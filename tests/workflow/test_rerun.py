@@ -178,6 +178,7 @@ def test_nothing_runs_for_what_no_result_depends_on() -> None:
     [
         (OTHER_PARTS["another percentile"], "helpful/seed-0/own"),
         ({"ablation.control_draws": 2}, "helpful-harmless/seed-7/tasks"),
+        ({"ablation.values": ["zero", "mean"]}, "helpful-harmless/seed-0/tasks"),
     ],
 )
 def test_new_sets_compute_only_themselves(project: Project, change: dict[str, object], scores: str) -> None:

@@ -238,6 +238,12 @@ def selected(wildcards):
     return rules.select.output[0] if swept else rules.select_sets.output[0]
 
 
+def means(wildcards):
+    """The activations whose means take the place of neurons' values, where that is asked for."""
+    asked = "mean" in study.ablation.values and wildcards.benchmark != VALIDATION
+    return rules.activations.output.neurons if asked else []
+
+
 def tables_memory(wildcards, input):
     """In MB, as `rmtension plan` reckons with, by the files as large as they are."""
     sizes = {kind: sum(map(os.path.getsize, input[kind])) for kind in RECKONED["tables"]}

@@ -6,6 +6,7 @@ rule evaluate:
         reward_model=REWARD_MODEL,
         comparisons=comparisons,
         selected=selected,
+        activations=means,
         code=code("evaluate.py"),
     output:
         # Kept while the job runs: scores whose fingerprint still holds are not computed again.

@@ -10,11 +10,12 @@ from rmtension.base.device import arithmetic, start_torch
 from rmtension.base.files import read_table, write_parquet
 from rmtension.data.comparisons import read_comparisons
 from rmtension.engine.evaluation import evaluate, read_previous, scoring_fingerprint
-from rmtension.neurons.ranking import SETS
+from rmtension.neurons.ranking import SETS, STATISTICS, mean_values
 
 settings, code = snakemake.params.settings, [Path(file) for file in snakemake.input.code]
 folder, comparisons = Path(snakemake.input.reward_model).parent, Path(snakemake.input.comparisons)
 output, device = Path(snakemake.output[0]), start_torch(settings["threads"], settings["gpus"])
+activations = snakemake.input.activations
 how = settings["budget"], settings["threads"], settings["precision"], device
 with arithmetic(settings["precision"], device):
     scores = evaluate(
@@ -26,6 +27,7 @@ with arithmetic(settings["precision"], device):
         inputs=scoring_fingerprint(folder, comparisons, code, *how),
         budget=settings["budget"],
         device=device,
+        means=mean_values(read_table(activations, STATISTICS)) if activations else None,
     )
 write_parquet(scores, output)
 job.finish(device)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import polars as pl
 
 from rmtension.analysis.results import Results, empty_table
-from rmtension.analysis.sets import NONE, mixed_sets, mixed_sizes, own_sets, own_sizes, shared_set
+from rmtension.analysis.sets import NONE, mixed_sets, mixed_sizes, own_sets, own_sizes, shared_set, with_values
 from rmtension.analysis.statistics import REWARD_MODEL, TASK, Draws, concat, discovery_rates
 from rmtension.study.naming import ranks_heads
 from rmtension.study.study import Study
@@ -20,38 +20,41 @@ def change(figures: Draws, sets: pl.DataFrame) -> tuple[Draws, Draws, Draws]:
 
 
 def own_ablation_table(results: Results) -> pl.DataFrame:
-    """model, regime, scoring, percent (its own top neurons or heads by that scoring, zeroed), orientation, task;
-    baseline, ablated and delta, their difference within a seed."""
-    by = ["model", "regime", "scoring", "percent", *TASK]
-    sets = own_sets(results.study, results.study.ablation.percent)
+    """model, regime, scoring, percent (its own top neurons or heads by that scoring), replaced_by (zero, or mean),
+    orientation, task; baseline, ablated and delta, their difference within a seed."""
+    by = ["model", "regime", "scoring", "percent", "replaced_by", *TASK]
+    sets = with_values(own_sets(results.study, results.study.ablation.percent), results.study)
     baseline, ablated, delta = change(results.task_accuracy, sets)
     table = results.table(delta, by, "delta", baseline=baseline, ablated=ablated)
-    return discovery_rates(table, by[:4])
+    return discovery_rates(table, by[:5])
 
 
 def shared_ablation_table(results: Results) -> pl.DataFrame:
     """model, regime (a mixed one), ablation (shared, or exclusive to one part, or random), control (whole, or a set of
-    the common size), n_neurons, orientation, task; baseline, ablated, delta. Draws of a control are averaged."""
-    by = ["model", "regime", "ablation", "control", *TASK]
+    the common size), replaced_by (zero, or mean), n_neurons, orientation, task; baseline, ablated, delta. Draws of a
+    control are averaged."""
+    by = ["model", "regime", "ablation", "control", "replaced_by", *TASK]
     sizes = mixed_sizes(results.sizes, results.study).rename({"set": "ablation"})
-    figures = [over_control_draws(part) for part in change(results.task_accuracy, mixed_sets(results.study))]
+    sets = with_values(mixed_sets(results.study), results.study)
+    figures = [over_control_draws(part) for part in change(results.task_accuracy, sets)]
     table = results.table(figures[2], by, "delta", baseline=figures[0], ablated=figures[1])
     table = table.join(sizes, on=by[:4], how="left", maintain_order="left")
-    return discovery_rates(table.select(*by[:4], "n_neurons", pl.exclude(*by[:4], "n_neurons")), by[:4])
+    return discovery_rates(table.select(*by[:5], "n_neurons", pl.exclude(*by[:5], "n_neurons")), by[:5])
 
 
 def over_control_draws(figures: Draws) -> Draws:
     """A mixed regime's sets under their names in tables, the draws of each control averaged."""
     named = figures.with_columns(pl.col("set").alias("ablation"))
-    kept = [c for c in (*REWARD_MODEL, "ablation", "control", "benchmark", *TASK) if c in named.keys.columns]
+    keys = (*REWARD_MODEL, "ablation", "control", "replaced_by", "benchmark", *TASK)
+    kept = [column for column in keys if column in named.keys.columns]
     return named.mean(kept)
 
 
 def shared_contrasts_table(results: Results) -> pl.DataFrame:
-    """model, regime (a mixed one), control, against, orientation, task; difference, the change by the shared set minus
-    that by the set `against`: as they are (whole), or all of the common size."""
-    by = ["model", "regime", "control", "against", *TASK]
-    sets = mixed_sets(results.study)
+    """model, regime (a mixed one), control, against, replaced_by (zero, or mean), orientation, task; difference, the
+    change by the shared set minus that by the set `against`: as they are (whole), or all of the common size."""
+    by = ["model", "regime", "control", "against", "replaced_by", *TASK]
+    sets = with_values(mixed_sets(results.study), results.study)
     delta = over_control_draws(change(results.task_accuracy, sets)[2])
     exclusive = sets.filter(pl.col("set").str.ends_with("-only"))["set"].unique(maintain_order=True)
     whole = shared_set(results.study)
@@ -61,10 +64,10 @@ def shared_contrasts_table(results: Results) -> pl.DataFrame:
         others = [(name, control) for name in exclusive] + (sized if control == "size-matched" else [])
         ours = delta.filter(control=control, ablation=shared)
         for name, of in others:
-            difference = ours.minus(delta.filter(control=of, ablation=name), [*REWARD_MODEL, *TASK])
+            difference = ours.minus(delta.filter(control=of, ablation=name), [*REWARD_MODEL, "replaced_by", *TASK])
             against = of if of in ("random", "matched-random") else name
             parts.append(difference.with_columns(pl.lit(against).alias("against")))
-    return discovery_rates(results.table(concat(parts), by, "difference"), by[:4])
+    return discovery_rates(results.table(concat(parts), by, "difference"), by[:5])
 
 
 def control_overlap_table(results: Results) -> pl.DataFrame:

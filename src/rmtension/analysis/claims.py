@@ -116,21 +116,25 @@ def same_neurons_for_both(tables: Tables, study: Study) -> Iterator[Part]:
 def own_neurons_matter(tables: Tables, study: Study) -> Iterator[Part]:
     for regime, orientation in product(study.single_regimes(), repeat=2):
         keys = {"regime": regime, "orientation": orientation, "task": AVERAGE, "percent": study.ablation.percent}
-        change = partial(look, tables, "own_ablation", "delta", **keys)
+        replaced = partial(look, tables, "own_ablation", "delta", **keys)
+        change = partial(replaced, replaced_by="zero")
         random = [Control(scoring, change(scoring=scoring)) for scoring in ("random", "matched-random")]
         balanced = partial(look, tables, "length_change", "difference", regime=regime, against="none", task=AVERAGE)
         length = Control("length", balanced(ablation=study.ablation.main_set, orientation=orientation), 0)
+        mean = Control("mean", replaced(scoring=study.ablation.scoring, replaced_by="mean"), 0)
         side: Direction = "below" if orientation == regime else "above"
         found = change(scoring=study.ablation.scoring)
-        yield Part(f"{regime}, {orientation}: average", found, [*random, length], direction=side)
+        yield Part(f"{regime}, {orientation}: average", found, [*random, length, mean], direction=side)
 
 
 def ablation_compresses(tables: Tables, study: Study) -> Iterator[Part]:
     for regime in study.plain_regimes():
         figure = partial(look, tables, "compression", regime=regime)
-        random = Control("random", figure(value="ratio", scoring="random"))
-        margin = Control("margin", figure(value="margin_ratio", scoring=study.ablation.scoring), 1)
-        yield Part(regime, figure(value="ratio", scoring=study.ablation.scoring), [random, margin])
+        random = Control("random", figure(value="ratio", scoring="random", replaced_by="zero"))
+        own = partial(figure, scoring=study.ablation.scoring)
+        margin = Control("margin", own(value="margin_ratio", replaced_by="zero"), 1)
+        mean = Control("mean", own(value="ratio", replaced_by="mean"), 1)
+        yield Part(regime, own(value="ratio", replaced_by="zero"), [random, margin, mean])
 
 
 def neurons_overlap(tables: Tables, study: Study) -> Iterator[Part]:
@@ -150,19 +154,21 @@ def neurons_overlap(tables: Tables, study: Study) -> Iterator[Part]:
 def shared_neurons_matter(tables: Tables, study: Study) -> Iterator[Part]:
     for mixed, orientation in product(study.mixed_regimes(), study.single_regimes()):
         keys = {"regime": mixed, "orientation": orientation, "task": AVERAGE}
-        contrast = partial(look, tables, "shared_contrasts", "difference", **keys)
+        replaced = partial(look, tables, "shared_contrasts", "difference", **keys)
+        contrast = partial(replaced, replaced_by="zero")
+        shared = partial(look, tables, "shared_ablation", "delta", ablation=shared_set(study), control="whole", **keys)
         balanced = partial(look, tables, "length_change", "difference", ablation=shared_set(study), **keys)
         sized = partial(contrast, control="size-matched")
         others = [Control(against, sized(against=against), 0) for against in ("random", "matched-random")]
-        others += [Control("length", balanced(against="none"), 0)]
-        found = look(tables, "shared_ablation", "delta", ablation=shared_set(study), control="whole", **keys)
-        yield Part(f"{mixed}, {orientation}: average, shared", found, others)
+        others += [Control("length", balanced(against="none"), 0), Control("mean", shared(replaced_by="mean"), 0)]
+        yield Part(f"{mixed}, {orientation}: average, shared", shared(replaced_by="zero"), others)
         for single in study.regimes[mixed].mixes:
             exclusive = f"{single}-only"
             others = [Control("size-matched", sized(against=exclusive), 0)]
             others += [Control("length", balanced(against=exclusive), 0)]
-            found = contrast(control="whole", against=exclusive)
-            yield Part(f"{mixed}, {orientation}: average, shared over {exclusive}", found, others)
+            whole = {"control": "whole", "against": exclusive}
+            others += [Control("mean", replaced(**whole, replaced_by="mean"), 0)]
+            yield Part(f"{mixed}, {orientation}: average, shared over {exclusive}", contrast(**whole), others)
 
 
 def patching_recovers(tables: Tables, study: Study) -> Iterator[Part]:

@@ -37,7 +37,7 @@ def own_average(table: pl.DataFrame) -> pl.DataFrame:
 
 def magnitude(tables: Tables, results: Results) -> pl.DataFrame:
     """R1: the signed mean or the mean of absolute values, where the study ranks by both."""
-    table = own_average(tables["own_ablation"])
+    table = own_average(tables["own_ablation"]).filter(replaced_by="zero")
     study = results.study
     names = {"mean": "mean", "mean_abs": "mean_abs"} | {study.neurons.magnitude: "magnitude"}
     sides = (table.filter(pl.col("scoring").is_in([name, names[name]])).unique(["model", "regime"], maintain_order=True)
@@ -55,7 +55,7 @@ def selection(tables: Tables, results: Results) -> pl.DataFrame:
 
 def shared(tables: Tables, results: Results) -> pl.DataFrame:
     """R4: the shared set with every neuron of the layers in which one part alone has any, or without."""
-    table = tables["shared_ablation"].filter(control="whole", task="average")
+    table = tables["shared_ablation"].filter(control="whole", replaced_by="zero", task="average")
     parts = []
     for orientation in results.study.single_regimes():
         sides = (table.filter(orientation=orientation, ablation=name) for name in ("shared-authors", "shared"))

@@ -157,9 +157,9 @@ def comparable(table: str, frame: pl.DataFrame, study: Study) -> pl.DataFrame:
     scoring = paired_scoring(study)
     if table == "own_ablation":
         main = pl.lit(ablation_name(SCORING, PERCENT))
-        frame = frame.filter(scoring=scoring, percent=PERCENT).with_columns(ablation=main)
+        frame = frame.filter(scoring=scoring, percent=PERCENT, replaced_by="zero").with_columns(ablation=main)
     if table == "shared_ablation":
-        frame = frame.filter(pl.lit(has_paper_sets(study)), control="whole")
+        frame = frame.filter(pl.lit(has_paper_sets(study)), control="whole", replaced_by="zero")
     if table == "retention":
         frame = frame.filter(pl.lit(has_paper_sets(study)) | (pl.col("ablation") == "none"))
     if table == "neuron_overlap":

@@ -154,6 +154,7 @@ def study_order(study: Study, made: list[Block]) -> Mapping[str, list[str]]:
         "ablation": ["none", study.ablation.main_set, *sets],
         **{key: [study.ablation.main_set, study.ablation.matched_set, "all", *sets] for key in ("family", "set")},
         "control": ["", *CONTROLS],
+        "replaced_by": ["zero", "mean"],
         "orientation": [*singles, *(b.orientation for b in made)],
         "task": [*(b.task for b in made), AVERAGE],
         "third": THIRDS,

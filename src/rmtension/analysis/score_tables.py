@@ -10,7 +10,7 @@ import polars as pl
 from rmtension.analysis.ablation_tables import change
 from rmtension.analysis.mixed_tables import paired
 from rmtension.analysis.results import Results, empty_table
-from rmtension.analysis.sets import mixtures, own_sets
+from rmtension.analysis.sets import mixtures, own_sets, with_values
 from rmtension.analysis.statistics import REWARD_MODEL, Block, Draws, concat, divide
 from rmtension.base.sums import summable
 from rmtension.study.naming import OVERALL
@@ -61,10 +61,11 @@ def score_shift_table(results: Results) -> pl.DataFrame:
 
 
 def compression_table(results: Results) -> pl.DataFrame:
-    """model, regime, scoring; mean |score| before and after the reward model's own top neurons by that scoring are
-    zeroed, its ratio (after over before), and margin_ratio, the same of |chosen minus rejected|."""
-    by, keys = ["model", "regime", "scoring"], [*REWARD_MODEL, "ablation"]
-    sets, parts = own_sets(results.study, results.study.ablation.percent), []
+    """model, regime, scoring, replaced_by (zero, or mean); mean |score| before and after the reward model's own top
+    neurons by that scoring are ablated, its ratio (after over before), and margin_ratio, the same of |chosen minus
+    rejected|."""
+    by, keys = ["model", "regime", "scoring", "replaced_by"], [*REWARD_MODEL, "ablation"]
+    sets, parts = with_values(own_sets(results.study, results.study.ablation.percent), results.study), []
     for block in results.shared_blocks:
         rows = block.units.with_row_index("row").filter(pl.col("ablation").is_in(["none", *sets["ablation"]]))
         chosen, rejected = (side[rows["row"]].astype(float) for side in (block.chosen, block.rejected))

@@ -11,7 +11,7 @@ import polars.selectors as cs
 from rmtension.analysis.statistics import REWARD_MODEL
 from rmtension.base.sums import summable
 from rmtension.neurons.ranking import NEURON
-from rmtension.study.naming import OVERALL, ablation_name, exclusive_names, tension_sets_index
+from rmtension.study.naming import MEAN, OVERALL, ablation_name, exclusive_names, tension_sets_index
 from rmtension.study.study import Study, compared_sets
 
 NONE = pl.col("ablation") == "none"
@@ -56,6 +56,16 @@ def compared(study: Study, regime: str) -> pl.DataFrame:
     where gradients are compared."""
     rows = [(one.name, one.set, one.control) for one in compared_sets(study, regime)]
     return pl.DataFrame(rows, schema=dict.fromkeys(["ablation", "set", "control"], pl.String), orient="row")
+
+
+def with_values(sets: pl.DataFrame, study: Study) -> pl.DataFrame:
+    """own_sets or mixed_sets of the main size, once for each value that neurons are `replaced_by`.
+
+    Heads are replaced by zeros alone: what stands here for their means is in no scores.
+    """
+    ends = {"zero": "", "mean": MEAN}
+    name = pl.col("ablation")
+    return pl.concat(sets.with_columns(name + ends[v], replaced_by=pl.lit(v)) for v in study.ablation.values)
 
 
 def own_sizes(sizes: pl.DataFrame, study: Study) -> pl.DataFrame:

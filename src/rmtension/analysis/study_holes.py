@@ -194,6 +194,12 @@ def conflict(study: Study, _tables: Tables) -> Iterator[Hole]:
         yield Hole(what, "no section conflict", {"conflict": {}})
 
 
+def mean_values(study: Study, _tables: Tables) -> Iterator[Hole]:
+    if "mean" not in study.ablation.values:
+        what = "what ablation does where neurons keep their means: the control mean of C9, C10 and C12"
+        yield Hole(what, "ablation.values has no mean", {"ablation": {"values": ["zero", "mean"]}})
+
+
 def choices(study: Study, _tables: Tables) -> Iterator[Hole]:
     """What one run has under one of two ways (docs/methods.md, section 9)."""
     other = {"validation": "test", "test": "validation"}[study.training.select_on]

@@ -21,6 +21,7 @@ from rmtension.engine.architectures import longest_text
 from rmtension.engine.packing import Batch, Packed
 from rmtension.engine.passes import candidate_values
 from rmtension.engine.reward_model import load_config, load_reward_model, load_tokenizer, pack_comparisons, score
+from rmtension.study.naming import MEAN
 
 logger = logging.getLogger(__name__)
 
@@ -159,15 +160,20 @@ def evaluate(
     inputs: str,
     budget: int,
     device: torch.device,
+    means: pl.DataFrame | None = None,
 ) -> pl.DataFrame:
     """The scores file of one reward model on one benchmark; see SCHEMA.
 
     comparisons: comparison_id, task, orientation, chosen and rejected (lists of texts). selected: ablation, unit,
-    layer, neuron. What is ablated alike is computed once, and not at all where `previous` holds it: fingerprints tell,
-    of what is ablated and of `inputs`, which stands for all else that scores depend on.
+    layer, neuron. means: layer, neuron, mean, for ablations whose name ends in MEAN. What is ablated alike is computed
+    once, and not at all where `previous` holds it: fingerprints tell, of what is ablated and of `inputs`, which stands
+    for all else that scores depend on.
     """
     config = load_config(folder)
-    masks = {name: Mask.of(selected.filter(ablation=name), config) for name in ablations}
+    masks = {
+        name: Mask.of(selected.filter(ablation=name.removesuffix(MEAN)), config, means if MEAN in name else None)
+        for name in ablations
+    }
     fingerprints = {name: fingerprint(inputs, mask.content()) for name, mask in masks.items()}
     distinct = {fingerprints[name]: mask for name, mask in masks.items()}
     scores = reusable(previous, distinct)

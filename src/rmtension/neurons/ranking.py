@@ -58,6 +58,11 @@ def of_both_responses(statistics: pl.DataFrame, unit: str, *columns: str) -> pl.
     return statistics.group_by(by).agg(pl.col(*columns).mean()).sort(by).rename({unit: "neuron"})
 
 
+def mean_values(statistics: pl.DataFrame) -> pl.DataFrame:
+    """layer, neuron, mean: what a neuron is replaced by under `ablation.values: mean`. statistics: see STATISTICS."""
+    return of_both_responses(statistics, "neuron", "mean")
+
+
 def with_attributions(figures: pl.DataFrame, attributions: pl.DataFrame, unit: str) -> pl.DataFrame:
     """Figures of neurons or heads (layer, neuron, ...) with their ATTRIBUTIONS; null where there are none."""
     place = pl.col(NEURON).cast(PLACE["neuron"])

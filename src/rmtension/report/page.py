@@ -150,7 +150,8 @@ SECTIONS: dict[str, list[Exhibit]] = {
     ],
     "Ablating a reward model's own neurons": [
         Exhibit("own_ablation", "Change in accuracy without a reward model's own top neurons, in points: look for "
-                "losses on its own orientation beside gains on the other, beyond those of random neurons.",
+                "losses on its own orientation beside gains on the other, beyond those of random neurons, and whether "
+                "they are there too where neurons are replaced by their means instead of by zeros.",
                 "Tables 2, 3, 20, 21", "delta", ["regime", "scoring"]),
         Exhibit("compression", "Mean absolute score after ablation as a share of that before: below 1, scores draw "
                 "towards zero.", "Figure 7, claim C10", "ratio", ["scoring"]),

@@ -15,6 +15,8 @@ THIRDS = ["early", "middle", "late"]  # of a model's layers
 # Tensors in published files that are no parameters: causal masks and rotary frequencies.
 BUFFER = re.compile(r"\.(att(n|ention)\.(masked_)?bias|rotary_emb\.inv_freq)$")
 
+MEAN = "@mean"  # at the end of a set's name: its neurons are replaced by their means, not by zeros
+
 Control = Literal["whole", "size-matched", "matched-random", "random"]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from rmtension.study.naming import ablation_name
 from rmtension.study.section import Count, Name, Percent, Section, Seed
@@ -58,11 +58,23 @@ class Ablation(Section):
     scoring: MeasuredScoring = Field(
         "magnitude", description="Scoring that a mixed RM's sets are made by and that `matched-random` is matched to."
     )
+    values: list[Literal["zero", "mean"]] = Field(
+        ["zero"],
+        description="What takes the place of an ablated neuron's values. zero, and beside it mean: its mean over the "
+        "regime's texts, for sets of neurons of that size; tells what a set does from what zeros do.",
+    )
     control_draws: Count = Field(3, description="Random draws of each control of a mixed RM's sets.")
     sweep: list[Percent] = Field(
         [2, 5, 10, 20, 30, 100], description="Sizes of the ablation curve; without any there is no curve."
     )
     sweep_benchmarks: list[Name] = Field([], description="Benchmarks on which the curve is run.")
+
+    @field_validator("values")
+    @classmethod
+    def zero_is_among_them(cls, values: list[str]) -> list[str]:
+        if "zero" not in values:
+            raise ValueError("'zero' is always there: give [zero] or [zero, mean]")
+        return values
 
     @property
     def main_set(self) -> str:

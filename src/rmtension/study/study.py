@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import product
 from typing import Any, Literal, Self
 
@@ -13,7 +13,7 @@ from rmtension.study.benchmarks import Benchmark, OwnBenchmark, PublishedBenchma
 from rmtension.study.compatibility import with_authors_choices
 from rmtension.study.data import PairSource, Regime, RegimeData, Validation, with_curves
 from rmtension.study.models import Model
-from rmtension.study.naming import AVERAGE, UNORIENTED, TensionSet, ablation_name, tension_sets_index
+from rmtension.study.naming import AVERAGE, MEAN, UNORIENTED, TensionSet, ablation_name, ranks_heads, tension_sets_index
 from rmtension.study.scorings import Ablation, Neurons
 from rmtension.study.section import Name, Place, Section, Seed, refuse_repeats, refuse_taken, require_known
 from rmtension.study.stages import Activations, Analysis, Conflict, Figures, Patching, Training
@@ -60,6 +60,7 @@ class Study(Section):
     def names_are_known(self) -> Self:
         refuse_repeats("seeds", self.seeds)
         refuse_repeats("ablation.sweep", self.ablation.sweep)
+        refuse_repeats("ablation.values", self.ablation.values)
         refuse_repeats("neurons.scorings", self.neurons.scorings)
         refuse_repeats("ablation.sweep_benchmarks", self.ablation.sweep_benchmarks)
         refuse_taken("regimes", UNORIENTED, self.regimes)
@@ -158,8 +159,14 @@ class Study(Section):
             return ["none", self.ablation.main_set]
         swept = self.ablation.sweep if benchmark in self.ablation.sweep_benchmarks else []
         own = [ablation_name(s, p) for s in self.neurons.scorings for p in [self.ablation.percent, *swept]]
-        tension = tension_sets_index(self.regimes[regime].mixes, self.ablation.control_draws)
-        return list(dict.fromkeys(["none", *own, *(one.name for one in tension)]))
+        tension = [one.name for one in tension_sets_index(self.regimes[regime].mixes, self.ablation.control_draws)]
+        return list(dict.fromkeys(["none", *own, *tension, *self.mean_ablations(tension)]))
+
+    def mean_ablations(self, others: Sequence[str]) -> list[str]:
+        """Of the sets of one size, a reward model's own ones and `others`, those of neurons, replaced by means."""
+        neurons = [scoring for scoring in self.neurons.scorings if not ranks_heads(scoring)]
+        own = [ablation_name(scoring, self.ablation.percent) for scoring in neurons]
+        return [name + MEAN for name in (*own, *others)] if "mean" in self.ablation.values else []
 
     def analysed(self, *without: str) -> dict[str, Any]:
         """The study as tables and report see it: without how jobs run, how figures look, and the keys `without`."""

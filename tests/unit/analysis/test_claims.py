@@ -52,6 +52,7 @@ def pair(first: str, second: str, **keys: Any) -> dict[str, Any]:
     return {"first": first, "second": second, **keys}
 
 
+ZERO, MEAN = {"replaced_by": "zero"}, {"replaced_by": "mean"}
 SPREAD = {"single_spread_mean": 1.0, "single_spread_low": 0.95, "single_spread_high": 1.05}
 
 # claim -> its threshold, the size of a deviation, and the rows that it rests on. Pairs stand the way the tables have
@@ -76,17 +77,19 @@ EVIDENCE: dict[str, tuple[float, float, list[Row]]] = {
                          {"regime": r, "scoring": "magnitude", "selection": "exact", "third": "late"})
                         for r in (*SINGLES, MIXED)]),
     "C8": (0.1, 0.01, [("rmsd", "ratio", -1, {"regime": r}) for r in (*SINGLES, MIXED)]),
-    "C9": (0, 5, [("own_ablation", "delta", -1 if r == o else 1, on(o, regime=r, scoring="magnitude", percent=10.0))
-                  for r in SINGLES for o in SINGLES]),
-    "C10": (1, 0.1, [("compression", "ratio", -1, {"regime": r, "scoring": "magnitude"}) for r in (*SINGLES, MIXED)]),
+    "C9": (0, 5, [("own_ablation", "delta", -1 if r == o else 1,
+                   on(o, regime=r, scoring="magnitude", percent=10.0, **ZERO)) for r in SINGLES for o in SINGLES]),
+    "C10": (1, 0.1, [("compression", "ratio", -1, {"regime": r, "scoring": "magnitude", **ZERO})
+                     for r in (*SINGLES, MIXED)]),
     # Of 100 neurons, 10 and 10 with 5 in common; a third set of 10 meets 1.5 of those 15.
     "C11": (0.0526, 0.01, [("neuron_overlap", "jaccard", 1, pair(*SINGLES, scoring="magnitude", selection="exact",
                             chance=0.0526, intersection_mean=5, union_mean=15)),
                            ("neuron_retention", "retained", 2,
                             {"regime": MIXED, "scoring": "magnitude", "selection": "exact"})]),
-    "C12": (0, 5, [*(("shared_ablation", "delta", -1, on(o, regime=MIXED, ablation="shared", control="whole"))
-                     for o in SINGLES),
-                   *(("shared_contrasts", "difference", -1, on(o, regime=MIXED, control="whole", against=f"{s}-only"))
+    "C12": (0, 5, [*(("shared_ablation", "delta", -1,
+                       on(o, regime=MIXED, ablation="shared", control="whole", **ZERO)) for o in SINGLES),
+                   *(("shared_contrasts", "difference", -1,
+                      on(o, regime=MIXED, control="whole", against=f"{s}-only", **ZERO))
                      for o in SINGLES for s in SINGLES)]),
     "A1": (0, 5, [("scoring_contrasts", "difference", 1,
                    pair("magnitude", "attribution", regime=r, benchmark="own-test", percent=10.0))
@@ -219,8 +222,11 @@ CONTROLS: list[tuple[str, str, list[Row], float, float, Deviations]] = [
                     for _, _, s, k in EVIDENCE["C4"][2] if k["orientation"] == o and k["task"] != "average"],
        75, 5, RIVALS) for o, rule in (("helpful", "longer"), ("harmless", "shorter"))),
     *(("C12", name, [("shared_contrasts", "difference", -1.0,
-                      on(o, regime=MIXED, control="size-matched", against=name)) for o in SINGLES], 0, 5, TRUTHS)
+                      on(o, regime=MIXED, control="size-matched", against=name, **ZERO))
+                     for o in SINGLES], 0, 5, TRUTHS)
       for name in ("random", "matched-random")),
+    *((claim, "mean", [(t, v, s, k | MEAN) for t, v, s, k in EVIDENCE[claim][2]], centre, size, TRUTHS)
+      for claim, centre, size in (("C9", 0, 5), ("C10", 1, 0.1), ("C12", 0, 5))),
     ("C4", "independence", [("accuracy", "accuracy", -s, {x: k[x] for x in ("regime", "orientation", "task")})
                             for _, _, s, k in EVIDENCE["C4"][2]], 75, 5, RIVALS),
     ("C7", "random", [(t, v, -s, k | {"scoring": "random"}) for t, v, s, k in EVIDENCE["C7"][2]], 100 / 3, 5, RIVALS),
@@ -342,7 +348,7 @@ def paper_tables() -> dict[str, pl.DataFrame]:
     contrasts = both.rename({"regime": "first", "regime_b": "second"}).with_columns(difference_mean=difference)
     sets = delta.filter(ablation="shared").join(delta, on=["regime", "orientation", "task", "model"], suffix="_b")
     difference = pl.col("delta_mean") - pl.col("delta_mean_b")
-    whole = pl.lit("whole").alias("control")
+    whole, zero = pl.lit("whole").alias("control"), pl.lit("zero").alias("replaced_by")
     chance = [pl.lit(0.05).alias(name) for name in ("chance", "intersection_mean", "union_mean")]
     overlap = found["neuron_overlap", "jaccard"].rename({"regime": "first", "single": "second"})
     won = pl.read_csv(ROOT / "resources" / "length.csv").join(
@@ -356,9 +362,11 @@ def paper_tables() -> dict[str, pl.DataFrame]:
         "contrasts": contrasts,
         "length_lead": pl.DataFrame(along),
         "retention": found["retention", "retention"],
-        "own_ablation": found["own_ablation", "delta"].with_columns(scoring=pl.lit("magnitude"), percent=10.0),
-        "shared_ablation": delta.with_columns(whole),
-        "shared_contrasts": sets.rename({"ablation_b": "against"}).with_columns(whole, difference_mean=difference),
+        "own_ablation": found["own_ablation", "delta"].with_columns(zero, scoring=pl.lit("magnitude"), percent=10.0),
+        "shared_ablation": delta.with_columns(whole, zero),
+        "shared_contrasts": sets.rename({"ablation_b": "against"}).with_columns(
+            whole, zero, difference_mean=difference
+        ),
         "neuron_overlap": overlap.with_columns(*chance, scoring=pl.lit("magnitude"), selection=pl.lit("exact")),
     }
 

@@ -54,6 +54,7 @@ def forms(models: list[str], tasks: dict[str, str]) -> dict[str, pl.DataFrame]:
     sweep = {"percent": [0.0, *range(2, 31, 2), 100.0]}
     ablated = {"ablation": ["shared", "helpful-only", "harmless-only"]}
     controls = ablated | {"control": ["whole", "size-matched", "matched-random"]}
+    zeros = {"replaced_by": ["zero"]}
     metrics = {"benchmark": ["reward-bench", "rm-bench"], "metric": ["easy", "hard", "overall"]}
     contrast = {"first": ["helpful"], "second": ["harmless", "helpful-harmless"]}
     effect = "baseline ablated delta"
@@ -61,8 +62,8 @@ def forms(models: list[str], tasks: dict[str, str]) -> dict[str, pl.DataFrame]:
         "accuracy": long(trained, "accuracy", tasks),
         "contrasts": long(rows | contrast, "difference", tasks, "p q"),
         "retention": long(mixed | ablated, "retention", tasks),
-        "own_ablation": long(scored | {"percent": [10.0]}, effect, tasks, "p q"),
-        "shared_ablation": long(mixed | controls, effect, tasks, "p q").with_columns(n_neurons=1843.0),
+        "own_ablation": long(scored | {"percent": [10.0]} | zeros, effect, tasks, "p q"),
+        "shared_ablation": long(mixed | controls | zeros, effect, tasks, "p q").with_columns(n_neurons=1843.0),
         "benchmark_accuracy": long(trained | {"benchmark": ["hh-test", "rm-bench"]}, "accuracy"),
         "ablation_curve": long(scored | {"benchmark": ["hh-test"]} | sweep, "accuracy delta"),
         "scoring_contrasts": long(trained | contrast | sweep, "difference", test="p"),
@@ -255,7 +256,7 @@ def test_no_table_is_wider_than_the_line_or_smaller_than_seven_points(forms: dic
 
 def test_what_all_rows_share_stands_below() -> None:
     tex = as_latex(SMALL_FORMS["shared_ablation"])
-    assert r"Regime: helpful-harmless; neurons: 1,843; *: $q<0.05$" in tex
+    assert r"Regime: helpful-harmless; replaced by: zero; neurons: 1,843; *: $q<0.05$" in tex
     assert "helpful-harmless" not in tabulars(tex)[0]
 
 

@@ -151,12 +151,14 @@ def test_means_are_compared_only_over_the_same_models_and_tasks() -> None:
 
 
 def test_only_the_papers_setting_of_an_ablation_is_compared() -> None:
-    place = {"model": "large", "regime": "harmless", "orientation": "harmless", "task": "Safety"}
+    place = {"model": "large", "regime": "harmless", "orientation": "harmless", "task": "Safety", "replaced_by": "zero"}
     scorings = (("magnitude", 10.0, 1.0), ("magnitude", 20.0, 2.0), ("random", 10.0, 3.0))
     own = [{**place, "scoring": name, "percent": percent, "delta_mean": delta} for name, percent, delta in scorings]
     place |= {"model": OVERALL, "regime": "helpful-harmless"}
     sets = (("shared", "whole", 4.0), ("shared", "size-matched", 5.0), ("shared-authors", "whole", 6.0))
     shared = [{**place, "ablation": name, "control": control, "delta_mean": delta} for name, control, delta in sets]
+    by_means = {"replaced_by": "mean", "delta_mean": 7.0}
+    own, shared = ([*rows, *(row | by_means for row in rows)] for rows in (own, shared))
     tables = {"own_ablation": pl.DataFrame(own), "shared_ablation": pl.DataFrame(shared)}
     assert twin(tables, study(HUB))["ours"].to_list() == [1, 4]
     assert twin(tables, study(HUB, compatibility="authors"))["ours"].to_list() == [1, 6]
@@ -177,7 +179,7 @@ def test_published_sets_of_signed_means_stand_beside_ours_of_signed_means_or_it_
     neurons: dict[str, Any], ablation: dict[str, Any], own: tuple[float, str] | None, mixed: tuple[float, str] | None
 ) -> None:
     made = study(HUB, neurons=neurons, ablation=ablation, analysis={"shared": "authors"})
-    place = {"model": "large", "regime": "harmless", "orientation": "harmless", "task": "Safety"}
+    place = {"model": "large", "regime": "harmless", "orientation": "harmless", "task": "Safety", "replaced_by": "zero"}
     values = {"magnitude": 1.0, "mean": 2.0, "mean_abs": 3.0, "change": 9.0}
     tables = {"own_ablation": pl.DataFrame([
         {**place, "scoring": name, "percent": made.ablation.percent, "delta_mean": values[name], "baseline_mean": 50.0}

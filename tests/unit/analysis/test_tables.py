@@ -88,11 +88,14 @@ def test_contrasts_and_own_ablation_are_differences_within_a_seed(model: str) ->
             "difference",
             lambda m, s, t=task: percent(m, "helpful", s, "none", t) - percent(m, "mixed", s, "none", t),
         )
-        row = row_of("own_ablation", model=model, regime="harmless", scoring="change", task=task)
-        assert_summary(row, "delta", lambda m, s, t=task: percent(m, "harmless", s, "change-p20", t)
-                       - percent(m, "harmless", s, "none", t))  # fmt: skip
-        assert_summary(row, "ablated", lambda m, s, t=task: percent(m, "harmless", s, "change-p20", t))
-        assert_summary(row, "baseline", lambda m, s, t=task: percent(m, "harmless", s, "none", t))
+        for value, name in (("zero", "change-p20"), ("mean", "change-p20@mean")):
+            row = row_of("own_ablation", model=model, regime="harmless", scoring="change", replaced_by=value, task=task)
+            assert_summary(row, "delta", lambda m, s, t=task, n=name: percent(m, "harmless", s, n, t)
+                           - percent(m, "harmless", s, "none", t))  # fmt: skip
+            assert_summary(row, "ablated", lambda m, s, t=task, n=name: percent(m, "harmless", s, n, t))
+            assert_summary(row, "baseline", lambda m, s, t=task: percent(m, "harmless", s, "none", t))
+    of_heads = MADE["own_ablation"].filter(pl.col("scoring").str.starts_with("head-"))
+    assert set(of_heads["replaced_by"]) == {"zero"}
 
 
 def retained(model: str, seed: int, benchmark: str, ablation: str, task: str) -> float:
@@ -132,24 +135,29 @@ def test_agreement_is_the_jaccard_index_of_what_two_get_right() -> None:
     ("random", "random", ["random-sized-0", "random-sized-1"]),
 ])  # fmt: skip
 def test_draws_of_a_control_are_averaged_within_a_reward_model(ablation: str, control: str, names: list[str]) -> None:
-    row = row_of("shared_ablation", model=OVERALL, ablation=ablation, control=control, task="sums")
-    assert_summary(row, "delta", lambda m, s: mean(
-        percent(m, "mixed", s, name, "sums") - percent(m, "mixed", s, "none", "sums") for name in names))  # fmt: skip
     sizes = RESULTS.sizes.filter(pl.col("regime") == "mixed", pl.col("ablation").is_in(names))
-    assert row["n_neurons"] == pytest.approx(sizes["n_neurons"].mean())
+    for value, end in (("zero", ""), ("mean", "@mean")):
+        keys = {"model": OVERALL, "ablation": ablation, "control": control, "replaced_by": value, "task": "sums"}
+        row = row_of("shared_ablation", **keys)
+        assert_summary(row, "delta", lambda m, s, e=end: mean(
+            percent(m, "mixed", s, name + e, "sums") - percent(m, "mixed", s, "none", "sums")
+            for name in names))  # fmt: skip
+        assert row["n_neurons"] == pytest.approx(sizes["n_neurons"].mean())
 
 
 def test_contrasts_of_shared_sets_are_with_sets_of_the_same_kind() -> None:
-    for against, other in {
+    others = {
         "helpful-only": "helpful-only-sized",
         "matched-random": "shared-matched",
         "random": "random-sized",
-    }.items():
+    }
+    for (against, other), (value, end) in product(others.items(), (("zero", ""), ("mean", "@mean"))):
+        keys = {"control": "size-matched", "against": against, "replaced_by": value, "task": "sums"}
         assert_summary(
-            row_of("shared_contrasts", model="zebra", control="size-matched", against=against, task="sums"),
+            row_of("shared_contrasts", model="zebra", **keys),
             "difference",
-            lambda m, s, o=other: mean(percent(m, "mixed", s, f"shared-sized-{d}", "sums") for d in (0, 1))
-            - mean(percent(m, "mixed", s, f"{o}-{d}", "sums") for d in (0, 1)),
+            lambda m, s, o=other, e=end: mean(percent(m, "mixed", s, f"shared-sized-{d}{e}", "sums") for d in (0, 1))
+            - mean(percent(m, "mixed", s, f"{o}-{d}{e}", "sums") for d in (0, 1)),
         )  # fmt: skip
 
 
@@ -234,9 +242,10 @@ def test_compression_compares_sizes_of_scores_and_margins() -> None:
         ]
         return mean(abs(c - r) if margin else (abs(c) + abs(r)) / 2 for c, r in pairs)
 
-    row = row_of("compression", model=OVERALL, regime="helpful", scoring="random")
-    assert_summary(row, "ratio", lambda m, s: sizes(m, s, "random-p20", False) / sizes(m, s, "none", False))
-    assert_summary(row, "margin_ratio", lambda m, s: sizes(m, s, "random-p20", True) / sizes(m, s, "none", True))
+    for value, name in (("zero", "random-p20"), ("mean", "random-p20@mean")):
+        row = row_of("compression", model=OVERALL, regime="helpful", scoring="random", replaced_by=value)
+        assert_summary(row, "ratio", lambda m, s, n=name: sizes(m, s, n, False) / sizes(m, s, "none", False))
+        assert_summary(row, "margin_ratio", lambda m, s, n=name: sizes(m, s, n, True) / sizes(m, s, "none", True))
 
 
 def test_histograms_hold_every_score_once() -> None:

@@ -128,3 +128,31 @@ def test_what_is_ablated_alike_is_computed_once(folder: Path, computed: list[int
     renamed = evaluate(folder, ROWS, both, ["empty", "twin"], run(folder, ROWS, ["none", "a"]), "x", 50, CPU)
     assert computed == [2, 2]
     assert renamed.equals(scores[10:])
+
+
+MEANS = pl.DataFrame(
+    [(layer, neuron, 0.5 - neuron - 10 * layer) for layer in range(3) for neuron in range(24)],
+    schema=["layer", "neuron", "mean"],
+    orient="row",
+)
+
+
+def test_means_are_computed_beside_the_zeros_that_are_there(folder: Path, computed: list[int]) -> None:
+    """Those of a set without neurons are no ablation, and only the means of a set's own neurons are its content."""
+    zeros, means = ["none", "a", "heads", "empty"], ["a@mean", "b@mean", "empty@mean"]
+    first = run(folder, ROWS, zeros)
+
+    def with_means(previous: pl.DataFrame | None, replaced: pl.DataFrame = MEANS) -> pl.DataFrame:
+        return evaluate(folder, ROWS, SELECTED, [*zeros, *means], previous, "x", 50, CPU, replaced)
+
+    both = with_means(first)
+    assert computed == [3, 2]
+    assert both[: len(first)].equals(first) and both.equals(with_means(None))
+    by_name = {name: rows["chosen_scores"].to_list() for (name,), rows in both.group_by("ablation")}
+    assert by_name["empty@mean"] == by_name["none"] and by_name["a"] != by_name["a@mean"] != by_name["b@mean"]
+    computed.clear()
+    outside = (pl.col("layer") == 0) & (pl.col("neuron") == 4)
+    assert with_means(both, MEANS.with_columns(mean=pl.col("mean") + outside)).equals(both) and computed == []
+    inside = (pl.col("layer") == 1) & (pl.col("neuron") == 1)
+    with_means(both, MEANS.with_columns(mean=pl.col("mean") + inside))
+    assert computed == [1], "another mean of the one neuron of b"

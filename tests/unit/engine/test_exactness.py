@@ -180,12 +180,14 @@ def test_float32_statistics_stay_close(family: str) -> None:
 
 @every_family
 @exact
-@given(data=comparisons(), share=st.floats(0, 1), seed=st.integers(0, 99))
+@given(data=comparisons(), share=st.floats(0, 1), seed=st.integers(0, 99), by_means=st.booleans())
 def test_ablated_scores_equal_a_naive_hook_and_edited_weights(
-    data: list[Any], share: float, seed: int, family: str
+    data: list[Any], share: float, seed: int, by_means: bool, family: str
 ) -> None:
-    """Neurons zeroed one by one, heads by removing what the output projection makes of them."""
+    """Neurons set to zero or their means one by one, heads by removing what the output projection makes of them."""
     mask = random_mask(PRECISE[family], share, seed)
+    means = torch.randn(mask.neurons.shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    mask = mask._replace(means=means if by_means else None)
     ours = candidate_scores(PRECISE[family], packed(data), [mask], 60, CPU)[0]
 
     model = copy.deepcopy(PRECISE[family])
@@ -194,14 +196,14 @@ def test_ablated_scores_equal_a_naive_hook_and_edited_weights(
         for layer, head in mask.heads.nonzero().tolist():
             block(model, layer).from_heads[head * size : (head + 1) * size] = 0
 
-    def zero_one_by_one(layer: int, output: torch.Tensor) -> torch.Tensor:
+    def set_one_by_one(layer: int, output: torch.Tensor) -> torch.Tensor:
         output = output.clone()
         for neuron in mask.neurons[layer].nonzero().flatten().tolist():
-            output[..., neuron] = 0
+            output[..., neuron] = means[layer, neuron].item() if by_means else 0
         return output
 
     for layer, module in enumerate(activation_modules(model)):
-        module.register_forward_hook(lambda _m, _i, output, layer=layer: zero_one_by_one(layer, output))
+        module.register_forward_hook(lambda _m, _i, output, layer=layer: set_one_by_one(layer, output))
     with torch.no_grad():
         naive = [naive_score(model, text).item() for texts, _ in data for text in texts]
     np.testing.assert_allclose(ours, naive, atol=1e-5, rtol=0)

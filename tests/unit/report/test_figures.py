@@ -115,7 +115,7 @@ def example(sizes: dict[str, int], tasks: pl.DataFrame, scorings: list[str], per
     mixed = crossed(neurons, MIXED, own, sets.rename({"ablation": "family"}))
     mixed = mixed.with_columns(percent=pl.when(control="whole").then(7.0).otherwise(3.0)).with_columns(n_neurons=size)
     fall = -3 * pl.col("percent").sqrt()  # the larger the set, the greater the damage
-    lengths = pl.col("scoring").str.len_chars()
+    lengths, zeros = pl.col("scoring").str.len_chars(), {"replaced_by": ["zero"]}
 
     shifts = crossed({"figure": ["shift"]}, MIXED, {"single": REGIMES[:2]}, {"state": ["mixed", "single"]})
     compressions = crossed({"figure": ["compression"]}, regimes, {"single": [""]}, {"state": ["after", "before"]})
@@ -133,8 +133,8 @@ def example(sizes: dict[str, int], tasks: pl.DataFrame, scorings: list[str], per
         "accuracy": valued(crossed(of_models, regimes, tasks), 12, accuracy=55),
         "contrasts": valued(crossed(of_models, pairs, tasks), 12, difference=0),
         "retention": valued(crossed(of_models, MIXED, {"ablation": ["none", *SETS]}, tasks), 0.1, retention=0.6),
-        "own_ablation": valued(crossed(of_models, regimes, scored, tasks), 9, delta=-2),
-        "shared_ablation": valued(crossed(of_models, MIXED, sets, tasks), 9, delta=-2),
+        "own_ablation": valued(crossed(of_models, regimes, scored, zeros, tasks), 9, delta=-2),
+        "shared_ablation": valued(crossed(of_models, MIXED, sets, zeros, tasks), 9, delta=-2),
         "ablation_curve": valued(curve, 2, accuracy=80 + fall * lengths / 9),
         "set_size": valued(pl.concat([swept, mixed.select(swept.columns)]), 1.5, delta=fall),
         "score_histogram": histograms(crossed(of_models, pl.concat([shifts, compressions]), responses)),

@@ -80,6 +80,9 @@ MISTAKES: dict[str, tuple[str, Any, str]] = {
     "fraction of a pair": ("training/pairs_per_step", 1.5, "training.pairs_per_step: "),
     "percentile of zero": ("ablation/percent", 0, "ablation.percent: "),
     "percentile over 100": ("ablation/sweep", [10, 101], "ablation.sweep.1: "),
+    "zero left out": ("ablation/values", ["mean"], "ablation.values: 'zero' is always there: give [zero]"),
+    "mean twice": ("ablation/values", ["zero", "mean", "mean"], "ablation.values: mean is given more than once"),
+    "unknown value": ("ablation/values", ["zero", "median"], "ablation.values.1: "),
     "percentile twice": ("ablation/sweep", [10, 10], "ablation.sweep: 10"),
     "seed twice": ("seeds", [1, 2, 1], "seeds: 1 is given more than once"),
     "negative seed": ("seeds", [-1], "seeds.0: "),
@@ -200,6 +203,13 @@ def test_ablations_of_a_study() -> None:
     assert study.ablations("helpful", "hh-test") == swept
     assert study.ablations("helpful-harmless", "hh-test") == [*swept, *mixed]
     assert study.ablations("helpful-harmless", "validation") == ["none", own[1]]
+
+    settings["ablation"]["values"] = ["zero", "mean"]
+    study = Study.model_validate(settings)
+    means = ["magnitude-p10@mean", "random-p10@mean"]
+    assert study.ablations("helpful", "hh-test") == [*swept, *means]
+    assert study.ablations("helpful-harmless", "synthetic") == [*own, *mixed, *means, *(f"{s}@mean" for s in mixed)]
+    assert study.ablations("helpful", "validation") == ["none", own[1]]
 
 
 @pytest.mark.parametrize(
