@@ -217,12 +217,12 @@ def loudness(wildcards):
 OF_THEIR_OWN = [name for name, benchmark in study.benchmarks.items() if benchmark.kind != "regime-test"]
 
 
-def comparisons(wildcards):
-    """The comparisons that a reward model is scored on."""
-    if wildcards.benchmark in OF_THEIR_OWN:
-        return f"{RESULTS}/benchmarks/{wildcards.benchmark}.parquet"
-    split = "validation" if wildcards.benchmark == VALIDATION else "test"
-    return f"{RESULTS}/data/{wildcards.regime}/{split}.parquet"
+def comparisons_of(regime, benchmark):
+    """The comparisons that a regime's reward models are scored on."""
+    if benchmark in OF_THEIR_OWN:
+        return f"{RESULTS}/benchmarks/{benchmark}.parquet"
+    split = "validation" if benchmark == VALIDATION else "test"
+    return f"{RESULTS}/data/{regime}/{split}.parquet"
 
 
 # Benchmark -> files of the comparisons that any reward model is judged by: the single regimes' test pairs are the mixed ones'.

@@ -4,7 +4,7 @@
 rule evaluate:
     input:
         reward_model=REWARD_MODEL,
-        comparisons=comparisons,
+        comparisons=lambda wildcards: comparisons_of(wildcards.regime, wildcards.benchmark),
         selected=selected,
         activations=means,
         code=code("evaluate.py"),

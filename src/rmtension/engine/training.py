@@ -30,8 +30,6 @@ from rmtension.engine.repairs import Frozen, Projected
 from rmtension.engine.reward_model import load_tokenizer, new_reward_model, pack_comparisons, save_reward_model
 from rmtension.engine.sharding import Sharded
 from rmtension.engine.steps import learning_rate, steps
-from rmtension.neurons.ranking import SETS
-from rmtension.study.data import Method
 from rmtension.study.stages import Training
 
 logger = logging.getLogger(__name__)
@@ -46,6 +44,8 @@ LOG_SCHEMA = {
     "validation_loss": pl.Float64,
     "validation_accuracy": pl.Float64,
 }
+# Read of the set of neurons whose weights stay as they are.
+HELD = {"ablation": pl.String(), "layer": pl.Int32(), "neuron": pl.Int32()}
 
 
 class Trainer:
@@ -134,7 +134,7 @@ class TrainingRun:
     threads: int
     gpus: int = 0
     sharded: bool = False
-    method: Method = "joint"
+    method: str = "joint"
     parts: list[str] = field(default_factory=list)  # regimes that come together by another method than joint
     objectives: Mapping[str, str] = field(default_factory=dict)  # of a projected one: source of pairs -> part
     frozen: Path | None = None  # of a frozen one: what is held fixed
@@ -155,8 +155,8 @@ class TrainingRun:
         if self.parts:
             made["parts"] = self.parts
         if self.frozen:
-            sets = read_table(self.frozen, SETS)
-            made["frozen"] = {"set": sets["ablation"][0], "neurons": len(sets)}
+            held = read_table(self.frozen, HELD)
+            made["frozen"] = {"set": held["ablation"][0], "neurons": len(held)}
         return made
 
     def learner(self, sources: Sequence[str]) -> Callable[[Replicated, float], Learner]:
@@ -164,7 +164,7 @@ class TrainingRun:
         if self.method == "projected":
             return partial(Projected, [self.objectives[source] for source in sources])
         if self.frozen:
-            return partial(Frozen, read_table(self.frozen, SETS))
+            return partial(Frozen, read_table(self.frozen, HELD))
         return Learner
 
     def choices(self) -> dict[str, Any]:

@@ -20,6 +20,7 @@ MATCHED = "matched-random"
 # What the files of stages hold that is read here and in what follows.
 PLACE = {"layer": pl.Int32(), "neuron": pl.Int32()}
 SETS = {"ablation": pl.String(), "unit": pl.String(), **PLACE}
+NO_SETS = pl.DataFrame(schema=SETS)
 RANKINGS = {"scoring": pl.String(), "unit": pl.String(), **PLACE, "score": pl.Float64(), "rank": pl.Int32()}
 ATTRIBUTIONS = {"unit": pl.String(), **PLACE, "attribution": pl.Float64(), "attribution_abs": pl.Float64()}
 # Scoring -> score, out of a neuron's statistics averaged over both responses, and of its attributions where the study
@@ -231,4 +232,4 @@ def frozen_set(
 def sets_to_frame(sets: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
     """Named sets as one frame: ablation, unit, layer, neuron. An empty set has no row; without any there is none."""
     named = [s.select(pl.lit(name).alias("ablation"), *UNIT).sort(UNIT) for name, s in sets.items()]
-    return pl.concat([pl.DataFrame(schema=SETS), *named], how="vertical_relaxed")
+    return pl.concat([NO_SETS, *named], how="vertical_relaxed")

@@ -60,7 +60,10 @@ class Planner:
         for model in study.models:
             yield "backbone", 1, None, partial(self.prices.backbone, model)
             yield "lengths", 1, None, partial(without_model, "lengths")
-        for model, regime in product(study.models, study.with_models()):
+        for model, regime in product(study.models, study.regimes):
+            if regime not in study.with_models():
+                yield "ensemble", len(study.seeds), model, partial(self.prices.ensemble, model, regime)
+                continue
             seeds, adopted = len(study.seeds), len(study.models[model].trained.get(regime, {}))
             if adopted:
                 yield "adopt", adopted, None, partial(without_model, "adopt")
@@ -68,6 +71,8 @@ class Planner:
                 yield "merge", seeds - adopted, None, partial(self.prices.merge, model)
             elif seeds > adopted:
                 yield "train", seeds - adopted, model, partial(self.prices.train, model, regime)
+                if study.regimes[regime].method == "frozen":
+                    yield "select_frozen", seeds - adopted, None, partial(self.prices.rankings, model, "select_frozen")
             yield "activations", seeds, model, partial(self.prices.activations, model, regime)
             if study.neurons.takes_attributions:
                 yield "attribution", seeds, model, partial(self.prices.attribution, model, regime)

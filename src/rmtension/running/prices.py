@@ -118,7 +118,9 @@ class Prices:
             self.assume(f"{model}: {processes} GPUs train {processes} times as fast as one")
         precision = "float32" if in_float32 else "bfloat16"
         seconds = self.machines.seconds(model, device, "training", precision, operations / processes)
-        memory = size.parameters * (BYTES["training"] + (0 if on_gpu else BYTES["best_copy"]))
+        copies = 0 if on_gpu else BYTES["best_copy"]
+        copies += BYTES["weights"] if self.study.regimes[regime].method == "projected" else 0  # of gradients
+        memory = size.parameters * (BYTES["training"] + copies)
         memory /= processes if compute.sharded else 1
         memory += kept_for_a_backward_pass(size, self.study, model, in_float32)
         return seconds, memory + BYTES["process"], BYTES["weights"] * size.parameters
@@ -147,11 +149,8 @@ class Prices:
         """One of the rules that rank neurons and choose sets of them."""
         size, ablation = self.amounts.size(model), self.study.ablation
         ranked = size.layers * size.neurons * sum(not ranks_heads(s) for s in self.study.neurons.scorings)
-        percents = {"select_sets": [ablation.percent], "select": [ablation.percent, *ablation.sweep]}
-        if rule == "neurons":
-            disk = BYTES["ranking_row"] * ranked
-        else:
-            disk = BYTES["set_row"] * ranked * sum(percents[rule]) / 100
+        percents = [ablation.percent, *(ablation.sweep if rule == "select" else [])]
+        disk = BYTES["ranking_row"] * ranked if rule == "neurons" else BYTES["set_row"] * ranked * sum(percents) / 100
         return *without_model(rule)[:2], disk
 
     def evaluate(self, model: str, regime: str, benchmark: str) -> Price:
@@ -190,6 +189,14 @@ class Prices:
         memory += 2 * BYTES["kept"] * tokens * size.layers * size.width
         disk = BYTES["statistics_row"] * len(two) * size.layers * size.neurons
         return seconds, memory + BYTES["process"], disk
+
+    def ensemble(self, model: str, regime: str) -> Price:
+        """Both its parts score everything."""
+        forward, scored = self.amounts.size(model).forward, self.study.scored()
+        operations = 2 * sum(forward(self.amounts.evaluated(regime, benchmark)) for benchmark in scored)
+        rows = sum(self.amounts.score_rows(regime, benchmark) for benchmark in scored)
+        seconds = self.machines.scoring_seconds(model, operations)
+        return seconds, self.scoring_memory(model), BYTES["score_row"] * rows
 
     def set_activations(self, model: str, regime: str) -> Price:
         test, sets = self.amounts.volume(regime, "test"), len(observed_sets(self.study))

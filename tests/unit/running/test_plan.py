@@ -61,12 +61,16 @@ def planned(settings: dict[str, Any], **options: Any) -> dict[str, Any]:
     return {row["rule"]: row for row in make_plan(Study.model_validate(settings), **options).rules.to_dicts()}
 
 
-@pytest.mark.parametrize("study", ["config.yaml", "small.yaml", "studies/offline-smollm2.yaml", "studies/paper.yaml"])
+STUDIES = ["config.yaml", "small.yaml", "repaired.yaml", "studies/offline-smollm2.yaml", "studies/paper.yaml"]
+
+
+@pytest.mark.parametrize("study", STUDIES)
 def test_jobs_are_those_of_a_dry_run(study: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if study == "studies/offline-smollm2.yaml" and not (ROOT / "data").exists():
         pytest.skip("the files of docs/data.md are not in data/")
     project = Project(tmp_path / "project")
     (project.folder / "data").symlink_to(ROOT / "data")
+    (project.folder / "repaired.yaml").write_text(yaml.safe_dump(REPAIRED))
     monkeypatch.chdir(project.folder)
     result = CliRunner().invoke(app, ["plan", study, "--json"], catch_exceptions=False)
     counted = {row["rule"]: row["jobs"] for row in json.loads(result.stdout)["rules"]}
@@ -80,6 +84,14 @@ def test_backbones_of_the_paper_have_their_published_sizes() -> None:
 
 
 SMALL: dict[str, Any] = yaml.safe_load((ROOT / "tests" / "workflow" / "small.yaml").read_text())
+MIXES = {"mixes": ["helpful", "harmless"]}
+REPAIRS: dict[str, Any] = {
+    "projected": MIXES | {"method": "projected", "epochs": 1},
+    "frozen": MIXES | {"method": "frozen", "frozen": "matched", "epochs": 1},
+    "merged": MIXES | {"method": "merged", "weights": [[0.5, 0.5], [0.25, 0.75]]},
+    "ensemble": MIXES | {"method": "ensemble"},
+}
+REPAIRED = {**SMALL, "name": "repaired", "regimes": SMALL["regimes"] | REPAIRS}
 WIDTH, NEURONS, LAYERS = 32, 32, 3
 # GPT-2: attention's four matrices, the MLP's two, biases of all, two norms a layer and one at the end.
 LAYER = 4 * WIDTH * WIDTH + 4 * WIDTH + 2 * WIDTH * NEURONS + NEURONS + WIDTH + 4 * WIDTH
@@ -101,6 +113,28 @@ def test_several_gpus_train_and_one_scores() -> None:
         assert several["train"]["gpu_hours"] == pytest.approx(one["train"]["gpu_hours"] + 6 * start)  # twice the starts
         assert several["train"]["memory_gb"] * 1e9 == pytest.approx(one["train"]["memory_gb"] * 1e9 - saved)
         assert several["evaluate"] == one["evaluate"] and several["activations"] == one["activations"]
+
+
+def test_repairs_cost_what_they_do() -> None:
+    """Beside the small study, with one of them at a time."""
+    plain = planned(SMALL)
+    added = {name: planned({**SMALL, "regimes": SMALL["regimes"] | {name: REPAIRS[name]}}) for name in REPAIRS}
+    for name in ("projected", "frozen"):  # as the mixed one
+        mixed = planned({**SMALL, "regimes": SMALL["regimes"] | {"again": MIXES | {"epochs": 1}}})["train"]
+        copy = 4 * PARAMETERS if name == "projected" else 0
+        assert added[name]["train"]["cpu_hours"] == pytest.approx(mixed["cpu_hours"])
+        assert added[name]["train"]["memory_gb"] * 1e9 == pytest.approx(mixed["memory_gb"] * 1e9 + copy)
+    assert added["frozen"]["select_frozen"]["jobs"] == 2
+    for name in ("merged", "ensemble"):
+        assert added[name]["train"] == plain["train"] and added[name]["words"] == plain["words"]
+    assert added["merged"]["merge"]["jobs"] == 4
+    assert added["merged"]["activations"]["jobs"] == plain["activations"]["jobs"] + 4
+    # Both parts read the mixed one's 40 test pairs, 6 held out, and 3 comparisons of 8 tasks.
+    ensemble, start = added["ensemble"]["ensemble"], KNOWN["devices"]["cpu"]["start"]
+    rate = 1e12 * KNOWN["devices"]["cpu"]["tflops"]["float32"] / 2 * KNOWN["devices"]["cpu"]["utilisation"]["scoring"]
+    assert ensemble["jobs"] == 2
+    assert ensemble["longest_hours"] * 3600 == pytest.approx(start + 2 * (40 + 6 + 24) * FORWARD / rate)
+    assert added["ensemble"]["evaluate"] == plain["evaluate"]
 
 
 @pytest.mark.parametrize(("precision", "peak"), [("float32", 67), ("tensorfloat32", 495), ("bfloat16", 989)])
