@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from rmtension.analysis.loading import PRODUCTS
+from rmtension.analysis.loading import PAIRS_SEEN, PRODUCTS
 from rmtension.analysis.results import Results
 from rmtension.analysis.statistics import REWARD_MODEL, TASK
 from rmtension.study.study import Study, compared_sets
@@ -44,6 +44,21 @@ SETTINGS: dict[str, Any] = {
     },
 }
 STUDY = Study.model_validate(SETTINGS)
+# Every way in which two objectives can come together; `again` is a second mixed regime of the same two.
+REPAIRS: dict[str, Any] = {
+    "merged": {"method": "merged", "weights": [0.5, 0.5]},
+    "merged-most": {"method": "merged", "weights": [0.9, 0.1]},
+    "projected": {"method": "projected", "epochs": 3},
+    "frozen": {"method": "frozen", "frozen": "shared"},
+    "frozen-matched": {"method": "frozen", "frozen": "matched"},
+    "ensemble": {"method": "ensemble"},
+}
+OF_REPAIRS = {name: {"mixes": ["harmless", "helpful"]} | settings for name, settings in REPAIRS.items()}
+REPAIRED = Study.model_validate(
+    SETTINGS
+    | {"regimes": SETTINGS["regimes"] | {"again": {"mixes": ["helpful", "harmless"], "epochs": 1}} | OF_REPAIRS}
+    | {"patching": None, "conflict": None, "ablation": {"percent": 20, "sweep": [], "control_draws": 1}}
+)
 # Benchmark -> task, orientation, comparisons, rejected responses. `sums` is in both benchmarks.
 TASKS = {
     "one": [("sums", "helpful", 6, 1), ("tact & <tone>", "harmless", 9, 1)],
@@ -98,6 +113,8 @@ def example(study: Study = STUDY, seed: int = 0) -> Results:
         keys = dict(zip(REWARD_MODEL, reward_model, strict=True))
         for benchmark in study.benchmarks:
             scores += scored(study, reward_model, benchmark, rng)
+        if reward_model[1] not in study.with_models():
+            continue
         neurons += ranked(study, reward_model, rng)
         sets = study.ablations(reward_model[1], "own-test")
         sizes += [keys | {"ablation": name, "n_neurons": int(rng.integers(1, 9))} for name in sets if name != "none"]
@@ -123,7 +140,18 @@ def example(study: Study = STUDY, seed: int = 0) -> Results:
         **surface_of(frame, study, rng),
         patched=patched(study, rng),
         conflicts=conflicts(study, rng),
+        pairs_seen=pairs_seen(study),
     )
+
+
+def pairs_seen(study: Study) -> pl.DataFrame:
+    """As load_pairs_seen has it, no two the same; the first seed's helpful reward model was trained elsewhere."""
+    rows = []
+    for i, (model, regime, seed) in enumerate(product(study.models, study.regimes, study.seeds)):
+        is_trained = study.regimes[regime].method not in ("merged", "ensemble")
+        elsewhere = regime == "helpful" and seed == study.seeds[0]
+        rows.append((model, regime, seed, None if elsewhere else (1000 + i) * is_trained))
+    return pl.DataFrame(rows, schema=PAIRS_SEEN, orient="row")
 
 
 def patched(study: Study, rng: np.random.Generator) -> pl.DataFrame:
@@ -178,7 +206,7 @@ def surface_of(frame: pl.DataFrame, study: Study, rng: np.random.Generator) -> d
         chosen, rejected = rng.integers(1, 9, 1).tolist(), rng.integers(1, 9, n or 1).tolist()
         lengths.append({"model": model} | dict(zip(place, names, strict=True))
                        | {"chosen_tokens": chosen, "rejected_tokens": rejected})  # fmt: skip
-    for (*names, n), regime in product(sizes.rows(), study.regimes):
+    for (*names, n), regime in product(sizes.rows(), study.plain_regimes()):
         scores = {"chosen_scores": rng.normal(size=1).tolist(), "rejected_scores": rng.normal(size=n or 1).tolist()}
         words.append({"regime": regime} | dict(zip(place, names, strict=True)) | scores)
     for model, regime, seed in product(study.models, study.regimes, study.seeds):

@@ -82,6 +82,8 @@ rule tables:
         sets=reward_models(f"{RESULTS}/selected/{RM}/sets.parquet"),
         selected=reward_models(f"{RESULTS}/selected/{RM}.parquet"),
         set_activations=reward_models(f"{RESULTS}/set_activations/{RM}.parquet"),
+        # What says how many pairs each has seen.
+        provenance=reward_models(PROVENANCE, study.regimes if study.repaired() else []),
         patched=PATCHED,
         conflicts=CONFLICTS,
         words=expand(f"{RESULTS}/words/{{regime}}.parquet", regime=study.plain_regimes()),

@@ -20,7 +20,8 @@ ACROSS = {"task": "orientation", "metric": "benchmark", "percent": "", "third": 
 # Column -> number format; "+" marks a difference. z: a change that rounds to zero has no sign of its own.
 FORMATS = (
     dict.fromkeys(["accuracy_mean", "baseline_mean", "ablated_mean", "share_mean", "value_mean"], ".1f")
-    | dict.fromkeys(["delta_mean", "difference_mean", "gap_mean"], "+z.1f")
+    | dict.fromkeys(["target_mean", "repaired_mean"], ".1f")
+    | dict.fromkeys(["delta_mean", "difference_mean", "gap_mean", "gain_mean"], "+z.1f")
     | dict.fromkeys(["n_neurons", "intersection_mean", "union_mean"], ",.0f")
     | dict.fromkeys(["rmsd", "rmsd_mean", "level_mean"], ".4f")
     | {"closeness_mean": "+z.2f", "chance": ".2f"}

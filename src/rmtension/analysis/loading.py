@@ -11,7 +11,7 @@ import polars.selectors as cs
 
 from rmtension.analysis.sets import compared, listed
 from rmtension.analysis.statistics import REWARD_MODEL, TASK
-from rmtension.base.files import Columns, scan_table
+from rmtension.base.files import Columns, made_here, read_json, scan_table
 from rmtension.base.sums import summable
 from rmtension.neurons.ranking import NEURON, RANKINGS, SETS, STATISTICS
 from rmtension.study.naming import tension_sets_index
@@ -32,6 +32,7 @@ CONFLICTS = {
     **dict.fromkeys(NEURON, pl.Int32()),
     **dict.fromkeys(PRODUCTS, pl.Float64()),
 }
+PAIRS_SEEN: Columns = dict.fromkeys(["model", "regime"], pl.String()) | {"seed": pl.Int64(), "pairs_seen": pl.Int64()}
 PLACE = dict.fromkeys(["benchmark", "comparison_id", *TASK], pl.String())
 LENGTHS = PLACE | dict.fromkeys(["chosen_tokens", "rejected_tokens"], pl.List(pl.Int32()))
 WORDS = PLACE | dict.fromkeys(["chosen_scores", "rejected_scores"], pl.List(pl.Float64()))
@@ -138,6 +139,20 @@ def summed(neurons: pl.DataFrame, members: pl.DataFrame, *by: str) -> pl.DataFra
     size = (pl.len() / pl.col("ablation").n_unique()).alias("n_neurons")
     sums = [summable(pl.col(name)).sum() for name in PRODUCTS]
     return joined.group_by("set", "control", *by, maintain_order=True).agg(size, *sums)
+
+
+def load_pairs_seen(folder: Path, study: Study) -> pl.DataFrame:
+    """model, regime, seed, pairs_seen: in its training, once for each epoch; 0 where there was none, null where it was
+    elsewhere. Without rows where nothing is repaired."""
+    rows = []
+    for model, regime, seed in reward_models(study, study.regimes if study.repaired() else []):
+        place = folder / f"reward_models/{model}/{regime}/seed-{seed}/provenance.json"
+        said, seen = read_json(place), None
+        if "adopted" not in said:
+            with made_here(place):
+                seen = said["settings"]["epochs"] * said["pairs"]["train"] if "pairs" in said else 0
+        rows.append((model, regime, seed, seen))
+    return pl.DataFrame(rows, schema=PAIRS_SEEN, orient="row")
 
 
 def reward_models(study: Study, regimes: Iterable[str]) -> Iterator[tuple[str, str, int]]:

@@ -9,13 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-import numpy as np
 import polars as pl
 import polars.selectors as cs
 
 from rmtension.analysis.results import Results, empty_table
 from rmtension.analysis.sets import NONE, compared, mixed_sizes, mixtures
-from rmtension.analysis.statistics import REWARD_MODEL, TASK, Block, Draws, blocks, concat, limits
+from rmtension.analysis.statistics import REWARD_MODEL, TASK, Block, Draws, blocks, concat
 from rmtension.study.naming import OWN_TASKS, OWN_TEST
 from rmtension.study.study import own_tests
 
@@ -68,20 +67,6 @@ def find(results: Results) -> Patched | None:
     return Patched(concat(gaps), concat(gains), concat(baselines)) if gaps else None
 
 
-def recovered(
-    results: Results, found: Patched, gain: Draws, name: str, by: Sequence[str], clear: pl.Expr
-) -> pl.DataFrame:
-    """`by`, {name}_mean, _low and _high: the mean gain over the mean gap, over seeds (and models) each, draw by draw;
-    null but where the gap is `clear`."""
-    gap = results.bootstrap.averaged(found.gap, GAP)
-    ratio = results.bootstrap.averaged(gain, by).over(gap, GAP)
-    is_clear = gap.keys.hstack(limits(gap, results.bootstrap.confidence)).select(*GAP, clear=clear)
-    kept = ratio.keys.join(is_clear, on=GAP, maintain_order="left")["clear"].fill_null(value=False).to_numpy()
-    ratio = Draws(ratio.keys, np.where(kept[:, None], ratio.values, np.nan))
-    ends = limits(ratio, results.bootstrap.confidence).select(pl.col("low", "high").name.prefix(f"{name}_"))
-    return ratio.frame(f"{name}_mean").hstack(ends).select(*by, cs.starts_with(f"{name}_"))
-
-
 def patching_table(results: Results) -> pl.DataFrame:
     """model, regime (a mixed one), donor (the part whose activations are written in), tasks (`own tasks`: the average
     over those of the donor's orientation; `own test`: its test split), set, control, n_neurons; baseline, accuracy of
@@ -96,7 +81,8 @@ def patching_table(results: Results) -> pl.DataFrame:
     on, sets = [*GAP, "seed"], found.gain.keys
     beside = {name: draws.joined(sets, on) for name, draws in (("baseline", found.baseline), ("gap", found.gap))}
     table = results.table(found.gain, by, "delta", **beside)
-    recovery = recovered(results, found, found.gain, "recovery", by, (pl.col("low") > 0) | (pl.col("high") < 0))
+    is_clear = (pl.col("low") > 0) | (pl.col("high") < 0)
+    recovery = results.bootstrap.shares(found.gain, by, found.gap, GAP, "recovery", is_clear)
     table = table.join(recovery, on=by, how="left", maintain_order="left")
     sizes = mixed_sizes(results.sizes, results.study)
     table = table.join(sizes, on=["model", "regime", "set", "control"], how="left", maintain_order="left")
@@ -124,6 +110,6 @@ def patching_contrasts_table(results: Results) -> pl.DataFrame:
             parts.append(difference.with_columns(pl.lit(against).alias("against")))
     contrasts = concat(parts)
     table = results.table(contrasts, by, "difference")
-    recovery = recovered(results, found, contrasts, "recovery_difference", by, pl.col("low") > 0)
+    recovery = results.bootstrap.shares(contrasts, by, found.gap, GAP, "recovery_difference", pl.col("low") > 0)
     table = table.join(recovery, on=by, how="left", maintain_order="left")
     return table.select(columns)

@@ -15,6 +15,7 @@ from rmtension.analysis.loading import (
     load_conflicts,
     load_control_overlaps,
     load_lengths,
+    load_pairs_seen,
     load_patched,
     load_rankings,
     load_scores,
@@ -28,7 +29,7 @@ from rmtension.analysis.sets import mixed_sets, oriented
 from rmtension.analysis.statistics import REWARD_MODEL, Block, Bootstrap, Draws, blocks
 from rmtension.analysis.surface import LONGER, SHORTER
 from rmtension.analysis.units import held
-from rmtension.study.naming import AVERAGE, OVERALL, OWN_TASKS, OWN_TEST, THIRDS, UNORIENTED, WORDS
+from rmtension.study.naming import AVERAGE, BOTH, OVERALL, OWN_TASKS, OWN_TEST, THIRDS, UNORIENTED, WORDS
 from rmtension.study.study import Study, own_tests
 
 REGIMES = ("regime", "donor", "mixture")  # columns that hold one
@@ -57,6 +58,7 @@ class Results:
     texts: pl.DataFrame
     patched: pl.DataFrame
     conflicts: pl.DataFrame
+    pairs_seen: pl.DataFrame
 
     @classmethod
     def load(cls, folder: Path, study: Study) -> Results:
@@ -74,6 +76,7 @@ class Results:
             load_texts(folder, study),
             load_patched(folder, study),
             load_conflicts(folder, study),
+            load_pairs_seen(folder, study),
         )
 
     @cached_property
@@ -155,7 +158,7 @@ def study_order(study: Study, made: list[Block]) -> Mapping[str, list[str]]:
         **{key: [study.ablation.main_set, study.ablation.matched_set, "all", *sets] for key in ("family", "set")},
         "control": ["", *CONTROLS],
         "replaced_by": ["zero", "mean"],
-        "orientation": [*singles, *(b.orientation for b in made)],
+        "orientation": [*singles, *(b.orientation for b in made), BOTH],
         "task": [*(b.task for b in made), AVERAGE],
         "third": THIRDS,
         "rule": [LONGER, SHORTER, *(WORDS + regime for regime in regimes)],

@@ -9,6 +9,7 @@ from typing import Literal, NamedTuple
 UNORIENTED = "unoriented"  # orientation of a task that is neither regime's
 OVERALL = "all models"  # value of the column `model` in rows that are the plain mean over the study's models
 AVERAGE = "average"  # value of the column `task` in rows that average an orientation's tasks
+BOTH = "both orientations"  # value of the column `orientation` in rows that are the mean of a mixture's two
 WORDS = "words:"  # stands before the regime whose train pairs a rule without a model goes by
 OWN_TASKS, OWN_TEST = "own tasks", "own test"  # of a donor: its orientation's tasks, and its own test split
 THIRDS = ["early", "middle", "late"]  # of a model's layers

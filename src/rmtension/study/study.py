@@ -105,6 +105,11 @@ class Study(Section):
         """Regimes in which two others come together in another way."""
         return [name for name, regime in self.regimes.items() if regime.method != "joint"]
 
+    def repaired(self) -> list[tuple[str, str]]:
+        """Each repair with each mixed regime of the same two parts, which it is held against."""
+        pairs, parts = product(self.repairs(), self.mixed_regimes()), {n: {*r.mixes} for n, r in self.regimes.items()}
+        return [(repair, mixed) for repair, mixed in pairs if parts[repair] == parts[mixed]]
+
     def plain_regimes(self) -> list[str]:
         """All but the repairs: what claims about reward models as they are look at."""
         return [name for name in self.regimes if name not in self.repairs()]
