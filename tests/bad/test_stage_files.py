@@ -26,6 +26,7 @@ from rmtension.neurons.ranking import RANKINGS, SETS, STATISTICS, oriented_sets
 from rmtension.running import jobs
 from rmtension.study.scorings import Neurons
 from rmtension.study.stages import Activations, Training
+from rmtension.study.study import VALIDATION
 
 SCRIPTS = Path(__file__).parents[2] / "workflow" / "scripts"
 RM = ["tiny", "helpful", "0"]
@@ -119,7 +120,7 @@ def stages(folder: Path, models: Path) -> dict[str, dict[str, Any]]:
 
 
 class Wildcards(list[str]):
-    seed = "0"
+    seed, benchmark = "0", "b"
 
 
 class Output(list[str]):
@@ -255,6 +256,17 @@ def test_comparisons_that_are_all_too_long_are_one_line(folder: Path, models: Pa
     change(pl.lit(["long " * 9999]).alias("chosen"))(folder / "comparisons.parquet")
     with refused("reward_model: no comparison is within the 2048 tokens that it reads", folder):
         run("evaluate.py", folder, models)
+
+
+def test_a_validation_split_that_is_all_too_long_has_no_scores(
+    folder: Path, models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is judged on it: a study does without its temperatures."""
+    monkeypatch.setattr(Wildcards, "benchmark", VALIDATION)
+    change(pl.lit(["long " * 9999]).alias("chosen"))(folder / "comparisons.parquet")
+    scores = pl.read_parquet(run("evaluate.py", folder, models)[0])
+    assert scores["ablation"].to_list() == ["none", "mean-p50"] and scores.schema == SCHEMA
+    assert scores.select("chosen_scores", "rejected_scores", "correct").null_count().row(0) == (2, 2, 2)
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from rmtension.base.files import read_table, write_parquet
 from rmtension.data.comparisons import read_comparisons
 from rmtension.engine.evaluation import evaluate, read_previous, scoring_fingerprint
 from rmtension.neurons.ranking import SETS, STATISTICS, mean_values
+from rmtension.study.study import VALIDATION
 
 settings, code = snakemake.params.settings, [Path(file) for file in snakemake.input.code]
 folder, comparisons = Path(snakemake.input.reward_model).parent, Path(snakemake.input.comparisons)
@@ -28,6 +29,7 @@ with arithmetic(settings["precision"], device):
         budget=settings["budget"],
         device=device,
         means=mean_values(read_table(activations, STATISTICS)) if activations else None,
+        is_judged=snakemake.wildcards.benchmark != VALIDATION,
     )
 write_parquet(scores, output)
 job.finish(device)

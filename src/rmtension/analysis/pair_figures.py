@@ -70,7 +70,8 @@ class PairFigures:
 
     @cached_property
     def calibration(self) -> Mapping[str, Draws]:
-        temperature = fitted(self.bootstrap, pair_blocks(self.validation))
+        blocks = pair_blocks(self.validation) or [self.main_blocks[0].without_pairs()]
+        temperature = fitted(self.bootstrap, blocks)
         return calibrated(self.bootstrap, self.main_blocks, temperature)
 
     @cached_property

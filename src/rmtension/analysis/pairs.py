@@ -38,6 +38,9 @@ class PairBlock:
         kept = self.units.with_row_index("row").filter(*predicates)
         return replace(self, units=kept.drop("row"), difference=self.difference[kept["row"].to_numpy()])
 
+    def without_pairs(self) -> PairBlock:
+        return replace(self, places=self.places.clear(), difference=self.difference[:, :0])
+
     def counts(self, bootstrap: Bootstrap) -> Array:
         """How often each comparison is drawn [C, 1 + draws]: as for all that is made of them."""
         return bootstrap.counts(len(self.ids), self.benchmark, self.task).astype(np.float64)

@@ -36,6 +36,10 @@ SCHEMA: dict[str, pl.DataType] = {
     "fingerprint": pl.String(),
 }
 NAMELESS = {name: kind for name, kind in SCHEMA.items() if name != "ablation"}
+SCORED = {
+    "row": pl.Int64(),
+    **{name: SCHEMA[name] for name in ("fingerprint", "chosen_scores", "rejected_scores", "correct")},
+}
 
 
 def scoring_fingerprint(
@@ -145,7 +149,7 @@ def compute(
     if len(kept) < len(comparisons):
         logger.warning("%d comparisons exceed the model's length: scores are null", len(comparisons) - len(kept))
     if not packed:
-        raise UserError(f"{folder}: no comparison is within the {longest_text(model.config)} tokens that it reads")
+        return with_comparisons(pl.DataFrame(schema=SCORED), comparisons, masks)
     rewards = candidate_scores(model, packed, list(masks.values()), budget, device)
     refuse_what_is_no_number(folder, rewards)
     return with_comparisons(score_lists(rewards, packed, kept, list(masks)), comparisons, masks)
@@ -161,13 +165,15 @@ def evaluate(
     budget: int,
     device: torch.device,
     means: pl.DataFrame | None = None,
+    is_judged: bool = True,
 ) -> pl.DataFrame:
     """The scores file of one reward model on one benchmark; see SCHEMA.
 
     comparisons: comparison_id, task, orientation, chosen and rejected (lists of texts). selected: ablation, unit,
     layer, neuron. means: layer, neuron, mean, for ablations whose name ends in MEAN. What is ablated alike is computed
     once, and not at all where `previous` holds it: fingerprints tell, of what is ablated and of `inputs`, which stands
-    for all else that scores depend on.
+    for all else that scores depend on. UserError where comparisons that it is
+    judged on are all too long.
     """
     config = load_config(folder)
     masks = {
@@ -181,6 +187,9 @@ def evaluate(
     missing = {key: mask for key, mask in distinct.items() if key not in there}
     logger.info("%d of %d different ablations to compute", len(missing), len(distinct))
     if missing:
-        scores = pl.concat([scores, compute(folder, comparisons, missing, budget, device)])
+        computed = compute(folder, comparisons, missing, budget, device)
+        if is_judged and computed["chosen_scores"].null_count() == len(computed):
+            raise UserError(f"{folder}: no comparison is within the {longest_text(config)} tokens that it reads")
+        scores = pl.concat([scores, computed])
     named = pl.DataFrame({"ablation": fingerprints.keys(), "fingerprint": fingerprints.values()})
     return named.join(scores, on="fingerprint", maintain_order="left_right").select(*SCHEMA)

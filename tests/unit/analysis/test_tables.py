@@ -430,3 +430,18 @@ def test_same_style_pairs_are_comparisons_of_their_own() -> None:
     found = same_style(scores, ["chosen_scores", "rejected_scores"]).collect()
     assert found["comparison_id"].to_list() == ["a/0", "a/1", "a/2"]
     assert found["rejected_scores"].to_list() == [[0.0], [5.0], [6.0]]
+
+
+def test_validation_splits_without_scores_leave_no_temperature() -> None:
+    unscored = pl.when(pl.lit(value=False)).then(pl.col("chosen_scores", "rejected_scores"))
+    results = replace(RESULTS, validation=RESULTS.validation.with_columns(unscored))
+    found = {name: TABLES[name](results) for name in ("calibration", "calibration_contrasts")}
+    assert set(found["calibration"]["n_fitted"].fill_null(0)) == {0}
+    for name, column in (("calibration", "rescaled_log_loss"), ("calibration_contrasts", "rescaled_log_loss_change")):
+        assert found[name][f"{column}_mean"].is_null().all()
+        assert (
+            found[name]
+            .drop("n_fitted", strict=False)
+            .select(pl.exclude("^rescaled.*$", "^temperature.*$"))
+            .equals(MADE[name].drop("n_fitted", strict=False).select(pl.exclude("^rescaled.*$", "^temperature.*$")))
+        )
