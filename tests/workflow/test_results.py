@@ -89,7 +89,13 @@ def test_every_table_and_figure_has_its_twins(finished: Project) -> None:
     forms = {
         folder: {(p.stem, p.suffix) for p in (finished.results / folder).iterdir()} for folder in ("tables", "figures")
     }
-    registries = [("cards", "CARDS"), ("tables", "TABLES"), ("tables", "DERIVED"), ("holes", "HOLES")]
+    registries = [
+        ("cards", "CARDS"),
+        ("answer_key", "ANSWER_KEY"),
+        ("tables", "TABLES"),
+        ("tables", "DERIVED"),
+        ("holes", "HOLES"),
+    ]
     tables = [name for module, key in registries for name in provenance.registered(f"analysis.{module}", key)]
     figures = provenance.registered("report.figures", "FIGURES")
     assert forms["tables"] == {(t, form) for t in tables for form in (".parquet", ".csv", ".md", ".tex")}

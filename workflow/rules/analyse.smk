@@ -6,7 +6,7 @@ OF_RESULTS = [
     *provenance.registered("analysis.tables", "DERIVED"),
 ]
 HOLES = provenance.registered("analysis.holes", "HOLES")
-TABLES = [*CARDS, *OF_RESULTS, *HOLES]
+TABLES = [*CARDS, *KEY, *OF_RESULTS, *HOLES]
 FIGURES = provenance.registered("report.figures", "FIGURES")
 PATCHED = [
     file

@@ -23,7 +23,7 @@ REWARD, REWARD_SIZE = Unit("reward"), Unit("reward", 0)
 # Every figure of a table, by the name that its columns begin with.
 UNITS = (
     dict.fromkeys(["accuracy", "baseline", "ablated", "share", "value"], PERCENT)
-    | dict.fromkeys(["delta", "difference"], POINTS)
+    | dict.fromkeys(["delta", "difference", "zeroed", "averaged"], POINTS)
     | dict.fromkeys(["retention", "overlap", "jaccard", "retained", "chance"], FRACTION)
     | dict.fromkeys(["ratio", "margin_ratio"], RATIO)
     | dict.fromkeys(["closeness", "mixed", "single", "left", "right"], REWARD)

@@ -53,7 +53,31 @@ class Exhibit:
     where: pl.Expr = EVERY_ROW
 
 
-# The page's order: heading -> exhibits.
+# The page's order: heading -> exhibits. Before the claims:
+FOREMOST: dict[str, list[Exhibit]] = {
+    "What is found where the truth is known": [
+        Exhibit(
+            "answer_key",
+            "Not of this study's reward models but of made ones, into whose weights neurons are planted: "
+            "for one objective, for both alike (agreed), in opposite ways (opposed), for length, and loud ones that "
+            "do nothing. Percent of each kind that a scoring finds: believe one that finds those that matter and "
+            "leaves out the loud ones.",
+            "",
+            "share",
+            ["kind"],
+        ),
+        Exhibit(
+            "answer_key_effects",
+            "What ablations, patches and gradients say of them: look whether neurons matter to "
+            "the pairs that they are planted for, whether patching wins back what opposed ones lose in the reward "
+            "model of both, and whether gradients oppose each other there alone.",
+            "",
+            "zeroed",
+            ["kind"],
+        ),
+    ],
+}
+# Behind them:
 SECTIONS: dict[str, list[Exhibit]] = {
     "Setup": [
         Exhibit("models_card", "The backbones: look at their sizes.", "Table 5"),
@@ -225,13 +249,20 @@ def write_report(
     """
     images = {name: page_images(file) for name, file in figure_files.items()}
     of_claims = images.pop("claims", [])
-    listed = {exhibit.table for exhibits in SECTIONS.values() for exhibit in exhibits} | {"published", "holes"}
+    listed = {exhibit.table for exhibits in (FOREMOST | SECTIONS).values() for exhibit in exhibits} | {
+        "published",
+        "holes",
+    }
     unplaced = "Without a section of its own; docs/outputs.md has the columns."
     further = [Exhibit(name, unplaced) for name in dict.fromkeys([*tables, *images]) if name not in listed]
-    shown = {
-        heading: [show(exhibit, tables, images) for exhibit in exhibits if exhibit.table in {*tables, *images}]
-        for heading, exhibits in (SECTIONS | {"Further tables": further}).items()
-    }
+
+    def shown(sections: Mapping[str, Sequence[Exhibit]]) -> dict[str, list[dict[str, Any]]]:
+        there = {
+            heading: [show(exhibit, tables, images) for exhibit in exhibits if exhibit.table in {*tables, *images}]
+            for heading, exhibits in sections.items()
+        }
+        return {heading: exhibits for heading, exhibits in there.items() if exhibits}
+
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     template = environment.from_string(Path(__file__).with_name("page.html.j2").read_text(encoding="utf-8"))
     page = template.render(
@@ -244,7 +275,8 @@ def write_report(
         conclusions=conclusions(study, tables, claims),
         beside_length=beside_length(claims),
         images=of_claims,
-        sections={heading: exhibits for heading, exhibits in shown.items() if exhibits},
+        foremost=shown(FOREMOST),
+        sections=shown(SECTIONS | {"Further tables": further}),
         holes=tables["holes"].rows(named=True) if "holes" in tables else [],
         unscored=unscored(tables["benchmark_accuracy"]) if "benchmark_accuracy" in tables else [],
         provenance=provenance,

@@ -85,7 +85,7 @@ class Planner:
                 yield "patch", seeds, model, partial(self.prices.patch, model, regime, benchmark)
             if study.conflicting(regime):
                 yield "conflict", seeds, model, partial(self.prices.conflict, model, regime)
-        for rule in ("cards", "tables", "claims", "figures", "report_page"):
+        for rule in ("answer_key", "cards", "tables", "claims", "figures", "report_page"):
             yield rule, 1, None, self.prices.tables if rule == "tables" else partial(without_model, rule)
 
     def priced(self) -> Iterator[dict[str, Any]]:

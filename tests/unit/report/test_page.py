@@ -20,7 +20,7 @@ from example_page import FIGURES, LEDGER, RULES, STUDY, TABLES, write_example
 from PIL import Image
 
 from rmtension.report.drawing import PAGE_WIDTH
-from rmtension.report.page import SECTIONS, filled, sortable, write_report
+from rmtension.report.page import FOREMOST, SECTIONS, filled, sortable, write_report
 from rmtension.running.provenance import registered
 from rmtension.study.naming import OVERALL
 
@@ -103,9 +103,9 @@ def test_every_table_and_figure_is_there_once(page: str) -> None:
 
 def test_every_exhibit_is_one_that_a_study_can_have() -> None:
     registries = [("analysis.tables", "TABLES"), ("analysis.tables", "DERIVED"), ("analysis.cards", "CARDS")]
-    registries += [("analysis.holes", "HOLES"), ("report.figures", "FIGURES")]
+    registries += [("analysis.answer_key", "ANSWER_KEY"), ("analysis.holes", "HOLES"), ("report.figures", "FIGURES")]
     known = {name for registry in registries for name in registered(*registry)}
-    listed = {exhibit.table for exhibits in SECTIONS.values() for exhibit in exhibits}
+    listed = {exhibit.table for exhibits in (FOREMOST | SECTIONS).values() for exhibit in exhibits}
     assert known - listed == {"published", "claims", "holes"} and listed <= known
 
 

@@ -64,6 +64,7 @@ def test_import_closures() -> None:
     ("module", "registry"),
     [
         ("analysis.cards", "CARDS"),
+        ("analysis.answer_key", "ANSWER_KEY"),
         ("analysis.tables", "TABLES"),
         ("analysis.tables", "DERIVED"),
         ("analysis.holes", "HOLES"),
