@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +71,7 @@ def test_jobs_are_those_of_a_dry_run(study: str, tmp_path: Path, monkeypatch: py
         pytest.skip("the files of docs/data.md are not in data/")
     project = Project(tmp_path / "project")
     (project.folder / "data").symlink_to(ROOT / "data")
-    (project.folder / "repaired.yaml").write_text(yaml.safe_dump(REPAIRED))
+    shutil.copy(ROOT / "tests" / "workflow" / "repaired.yaml", project.folder)
     monkeypatch.chdir(project.folder)
     result = CliRunner().invoke(app, ["plan", study, "--json"], catch_exceptions=False)
     counted = {row["rule"]: row["jobs"] for row in json.loads(result.stdout)["rules"]}
@@ -91,7 +92,6 @@ REPAIRS: dict[str, Any] = {
     "merged": MIXES | {"method": "merged", "weights": [[0.5, 0.5], [0.25, 0.75]]},
     "ensemble": MIXES | {"method": "ensemble"},
 }
-REPAIRED = {**SMALL, "name": "repaired", "regimes": SMALL["regimes"] | REPAIRS}
 WIDTH, NEURONS, LAYERS = 32, 32, 3
 # GPT-2: attention's four matrices, the MLP's two, biases of all, two norms a layer and one at the end.
 LAYER = 4 * WIDTH * WIDTH + 4 * WIDTH + 2 * WIDTH * NEURONS + NEURONS + WIDTH + 4 * WIDTH
