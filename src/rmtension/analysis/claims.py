@@ -1,9 +1,10 @@
-"""Every claim, the paper's (C) and this project's about attribution (A), causes (P, G), length (L) and calibration (K):
-a function from tables and study to parts, and an entry in CLAIMS, where all thresholds stand (docs/claims.md)."""
+"""Every claim, the paper's (C) and this project's about attribution (A), causes (P, G), repairs (R), length (L) and
+calibration (K): a function from tables and study to parts, and an entry in CLAIMS, where all thresholds stand
+(docs/claims.md)."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from itertools import combinations, permutations, product
 from math import nan
@@ -11,11 +12,12 @@ from math import nan
 import polars as pl
 
 from rmtension.analysis.calibration import UNABLATED
-from rmtension.analysis.evidence import Tables, look, look_pair
+from rmtension.analysis.evidence import Interval, Tables, look, look_pair
 from rmtension.analysis.judgement import Claim, Control, Direction, Part
 from rmtension.analysis.sets import mixtures, shared_set
 from rmtension.analysis.surface import LONGER, SHORTER
-from rmtension.study.naming import AVERAGE, OVERALL, OWN_TASKS, OWN_TEST
+from rmtension.study.data import MATCHED
+from rmtension.study.naming import AVERAGE, BOTH, OVERALL, OWN_TASKS, OWN_TEST
 from rmtension.study.study import Study, own_tests
 
 ADVERSARIAL = [f"LLM Bar (Adver {kind})" for kind in ("Neighbor", "GPTInst", "GPTOut", "Manual")]
@@ -29,6 +31,7 @@ RETAINED: dict[tuple[str, Direction, str], list[str]] = {
     ("harmless", "above", SHORTER): ["Refusals Dangerous", "Refusals Offensive"],
     ("helpful", "below", LONGER): [*ADVERSARIAL, "Focus", "Factuality"],
 }
+NO_WORSE = -1  # point: the least gain of what is as good
 
 
 def overlap_by_chance(tables: Tables, study: Study, parts: Sequence[str], scoring: str) -> tuple[float, float]:
@@ -192,6 +195,55 @@ def gradients_oppose(tables: Tables, study: Study) -> Iterator[Part]:
         yield Part(f"{mixed}, shared over matched", matched, [Control("random", random, 0), Control("share", share, 0)])
 
 
+# --- repairs --------------------------------------------------------------------------------------------------
+
+
+def gain(tables: Tables, repair: str, mixed: str, orientation: str, measure: str = "accuracy") -> Interval:
+    keys = {"regime": repair, "mixture": mixed, "orientation": orientation, "measure": measure}
+    return look(tables, "repair", "gain", **keys)
+
+
+def gains(tables: Tables, study: Study, pairs: Iterable[tuple[str, str]], least: float) -> Iterator[Part]:
+    """Of each repair over its mixed regime, on either orientation."""
+    for repair, mixed in pairs:
+        for orientation in study.regimes[mixed].mixes:
+            balanced = gain(tables, repair, mixed, orientation, "balanced")
+            found = gain(tables, repair, mixed, orientation)
+            yield Part(f"{repair} over {mixed}, {orientation}", found, [Control("length", balanced, least)])
+
+
+def merged_is_no_worse(tables: Tables, study: Study) -> Iterator[Part]:
+    """Of a curve, that of the most even shares."""
+    for mixed in study.mixed_regimes():
+        of_mixed = [(repair, study.regimes[repair].weights) for repair, of in study.repaired() if of == mixed]
+        uneven = {repair: round(abs(weights[0] - weights[1]), 9) for repair, weights in of_mixed if weights}
+        evenest = [(repair, mixed) for repair, distance in uneven.items() if distance == min(uneven.values())]
+        yield from gains(tables, study, evenest, NO_WORSE)
+
+
+def freezing_shared_repairs(tables: Tables, study: Study) -> Iterator[Part]:
+    frozen = [(*pair, study.regimes[pair[0]].frozen) for pair in study.repaired()]
+    for (repair, mixed, held), (other, against, others) in product(frozen, repeat=2):
+        if (held, others, against) == ("shared", MATCHED, mixed):
+            for orientation in study.regimes[mixed].mixes:
+                more = lead(tables, repair, other, orientation, AVERAGE)
+                over = Control("mixed", gain(tables, repair, mixed, orientation), 0)
+                name = f"{repair} over {other}, {orientation}, of {mixed}"
+                yield Part(name, more.found, [*more.controls, over])
+
+
+def projection_repairs(tables: Tables, study: Study) -> Iterator[Part]:
+    return gains(tables, study, [pair for pair in study.repaired() if study.regimes[pair[0]].method == "projected"], 0)
+
+
+def repairs_survive_balancing(tables: Tables, study: Study) -> Iterator[Part]:
+    for repair, mixed in study.repaired():
+        for orientation in (*study.regimes[mixed].mixes, BOTH):
+            if gain(tables, repair, mixed, orientation).low > 0:
+                balanced = gain(tables, repair, mixed, orientation, "balanced")
+                yield Part(f"{repair} over {mixed}, {orientation}", balanced)
+
+
 # --- length ---------------------------------------------------------------------------------------------------
 
 
@@ -281,6 +333,14 @@ CLAIMS: dict[str, Claim] = {
                 "fraction", "above", 0),
     "G1": Claim(gradients_oppose, "The objectives' gradients oppose each other more at shared neurons",
                 "cosine", "below", 0),
+    "R1": Claim(merged_is_no_worse, "Merged reward models are no worse than the mixed one, on both orientations",
+                "points", "above", NO_WORSE),
+    "R2": Claim(freezing_shared_repairs, "Freezing shared neurons repairs more than freezing matched ones",
+                "points", "above", 0),
+    "R3": Claim(projection_repairs, "Projecting gradients that conflict repairs, on both orientations",
+                "points", "above", 0),
+    "R4": Claim(repairs_survive_balancing, "Whatever repairs does so on length-balanced accuracy, too",
+                "points", "above", 0),
     "L1": Claim(differ_along_length, "Where helpful and harmless reward models differ, they differ along length",
                 "correlation", "above", 0),
     "L2": Claim(lead_survives_balancing, "The lead on the own orientation survives balancing over length",

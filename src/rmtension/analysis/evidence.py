@@ -43,6 +43,7 @@ UNDEFINED = {
     "length_change": "fewer than 5 comparisons on a side of length",
     "length_lead": "fewer than 6 tasks, or all of one share",
     "patching_contrasts": "the mixed reward model does not fall short there",
+    "repair": "fewer than 5 comparisons on a side of length",
     "conflict": "no gradient beyond sampling noise",
     "conflict_contrasts": "no gradient beyond sampling noise",
     "set_length": "all texts of one length, or as active",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from math import inf
 
 import polars as pl
@@ -23,6 +24,7 @@ from rmtension.analysis.published import (
 from rmtension.analysis.study_holes import (
     OF_SCORES,
     OF_TASKS,
+    REPAIRS,
     Hole,
     Search,
     Settings,
@@ -42,6 +44,7 @@ from rmtension.analysis.study_holes import (
     own_test,
     patching,
     regimes,
+    repairs,
     scorings,
     seeds,
     subsets_left_out,
@@ -130,6 +133,13 @@ def more_comparisons(study: Study, tables: Tables) -> Iterator[Hole]:
     yield from benchmarks(study, tables)
 
 
+def gaining(study: Study, tables: Tables) -> Iterator[Hole]:
+    """Where none does, there is nothing to balance."""
+    gained = tables["repair"].filter(pl.col("gain_low") > 0, model=OVERALL, measure="accuracy")
+    if study.repaired() and gained.is_empty():
+        yield Hole("what repairs gain", "no repair gains with the whole interval", {})
+
+
 # Claim -> what its parts can lack, besides the tasks that they name and, of figures of neurons, an interval over seeds.
 CAUSES: dict[str, list[Search]] = {
     "C1": [regimes, orientations],
@@ -147,6 +157,8 @@ CAUSES: dict[str, list[Search]] = {
     "A1": [sweep, attribution],
     "P1": [regimes, patching],
     "G1": [regimes, conflict],
+    **{claim: [regimes, orientations, partial(repairs, wanted=wanted)] for claim, wanted in REPAIRS.items()},
+    "R4": [regimes, orientations, repairs, gaining, more_comparisons],
     "L1": [regimes, orientations, more_comparisons],
     "L2": [regimes, orientations, more_comparisons],
     "L3": [],
@@ -227,6 +239,7 @@ SEARCHES: list[Search] = [
     mean_values,
     patching,
     conflict,
+    repairs,
     choices,
     adopted,
 ]

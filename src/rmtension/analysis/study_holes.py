@@ -12,6 +12,7 @@ from rmtension.analysis.official import EARNED, sections
 from rmtension.analysis.published import BACKBONES
 from rmtension.data.tasks import known_tasks, wanted_tasks
 from rmtension.study.benchmarks import ALL, PUBLISHED, OwnBenchmark, PublishedBenchmark
+from rmtension.study.data import MATCHED
 from rmtension.study.naming import OVERALL, UNORIENTED
 from rmtension.study.scorings import SCORINGS
 from rmtension.study.section import Section
@@ -23,8 +24,9 @@ Search = Callable[[Study, Tables], Iterator["Hole"]]
 # Tables that need two regimes, a mixed one, a task, a sweep, ...
 OF_TWO = "contrasts, length_contrasts, length_lead, neuron_overlap"
 OF_MIXED = "retention, agreement, score_shift, shared_ablation, shared_contrasts, neuron_retention"
+OF_MIXED += ", patching, patching_contrasts, conflict, conflict_contrasts, conflict_layers, repair"
 OF_TASKS = "accuracy, contrasts, retention, agreement, own_ablation, shared_ablation, shared_contrasts, length"
-OF_TASKS += ", length_contrasts, length_change, length_lead"
+OF_TASKS += ", length_contrasts, length_change, length_lead, repair"
 OF_SCORES = "score_shift, score_histogram, compression"
 OF_SWEEP = "ablation_curve, scoring_contrasts, set_size"
 OF_SEEDS = "depth, rmsd, neuron_overlap, neuron_retention, control_overlap, official"  # their intervals
@@ -198,6 +200,30 @@ def mean_values(study: Study, _tables: Tables) -> Iterator[Hole]:
     if "mean" not in study.ablation.values:
         what = "what ablation does where neurons keep their means: the control mean of C9, C10 and C12"
         yield Hole(what, "ablation.values has no mean", {"ablation": {"values": ["zero", "mean"]}})
+
+
+# Claim -> regimes that it takes, beside `mixes`.
+REPAIRS: dict[str, dict[str, dict[str, Any]]] = {
+    "R1": {"merged": {"method": "merged", "weights": [0.5, 0.5]}},
+    "R2": {f"frozen-{held}": {"method": "frozen", "frozen": held} for held in ("shared", MATCHED)},
+    "R3": {"projected": {"method": "projected"}},
+}
+EVERY_REPAIR = {name: how for of_claim in REPAIRS.values() for name, how in of_claim.items()}
+EVERY_REPAIR |= {"ensemble": {"method": "ensemble"}}
+
+
+def repairs(study: Study, _tables: Tables, wanted: Mapping[str, dict[str, Any]] = EVERY_REPAIR) -> Iterator[Hole]:
+    """Ways in which a mixed regime's parts do not come together in this study."""
+    for mixed in study.mixed_regimes():
+        present = [study.regimes[repair] for repair, of in study.repaired() if of == mixed]
+        known = [(regime.method, regime.frozen) for regime in present]
+        lacking = {n: how for n, how in wanted.items() if (how["method"], how.get("frozen")) not in known}
+        if lacking:
+            mixes = study.regimes[mixed].mixes
+            names = {unused(f"{mixed[:60]}-{name}", study.regimes): how for name, how in lacking.items()}
+            added = {name: {"mixes": mixes, **how} for name, how in names.items()}
+            what = f"how much of what {mixed} falls short by other ways close (repair): {listing([*lacking])}"
+            yield Hole(what, f"no such regime beside {mixed}", {"regimes": added})
 
 
 def choices(study: Study, _tables: Tables) -> Iterator[Hole]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import polars as pl
 import pytest
-from example_results import SETTINGS
+from example_results import OF_REPAIRS, SETTINGS
 from scipy.stats import spearmanr
 
 from rmtension.analysis.claims import CLAIMS, RETAINED
@@ -26,13 +26,13 @@ MIXED = "helpful-harmless"
 SINGLES = ["helpful", "harmless"]
 STUDY = Study.model_validate(
     SETTINGS
-    | {"regimes": {**{s: SETTINGS["regimes"][s] for s in SINGLES}, MIXED: {"mixes": SINGLES}}}
+    | {"regimes": {**{s: SETTINGS["regimes"][s] for s in SINGLES}, MIXED: {"mixes": SINGLES}, **OF_REPAIRS}}
     | {"ablation": {"percent": 10, "sweep": [10, 100], "sweep_benchmarks": ["own-test"]}}
 )
 TABLES = ["accuracy", "contrasts", "retention", "score_shift", "scoring_contrasts", "depth", "rmsd", "own_ablation",
           "compression", "neuron_overlap", "neuron_retention", "shared_ablation", "shared_contrasts",
           "surface", "length_contrasts", "length_change", "length_lead", "set_length", "patching_contrasts", "conflict",
-          "conflict_contrasts", "calibration", "calibration_contrasts"]  # fmt: skip
+          "conflict_contrasts", "repair", "calibration", "calibration_contrasts"]  # fmt: skip
 ADVERSARIAL = [f"LLM Bar (Adver {kind})" for kind in ("Neighbor", "GPTInst", "GPTOut", "Manual")]
 HIGH = [*(("helpful", f"Alpaca Eval ({kind})") for kind in ("Easy", "Length", "Hard")),
         ("harmless", "Refusals Dangerous"), ("harmless", "Refusals Offensive")]  # fmt: skip
@@ -53,6 +53,13 @@ def pair(first: str, second: str, **keys: Any) -> dict[str, Any]:
 
 
 ZERO, MEAN = {"replaced_by": "zero"}, {"replaced_by": "mean"}
+
+
+def repaired(regime: str, orientation: str, measure: str = "accuracy") -> Row:
+    keys = {"regime": regime, "mixture": MIXED, "orientation": orientation, "measure": measure}
+    return "repair", "gain", 1, keys
+
+
 SPREAD = {"single_spread_mean": 1.0, "single_spread_low": 0.95, "single_spread_high": 1.05}
 
 # claim -> its threshold, the size of a deviation, and the rows that it rests on. Pairs stand the way the tables have
@@ -99,6 +106,9 @@ EVIDENCE: dict[str, tuple[float, float, list[Row]]] = {
                     for tasks in ("own test", "own tasks") for s in SINGLES]),
     "G1": (0, 0.1, [("conflict", "cosine", -1, AT_MIXED | {"set": "shared", "control": "whole"}),
                     ("conflict_contrasts", "cosine_difference", -1, AT_MIXED | {"against": "matched-random"})]),
+    "R1": (-1, 5, [repaired("merged", o) for o in SINGLES]),
+    "R2": (0, 5, [("contrasts", "difference", 1, pair("frozen", "frozen-matched", **on(o))) for o in SINGLES]),
+    "R3": (0, 5, [repaired("projected", o) for o in SINGLES]),
     "L1": (0, 0.1, [("length_lead", "correlation", 1, pair(*SINGLES, tasks=tasks)) for tasks in ("all", *SINGLES)]),
     "L2": (0, 5, [("length_contrasts", "difference", sign, pair(*SINGLES, **on(o)))
                   for o, sign in (("helpful", 1), ("harmless", -1))]),
@@ -213,7 +223,10 @@ CONTROLS: list[tuple[str, str, list[Row], float, float, Deviations]] = [
     ("C12", "size-matched", [(t, v, s, k | {"control": "size-matched"}) for t, v, s, k in EVIDENCE["C12"][2][2:]],
      0, 5, TRUTHS),
     *((claim, "length", [("length_contrasts", v, s, k) for _, v, s, k in EVIDENCE[claim][2]], 0, 5, TRUTHS)
-      for claim in ("C1", "C2", "C3")),
+      for claim in ("C1", "C2", "C3", "R2")),
+    ("R1", "length", [repaired("merged", o, "balanced") for o in SINGLES], -1, 5, TRUTHS),
+    ("R2", "mixed", [repaired("frozen", o) for o in SINGLES], 0, 5, TRUTHS),
+    ("R3", "length", [repaired("projected", o, "balanced") for o in SINGLES], 0, 5, TRUTHS),
     ("C9", "length", [("length_change", "difference", s, on(k["orientation"], regime=k["regime"],
                        ablation="magnitude-p10", against="none")) for _, _, s, k in EVIDENCE["C9"][2]], 0, 5, TRUTHS),
     ("C12", "length", [("length_change", "difference", -1, on(o, regime=MIXED, ablation="shared", against=against))
@@ -297,6 +310,33 @@ def test_the_lead_along_length_is_the_helpful_ones_whichever_regime_comes_first(
     ]
     whole, parts = judged(rows, "L1", turned)
     assert whole["verdict"] == "holds" and parts["estimate"].to_list() == pytest.approx([0.2] * 3)
+
+
+PLACES = [*SINGLES, "both orientations"]
+
+
+@pytest.mark.parametrize("truth", TRUTHS)
+def test_what_gains_is_looked_at_once_length_decides_nothing(truth: str) -> None:
+    """Of five repairs one gains everywhere, one on one orientation, one surely loses, of one it is open."""
+    gaining = [("ensemble", place) for place in PLACES] + [("projected", "harmless")]
+    gained = [figure(repaired(*one), 0, 5, TRUTHS["holds"]) for one in gaining]
+    others = [figure(repaired("merged", p), 0, 5, TRUTHS["undecided"]) for p in PLACES]
+    others += [figure(repaired("frozen", p), 0, 5, TRUTHS["does not hold"]) for p in PLACES]
+    beside = [figure(repaired(*one, "balanced"), 0, 5, TRUTHS[truth]) for one in gaining]
+    beside += [figure(repaired("frozen", place, "balanced"), 0, 5, TRUTHS["holds"]) for place in PLACES]
+    whole, parts = judged([*gained, *others, *beside], "R4")
+    assert whole["verdict"] == truth and set(parts["verdict"]) == {truth}
+    assert sorted(parts["part"]) == sorted(f"{repair} over {MIXED}, {place}" for repair, place in gaining)
+    assert judged(others, "R4")[0]["note"] == "parts: none in this study"
+    assert judged([*gained, *others], "R4")[0]["verdict"] == "undecided"
+
+
+def test_of_a_curve_of_merged_ones_the_most_even_is_judged() -> None:
+    weights = [[0.1, 0.9], [0.4, 0.6], [0.6, 0.4], [1, 0]]
+    regimes = STUDY.model_dump()["regimes"] | {"merged": {"mixes": SINGLES, "method": "merged", "weights": weights}}
+    curve = Study.model_validate(STUDY.model_dump() | {"regimes": {k: regimes[k] for k in (*SINGLES, MIXED, "merged")}})
+    parts = judged([], "R1", curve)[1]["part"].to_list()
+    assert parts == [f"merged-{share} over {MIXED}, {o}" for share in (0.4, 0.6) for o in SINGLES]
 
 
 def test_every_control_is_tested() -> None:

@@ -8,7 +8,7 @@ import example_results
 import polars as pl
 import pytest
 import yaml
-from example_results import SETTINGS, TASKS, example
+from example_results import OF_REPAIRS, SETTINGS, TASKS, example
 
 from rmtension.analysis.holes import SEARCHES, holes_table, orientations
 from rmtension.analysis.ledger import ledger
@@ -26,6 +26,8 @@ STUDIES: dict[str, dict[str, Any]] = {
     "one regime": {"regimes": SINGLE},
     "no mixed regime": {"regimes": SINGLE | {"harmless": SETTINGS["regimes"]["harmless"]}},
     "other regimes": {"regimes": {"good": SINGLE["helpful"], "safe": SETTINGS["regimes"]["harmless"]}},
+    "repaired": {"regimes": SETTINGS["regimes"] | OF_REPAIRS},
+    "merged alone": {"regimes": SETTINGS["regimes"] | {"merged": OF_REPAIRS["merged"]}},
     "nothing swept": {"ablation": {"percent": 20, "sweep": []}},
     "swept whole": {"ablation": {"percent": 20, "sweep": [100], "sweep_benchmarks": ["one"]}},
     "few scorings": {"neurons": {"scorings": ["magnitude"]}},
