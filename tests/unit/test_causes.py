@@ -168,7 +168,7 @@ def made(
     results = Results(
         STUDY, load_scores(folder, STUDY), lists=no, sizes=keys.join(sizes, how="cross"), control_overlaps=no,
         neurons=no, activations=no, lengths=no, words=no, validation=no, texts=no,
-        patched=load_patched(folder, STUDY), conflicts=load_conflicts(folder, STUDY),
+        patched=load_patched(folder, STUDY), conflicts=load_conflicts(folder, STUDY), pairs_seen=no,
     )  # fmt: skip
     names = ("patching", "patching_contrasts", "conflict", "conflict_contrasts", "conflict_layers")
     return truth, {name: TABLES[name](results) for name in names}

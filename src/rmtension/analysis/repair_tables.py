@@ -45,7 +45,7 @@ def differences(results: Results) -> dict[str, Draws]:
             figures = mixed, own, repaired, own.minus(mixed, on), repaired.minus(mixed, on)
             names = {"regime": repair, "mixture": mixture, "measure": measure}
             for name, figure in zip(FIGURES, figures, strict=True):
-                keyed = figure.with_columns(pl.lit(word).alias(key) for key, word in names.items())
+                keyed = figure.with_columns(*(pl.lit(word).alias(key) for key, word in names.items()))
                 found[name].append(Draws(keyed.keys.select(*PLACE, "seed"), keyed.values))
     return {name: concat(several) for name, several in found.items() if several}
 

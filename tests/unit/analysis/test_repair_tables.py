@@ -7,7 +7,7 @@ from collections import defaultdict
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
-from statistics import mean
+from statistics import fmean, mean
 from typing import Any
 
 import example_results
@@ -40,7 +40,7 @@ for row in RESULTS.lists.filter(ablation="none").drop_nulls("chosen_scores").to_
 
 
 def plain(place: tuple[Any, ...]) -> float:
-    return 100 * mean(min(row["chosen_scores"]) > max(row["rejected_scores"]) for row in ROWS[place])
+    return 100 * fmean(min(row["chosen_scores"]) > max(row["rejected_scores"]) for row in ROWS[place])
 
 
 def balanced(place: tuple[Any, ...]) -> float | None:
@@ -62,7 +62,7 @@ def balanced(place: tuple[Any, ...]) -> float | None:
 def average(measure: Any, model: str, regime: str, seed: int, orientation: str) -> float | None:
     if orientation == BOTH:
         both = [average(measure, model, regime, seed, single) for single in SINGLES]
-        return None if None in both else mean(both)
+        return fmean(one for one in both if one is not None) if None not in both else None
     tasks = [[measure((model, regime, seed, *place)) for place in places] for places in TASKS[orientation]]
     known = [mean(found) for of in tasks if (found := [value for value in of if value is not None])]
     return mean(known) if known else None
@@ -71,7 +71,7 @@ def average(measure: Any, model: str, regime: str, seed: int, orientation: str) 
 def target(measure: Any, model: str, seed: int, orientation: str) -> float | None:
     of = SINGLES if orientation == BOTH else [orientation]
     found = [average(measure, model, single, seed, single) for single in of]
-    return None if None in found else mean(found)
+    return fmean(one for one in found if one is not None) if None not in found else None
 
 
 @pytest.mark.parametrize(("name", "measure"), [("accuracy", plain), ("balanced", balanced)])
