@@ -7,7 +7,7 @@ BIN := .venv/bin
 # A folder of wheels named for pip is one for uv too.
 export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 
-BENCHMARKS := $(addprefix bench-,train statistics ablation evaluation growth workflow trials)
+BENCHMARKS := $(addprefix bench-,train statistics attribution ablation evaluation growth workflow trials)
 
 .PHONY: run test test-interchange test-studies test-incremental test-kill test-faults test-cluster test-cluster-faults \
   $(BENCHMARKS) check setup lock clean

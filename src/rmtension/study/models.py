@@ -71,10 +71,13 @@ class Compute(Section):
     )
     mem_mb: Count = Field(1500, description="Memory of a job that loads the model, in MB.")
     runtime: Count = Field(30, description="Time limit of a job that trains or scores, in minutes.")
-    training_tokens: Count = Field(4096, description="Most tokens of a micro-batch; a longer pair is one by itself.")
+    training_tokens: Count = Field(
+        4096,
+        description="Most tokens of a micro-batch, and of a batch of attributions; a longer pair is one by itself.",
+    )
     inference_tokens: Count = Field(8192, description="Most tokens of a batch without gradients.")
     inference_precision: Literal["float32", "tensorfloat32", "bfloat16"] = Field(
-        "float32", description="Of matrix products without gradients. tensorfloat32 is for GPUs, and elsewhere float32."
+        "float32", description="Of matrix products outside training. tensorfloat32 is for GPUs, and elsewhere float32."
     )
     checkpoint_minutes: int = Field(
         10, ge=0, description="Minutes between checkpoints that training resumes from; 0: one after every step."
