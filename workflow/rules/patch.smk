@@ -5,7 +5,7 @@ rule patch:
     input:
         reward_model=REWARD_MODEL,
         donors=parts_models,
-        comparisons=comparisons,
+        comparisons=lambda wildcards: comparisons_of(wildcards.regime, wildcards.benchmark),
         selected=rules.select_sets.output[0],
         code=code("patch.py"),
     output:
