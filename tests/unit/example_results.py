@@ -34,8 +34,6 @@ SETTINGS: dict[str, Any] = {
         "control_draws": 2,
         "values": ["zero", "mean"],
     },
-    "patching": {"benchmarks": ["own-test", "one", "two"]},
-    "conflict": {},
     "analysis": {"draws": 200},
     "benchmarks": {
         "own-test": {"kind": "regime-test"},
@@ -43,7 +41,8 @@ SETTINGS: dict[str, Any] = {
         "two": {"kind": "synthetic", "per_task": 4},
     },
 }
-STUDY = Study.model_validate(SETTINGS)
+CAUSES: dict[str, Any] = {"patching": {"benchmarks": ["own-test", "one", "two"]}, "conflict": {}}
+STUDY = Study.model_validate(SETTINGS | CAUSES)
 # Every way in which two objectives can come together; `again` is a second mixed regime of the same two.
 REPAIRS: dict[str, Any] = {
     "merged": {"method": "merged", "weights": [0.5, 0.5]},
@@ -57,7 +56,7 @@ OF_REPAIRS = {name: {"mixes": ["harmless", "helpful"]} | settings for name, sett
 REPAIRED = Study.model_validate(
     SETTINGS
     | {"regimes": SETTINGS["regimes"] | {"again": {"mixes": ["helpful", "harmless"], "epochs": 1}} | OF_REPAIRS}
-    | {"patching": None, "conflict": None, "ablation": {"percent": 20, "sweep": [], "control_draws": 1}}
+    | {"ablation": {"percent": 20, "sweep": [], "control_draws": 1}}
 )
 # Benchmark -> task, orientation, comparisons, rejected responses. `sums` is in both benchmarks.
 TASKS = {

@@ -39,7 +39,7 @@ WORDS = ["pad", "ask", "tell", *("".join(signs) for signs in product("+-", repea
 STUDY = Study.model_validate(
     SETTINGS | {"name": "toy", "seeds": [0, 1, 2], "models": {"toy": {"source": MADE}}, "analysis": {"draws": 300}}
     | {"ablation": {"percent": 10, "control_draws": 1}, "neurons": {"scorings": ["magnitude"]}}
-    | {"benchmarks": {"own-test": {"kind": "regime-test"}}, "patching": {"benchmarks": ["own-test"]}}
+    | {"benchmarks": {"own-test": {"kind": "regime-test"}}, "patching": {"benchmarks": ["own-test"]}, "conflict": {}}
 )  # fmt: skip
 PLAIN = [*STUDY.regimes]
 SELECTED = {"ablation": pl.String, "unit": pl.String, "layer": pl.Int32, "neuron": pl.Int32}

@@ -330,7 +330,7 @@ CLAIMS: dict[str, Claim] = {
     "A1": Claim(attribution_finds_more, "Attribution finds neurons that matter more than magnitude, size for size",
                 "points", "below", 0),
     "P1": Claim(patching_recovers, "Patching shared neurons recovers more than patching matched ones",
-                "fraction", "above", 0),
+                "of the gap", "above", 0),
     "G1": Claim(gradients_oppose, "The objectives' gradients oppose each other more at shared neurons",
                 "cosine", "below", 0),
     "R1": Claim(merged_is_no_worse, "Merged reward models are no worse than the mixed one, on both orientations",

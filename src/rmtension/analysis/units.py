@@ -34,7 +34,8 @@ UNITS = (
     | {"correlation": CORRELATION}
     | dict.fromkeys(["target", "repaired"], PERCENT)
     | dict.fromkeys(["gap", "gain"], POINTS)
-    | dict.fromkeys(["recovery", "recovery_difference", "closed"], Unit("fraction"))  # of a gap, and beyond it
+    | dict.fromkeys(["recovery", "recovery_difference"], Unit("of the gap"))
+    | {"closed": Unit("fraction")}  # of a gap, and beyond it
     | dict.fromkeys(["pairs_seen", "pairs_needed"], Unit("pairs", 0))
     | {"scoring_cost": Unit("reward models", 0)}
     | dict.fromkeys(["cosine", "cosine_difference"], Unit("cosine"))  # without noise it can leave -1 to 1

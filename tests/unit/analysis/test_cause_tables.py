@@ -150,7 +150,7 @@ def test_contrasts_and_layers_of_conflict() -> None:
 
 
 def test_studies_without_the_sections_have_the_tables_without_rows() -> None:
-    bare = example(Study.model_validate({**SETTINGS, "patching": None, "conflict": None}))
+    bare = example(Study.model_validate(SETTINGS))
     for table in (
         patching_table, patching_contrasts_table, conflict_table, conflict_contrasts_table, conflict_layers_table
     ):  # fmt: skip

@@ -10,7 +10,7 @@ from typing import Any
 
 import polars as pl
 import pytest
-from example_results import OF_REPAIRS, SETTINGS
+from example_results import CAUSES, OF_REPAIRS, SETTINGS
 from scipy.stats import spearmanr
 
 from rmtension.analysis.claims import CLAIMS, RETAINED
@@ -26,6 +26,7 @@ MIXED = "helpful-harmless"
 SINGLES = ["helpful", "harmless"]
 STUDY = Study.model_validate(
     SETTINGS
+    | CAUSES
     | {"regimes": {**{s: SETTINGS["regimes"][s] for s in SINGLES}, MIXED: {"mixes": SINGLES}, **OF_REPAIRS}}
     | {"ablation": {"percent": 10, "sweep": [10, 100], "sweep_benchmarks": ["own-test"]}}
 )

@@ -13,7 +13,7 @@ import example_results
 import numpy as np
 import polars as pl
 import pytest
-from example_results import HEADS, LAYERS, NEURONS, SETTINGS, STUDY, TASKS, example
+from example_results import CAUSES, HEADS, LAYERS, NEURONS, SETTINGS, STUDY, TASKS, example
 
 from rmtension.analysis.ablation_tables import contrasted
 from rmtension.analysis.loading import load_control_overlaps, same_style
@@ -393,8 +393,9 @@ def test_one_seed_has_intervals_where_comparisons_vary_and_none_where_only_seeds
 
 
 RANGES = {"%": (0, 100), "points": (-100, 100), "fraction": (0, 1), "ratio": (0, inf), "activation": (0, inf),
-          "neurons": (0, inf), "reward": (-inf, inf), "correlation": (-1, 1), "nats": (0, inf)}  # fmt: skip
-CHANGES = {"fraction": (-1, 1), "nats": (-inf, inf)}
+          "neurons": (0, inf), "reward": (-inf, inf), "correlation": (-1, 1), "nats": (0, inf),
+          "cosine": (-inf, inf), "of the gap": (-inf, inf)}  # fmt: skip
+CHANGES = {"fraction": (-1, 1), "nats": (-inf, inf), "cosine": (-inf, inf), "of the gap": (-inf, inf)}
 
 
 def test_every_limit_of_every_table_is_within_what_its_figure_can_be(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -405,12 +406,12 @@ def test_every_limit_of_every_table_is_within_what_its_figure_can_be(monkeypatch
         example_results, "TASKS", few | {"rb2": [("Focus", "helpful", 1, 3), ("Ties", "unoriented", 1, 3)]}
     )
     benchmarks = SETTINGS["benchmarks"] | {"rb2": {"kind": "reward-bench-2", "path": "x", "tasks": "all"}}
-    study = Study.model_validate(SETTINGS | {"seeds": [7, 3], "benchmarks": benchmarks})
+    study = Study.model_validate(SETTINGS | CAUSES | {"seeds": [7, 3], "benchmarks": benchmarks})
     at_their_end = set()
     for name, table in make_tables(example(study, seed=1)).items():
         for limit in (column for column in table.columns if column.endswith(("_low", "_high"))):
             stem = limit.rpartition("_")[0]
-            least, greatest = (CHANGES if stem.endswith("_change") else RANGES)[UNITS[stem].name]
+            least, greatest = (CHANGES if stem.endswith(("_change", "_difference")) else RANGES)[UNITS[stem].name]
             found = table[limit].drop_nulls()
             assert found.is_between(least, greatest).all(), (name, limit)
             at_their_end |= {stem} if len(found) and (found.min() == least or found.max() == greatest) else set()

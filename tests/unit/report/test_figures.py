@@ -65,6 +65,20 @@ def histograms(keys: pl.DataFrame) -> pl.DataFrame:
     return bins.with_columns(right=pl.col("left") + 0.2, share=share).drop("centre")
 
 
+def causes(of_models: pl.DataFrame, sets: pl.DataFrame) -> Tables:
+    """The tables about patching and conflict; sets: set, control."""
+    donors = {"donor": REGIMES[:2]}, {"tasks": ["own tasks", "own test"]}
+    gaps = valued(crossed(of_models, MIXED, *donors), 2, gap=9)
+    inside = crossed(of_models, {"mixture": MIXED["regime"]}, {"regime": REGIMES})
+    everywhere = pl.concat([pl.DataFrame({"set": ["all"], "control": ["whole"]}), sets])
+    layers = inside.filter(pl.col("model") != OVERALL)
+    return {
+        "patching": valued(crossed(gaps, sets), 3, delta=4),
+        "conflict": valued(crossed(inside, everywhere), 0.3, cosine=-0.2),
+        "conflict_layers": valued(crossed(layers, {"layer": [*range(12)]}), 0.3, cosine=0.1),
+    }
+
+
 RULES = ["longer", "shorter", *(f"words:{regime}" for regime in REGIMES)]
 OWN = pl.DataFrame({
     "benchmark": "hh-test", "orientation": ["helpful", "helpful", "harmless"], "task": ["base", "online", "base"],
@@ -128,7 +142,9 @@ def example(sizes: dict[str, int], tasks: pl.DataFrame, scorings: list[str], per
     rejected = (pl.col("candidates_per_comparison") - 1).cast(pl.String)
     card = PAPER.select("benchmark", "task", kind="benchmark", chosen=pl.lit("1"), rejected=rejected)
     own_card = OWN.select("benchmark", "task", kind=pl.lit("regime-test"), chosen=pl.lit("1"), rejected=pl.lit("1"))
-    return rules_and_calibration(of_models, places) | {
+    sets_of_causes = sets.filter(pl.col("ablation") != "shared-authors").rename({"ablation": "set"})
+    made = rules_and_calibration(of_models, places) | causes(of_models, sets_of_causes)
+    return made | {
         "benchmarks_card": pl.concat([card, own_card]),
         "accuracy": valued(crossed(of_models, regimes, tasks), 12, accuracy=55),
         "contrasts": valued(crossed(of_models, pairs, tasks), 12, difference=0),
@@ -431,6 +447,25 @@ def large() -> dict[str, Pages]:
     return make_figures(tables, SETTINGS, Analysis())
 
 
+def test_sets_are_marked_at_their_figures_beside_the_gap_and_zero() -> None:
+    keys = {"model": OVERALL, "donor": "harmless", "tasks": "own test"}
+    [panel] = [
+        ax for ax in panels(DRAWN["patching"]) if ax.get_title() == f"{OVERALL}\nharmless's activations,\nown test"
+    ]
+    table = of("patching", **keys)
+    gap = series(panel)["donor"].get_xdata()
+    assert set(gap) == {table["gap_mean"][0]}
+    marks = [line.get_xydata()[0].tolist() for line in panel.get_lines() if len(line.get_xdata()) == 1]
+    assert sorted(marks) == sorted([mean, i] for i, mean in enumerate(table["delta_mean"]))
+    ends = table.with_row_index("y").drop_nulls("delta_low").select("y", "delta_low", "delta_high").rows()
+    assert intervals(panel) == {(low, y, high, y) for y, low, high in ends}
+    panel = panels(DRAWN["conflict"])[0]
+    names = [label.get_text() for label in panel.get_yticklabels()]
+    assert panel.get_title() == "tiny-gpt2\nin helpful" and names[:2] == ["all neurons", "shared"] and len(names) == 11
+    low, high = panel.get_xlim()
+    assert low <= -1 and high >= 1
+
+
 def test_labels_of_every_figure_name_what_is_drawn(large: dict[str, Pages]) -> None:
     for figures in (DRAWN, large):
         assert figures.keys() == FIGURES.keys()
@@ -453,7 +488,10 @@ def test_every_text_can_be_read_on_paper_and_lies_on_its_page(large: dict[str, P
 
 
 def test_pages_hold_every_panel_and_every_row_once(large: dict[str, Pages]) -> None:
-    for name in ("radar_by_model", "score_shift", "depth", "ablation_curve_by_model", "compression", "set_size"):
+    for name in (
+        "radar_by_model", "score_shift", "depth", "ablation_curve_by_model", "compression", "set_size", "patching",
+        "conflict",
+    ):  # fmt: skip
         titles = [ax.get_title() for ax in panels(large[name])]
         assert len(titles) == len(set(titles)) > 6, name
     for name in ("accuracy", "contrasts", "retention"):
