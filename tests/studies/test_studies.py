@@ -189,6 +189,7 @@ def facts(study: Study) -> set[str]:
         "shared": bool(kinds - {"regime-test"}),
         "mixture": any(regime.mixes for regime in study.regimes.values()),
         "tasks": bool(orientations),
+        "own orientation": bool(orientations & singles) or "regime-test" in kinds,
         "own tasks": singles <= orientations and len(singles) > 1,
         "papers tasks": bool(tasks & {("Focus", "helpful"), ("XStest Should Respond", "harmless")}),
         "metrics": bool(kinds & {*EARNED}),
@@ -226,6 +227,7 @@ NEEDS = {
     "neuron_retention": {"mixture"},
     "control_overlap": {"matched"},
     "stability": {"seeds"},
+    "thirds": {"own orientation"},
     "official": {"metrics"},
     "published": {"papers model", "papers tasks"},
 }

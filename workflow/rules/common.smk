@@ -156,9 +156,7 @@ def reward_models(pattern, regimes=study.with_models()):
 def tension(wildcards):
     """What the sets of a mixed regime are made by; nothing for another one, as it has none of them."""
     mixes = study.regimes[wildcards.regime].mixes
-    ablation = study.ablation
-    choices = {"scoring": ablation.scoring, "draws": ablation.control_draws, "random_seed": study.neurons.random_seed}
-    return {"mixes": mixes, **choices} if mixes else {}
+    return {"mixes": mixes, "scoring": study.ablation.scoring} if mixes else {}
 
 
 def of_method(method):
@@ -206,11 +204,6 @@ def parts_activations(wildcards):
 def frozen(wildcards):
     """The neurons whose weights training leaves as they are, if there are any."""
     return rules.select_frozen.output[0] if study.regimes[wildcards.regime].method == "frozen" else []
-
-
-def loudness(wildcards):
-    """The activations that a mixed regime's controls are matched by."""
-    return rules.activations.output.neurons if study.regimes[wildcards.regime].mixes else []
 
 
 # Benchmarks with comparisons of their own; those of kind regime-test have none.

@@ -6,7 +6,7 @@ rule select_sets:
     input:
         neurons=rules.neurons.output[0],
         parts=parts_neurons,
-        activations=loudness,
+        activations=rules.activations.output.neurons,
         code=code("select_sets.py"),
     output:
         f"{RESULTS}/selected/{RM}/sets.parquet",
@@ -24,6 +24,8 @@ rule select_sets:
             code("select_sets.py"),
             scorings=study.neurons.scorings,
             percent=study.ablation.percent,
+            draws=study.ablation.control_draws,
+            random_seed=study.neurons.random_seed,
             tension=tension,
         ),
     message:

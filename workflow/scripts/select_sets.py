@@ -15,18 +15,20 @@ from rmtension.neurons.ranking import (
     oriented_sets,
     sets_to_frame,
     tension_sets,
+    thirds_sets,
 )
 
 settings = snakemake.params.settings
 percent, tension = settings["percent"], settings["tension"]
+statistics, reward_model = read_table(snakemake.input.activations, STATISTICS), list(snakemake.wildcards)
+drawn = settings["draws"], settings["random_seed"], reward_model
 sets = oriented_sets(read_table(snakemake.input.neurons, RANKINGS), settings["scorings"], [percent])
 if tension:
     singles = {
         regime: oriented_set(read_table(file, RANKINGS), tension["scoring"], percent)
         for regime, file in zip(tension["mixes"], snakemake.input.parts, strict=True)
     }
-    cells = loudness_cells(read_table(snakemake.input.activations, STATISTICS))
-    reward_model = list(snakemake.wildcards)
-    sets |= tension_sets(singles, cells, tension["draws"], tension["random_seed"], reward_model)
+    sets |= tension_sets(singles, loudness_cells(statistics), *drawn)
+sets |= thirds_sets(statistics, percent, *drawn)
 write_parquet(sets_to_frame(sets), Path(snakemake.output[0]))
 job.finish()

@@ -110,6 +110,11 @@ def neurons_are_late(tables: Tables, study: Study) -> Iterator[Part]:
         # The authors' selection has no random set.
         random = Control("random", share(scoring="random", selection="exact"))
         yield Part(regime, share(scoring=study.ablation.scoring, selection=study.analysis.selection), [random])
+    kinds = dict.fromkeys(OWN_TEST if name in own_tests(study) else OWN_TASKS for name in study.benchmarks)
+    for regime, tasks in product(study.plain_regimes(), kinds):
+        for own in study.regimes[regime].mixes or [regime]:
+            cost = look(tables, "thirds", "difference", regime=regime, orientation=own, tasks=tasks, third="late")
+            yield Part(f"{regime}, {own}, {tasks}: late over early", cost, (), 0, "below", "points")
 
 
 def same_neurons_for_both(tables: Tables, study: Study) -> Iterator[Part]:

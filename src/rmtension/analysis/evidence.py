@@ -46,6 +46,7 @@ UNDEFINED = {
     "repair": "fewer than 5 comparisons on a side of length",
     "conflict": "no gradient beyond sampling noise",
     "conflict_contrasts": "no gradient beyond sampling noise",
+    "thirds": "no decile of loudness in every third of the layers",
     "set_length": "all texts of one length, or as active",
     "calibration_contrasts": "no temperature",
 }

@@ -53,6 +53,7 @@ from rmtension.analysis.published import twin
 from rmtension.analysis.repair_tables import repair_table
 from rmtension.analysis.results import Results
 from rmtension.analysis.score_tables import compression_table, score_histogram_table, score_shift_table
+from rmtension.analysis.thirds_tables import thirds_table
 
 
 def published_table(tables: Mapping[str, pl.DataFrame], results: Results) -> pl.DataFrame:
@@ -86,6 +87,7 @@ TABLES: dict[str, Callable[[Results], pl.DataFrame]] = {
     "shared_contrasts": shared_contrasts_table,
     "control_overlap": control_overlap_table,
     "set_size": set_size_table,
+    "thirds": thirds_table,
     "patching": patching_table,
     "patching_contrasts": patching_contrasts_table,
     "conflict": conflict_table,

@@ -11,7 +11,15 @@ import polars as pl
 
 from rmtension.base.errors import UserError
 from rmtension.study.data import MATCHED as AS_SHARED
-from rmtension.study.naming import ablation_name, exclusive_names, ranks_heads, tension_names, tension_sets_index
+from rmtension.study.naming import (
+    THIRDS,
+    ablation_name,
+    exclusive_names,
+    ranks_heads,
+    tension_names,
+    tension_sets_index,
+    thirds_names,
+)
 from rmtension.study.scorings import Neurons
 
 NEURON = ["layer", "neuron"]
@@ -183,6 +191,32 @@ def whole_sets(singles: Mapping[str, pl.DataFrame]) -> dict[str, pl.DataFrame]:
         pl.concat([shared, *one_sided]),
     )
     return dict(zip(tension_names(list(singles)), sets, strict=True))
+
+
+def thirds_sets(
+    statistics: pl.DataFrame, percent: float, draws: int, random_seed: int, reward_model: Sequence[str]
+) -> dict[str, pl.DataFrame]:
+    """thirds_names(draws): random neurons of a third of the layers, in each as many of every decile of loudness.
+
+    Deciles are of mean |a| over the whole network. In all a set has `percent` of the network's neurons, as evenly over
+    the deciles as whole numbers can be; less where a third lacks neurons of a decile: then as many as it has, in each
+    third. Empty where no decile is in every third. Layer l of L is in third floor(3 l / L).
+    """
+    loud = of_both_responses(statistics, "neuron", "mean_abs").with_columns(
+        third=(3 * pl.col("layer") // (pl.col("layer").max() + 1)).cast(pl.Int64),
+        decile=(10 * (pl.col("mean_abs").rank("ordinal").cast(pl.Int64) - 1) // pl.len()).cast(pl.Int64),
+    )
+    held = np.zeros((len(THIRDS), 10), dtype=int)
+    np.add.at(held, (loud["third"].to_numpy(), loud["decile"].to_numpy()), 1)
+    wanted = np.diff(set_size(percent, len(loud)) * np.arange(11) // 10)
+    common = pl.DataFrame({"decile": range(10), "common": np.minimum(wanted, held.min(axis=0))})
+    loud, sets = loud.join(common, on="decile", maintain_order="left"), {}
+    for name, third in thirds_names(draws).items():
+        draw = np.random.default_rng(seed_of(random_seed, *reward_model, name)).random(len(loud))
+        of_third = loud.with_columns(draw=pl.Series(draw)).filter(third=THIRDS.index(third))
+        chosen = of_third.filter(pl.col("draw").rank("ordinal").over("decile") <= pl.col("common"))
+        sets[name] = chosen.select(pl.lit("neuron").alias("unit"), *NEURON)
+    return sets
 
 
 def subsample(neurons: pl.DataFrame, size: int, seed: Sequence[int]) -> pl.DataFrame:

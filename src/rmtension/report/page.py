@@ -158,6 +158,9 @@ SECTIONS: dict[str, list[Exhibit]] = {
     "Where they lie": [
         Exhibit("depth", "Share of the top neurons in each third of the layers, in percent: look for shares away from "
                 "those of random neurons.", "Figure 4", "share", ["third"]),
+        Exhibit("thirds", "Change in accuracy, in points, with random neurons of one third of the layers set to zero, "
+                "as many and as loud in each: lower in the late third than in the early one, late neurons matter more.",
+                "claim C7", "delta", ["third"]),
     ],
     "Chosen against rejected texts": [
         Exhibit("rmsd", "How far mean activations on chosen and on rejected texts lie apart; the ratio compares it "

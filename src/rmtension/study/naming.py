@@ -42,6 +42,11 @@ def ablation_name(scoring: str, percent: float) -> str:
     return f"{scoring}-p{percent:g}"
 
 
+def thirds_names(draws: int) -> dict[str, str]:
+    """Every set of one third of the layers (docs/methods.md, section 5) -> that third."""
+    return {f"{third}-matched-{draw}": third for draw in range(draws) for third in THIRDS}
+
+
 def exclusive_names(mixes: Sequence[str]) -> list[str]:
     """The three disjoint sets of a mixed reward model's parts: in both, in the first only, in the second only."""
     return ["shared", *(f"{regime}-only" for regime in mixes)] if mixes else []

@@ -63,7 +63,9 @@ class Ablation(Section):
         description="What takes the place of an ablated neuron's values. zero, and beside it mean: its mean over the "
         "regime's texts, for sets of neurons of that size; tells what a set does from what zeros do.",
     )
-    control_draws: Count = Field(3, description="Random draws of each control of a mixed RM's sets.")
+    control_draws: Count = Field(
+        3, description="Random draws of each control of a mixed RM's sets, and of the sets of a third of the layers."
+    )
     sweep: list[Percent] = Field(
         [2, 5, 10, 20, 30, 100], description="Sizes of the ablation curve; without any there is no curve."
     )

@@ -13,7 +13,16 @@ from rmtension.study.benchmarks import Benchmark, OwnBenchmark, PublishedBenchma
 from rmtension.study.compatibility import with_authors_choices
 from rmtension.study.data import PairSource, Regime, RegimeData, Validation, with_curves
 from rmtension.study.models import Model
-from rmtension.study.naming import AVERAGE, MEAN, UNORIENTED, TensionSet, ablation_name, ranks_heads, tension_sets_index
+from rmtension.study.naming import (
+    AVERAGE,
+    MEAN,
+    UNORIENTED,
+    TensionSet,
+    ablation_name,
+    ranks_heads,
+    tension_sets_index,
+    thirds_names,
+)
 from rmtension.study.scorings import Ablation, Neurons
 from rmtension.study.section import Name, Place, Section, Seed, refuse_repeats, refuse_taken, require_known
 from rmtension.study.stages import Activations, Analysis, Conflict, Figures, Patching, Training
@@ -165,7 +174,8 @@ class Study(Section):
         swept = self.ablation.sweep if benchmark in self.ablation.sweep_benchmarks else []
         own = [ablation_name(s, p) for s in self.neurons.scorings for p in [self.ablation.percent, *swept]]
         tension = [one.name for one in tension_sets_index(self.regimes[regime].mixes, self.ablation.control_draws)]
-        return list(dict.fromkeys(["none", *own, *tension, *self.mean_ablations(tension)]))
+        thirds = thirds_names(self.ablation.control_draws)
+        return list(dict.fromkeys(["none", *own, *tension, *thirds, *self.mean_ablations(tension)]))
 
     def mean_ablations(self, others: Sequence[str]) -> list[str]:
         """Of the sets of one size, a reward model's own ones and `others`, those of neurons, replaced by means."""

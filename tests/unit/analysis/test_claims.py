@@ -33,7 +33,7 @@ STUDY = Study.model_validate(
 TABLES = ["accuracy", "contrasts", "retention", "score_shift", "scoring_contrasts", "depth", "rmsd", "own_ablation",
           "compression", "neuron_overlap", "neuron_retention", "shared_ablation", "shared_contrasts",
           "surface", "length_contrasts", "length_change", "length_lead", "set_length", "patching_contrasts", "conflict",
-          "conflict_contrasts", "repair", "calibration", "calibration_contrasts"]  # fmt: skip
+          "conflict_contrasts", "repair", "thirds", "calibration", "calibration_contrasts"]  # fmt: skip
 ADVERSARIAL = [f"LLM Bar (Adver {kind})" for kind in ("Neighbor", "GPTInst", "GPTOut", "Manual")]
 HIGH = [*(("helpful", f"Alpaca Eval ({kind})") for kind in ("Easy", "Length", "Hard")),
         ("harmless", "Refusals Dangerous"), ("harmless", "Refusals Offensive")]  # fmt: skip
@@ -81,9 +81,12 @@ EVIDENCE: dict[str, tuple[float, float, list[Row]]] = {
     "C6": (0, 5, [("scoring_contrasts", "difference", -1,
                    pair(*scorings, regime=r, benchmark="own-test", percent=10.0))
                   for r in (*SINGLES, MIXED) for scorings in (("magnitude", "change"), ("change", "random"))]),
-    "C7": (100 / 3, 5, [("depth", "share", 1,
-                         {"regime": r, "scoring": "magnitude", "selection": "exact", "third": "late"})
-                        for r in (*SINGLES, MIXED)]),
+    "C7": (100 / 3, 5, [*(("depth", "share", 1,
+                           {"regime": r, "scoring": "magnitude", "selection": "exact", "third": "late"})
+                          for r in (*SINGLES, MIXED)),
+                        *(("thirds", "difference", -1, {"regime": r, "orientation": o, "tasks": t, "third": "late"})
+                          for r, parts in ((SINGLES[0], SINGLES[:1]), (SINGLES[1], SINGLES[1:]), (MIXED, SINGLES))
+                          for o in parts for t in ("own test", "own tasks"))]),
     "C8": (0.1, 0.01, [("rmsd", "ratio", -1, {"regime": r}) for r in (*SINGLES, MIXED)]),
     "C9": (0, 5, [("own_ablation", "delta", -1 if r == o else 1,
                    on(o, regime=r, scoring="magnitude", percent=10.0, **ZERO)) for r in SINGLES for o in SINGLES]),
@@ -129,6 +132,9 @@ TRUTHS: Deviations = {"holds": (1, 2, 3), "does not hold": (-3, -2, -1), "undeci
 RIVALS: Deviations = {"holds": (1, 2, 3), "does not hold": (-7, -6, -5), "undecided": (-4, -3, -2)}
 
 
+THRESHOLDS = {"thirds": 0}  # of tables that are held against another one than the rest of their claim
+
+
 def figure(row: Row, centre: float, size: float, deviations: Sequence[float]) -> dict[str, Any]:
     """A row of a table with an interval at so many sizes from the centre."""
     table, value, sign, keys = row
@@ -139,7 +145,7 @@ def figure(row: Row, centre: float, size: float, deviations: Sequence[float]) ->
 
 def evidence(claim: str, truth: str = "holds") -> list[dict[str, Any]]:
     threshold, size, rows = EVIDENCE[claim]
-    return [figure(row, threshold, size, TRUTHS[truth]) for row in rows]
+    return [figure(row, THRESHOLDS.get(row[0], threshold), size, TRUTHS[truth]) for row in rows]
 
 
 def as_tables(rows: list[dict[str, Any]]) -> dict[str, pl.DataFrame]:
@@ -243,7 +249,8 @@ CONTROLS: list[tuple[str, str, list[Row], float, float, Deviations]] = [
       for claim, centre, size in (("C9", 0, 5), ("C10", 1, 0.1), ("C12", 0, 5))),
     ("C4", "independence", [("accuracy", "accuracy", -s, {x: k[x] for x in ("regime", "orientation", "task")})
                             for _, _, s, k in EVIDENCE["C4"][2]], 75, 5, RIVALS),
-    ("C7", "random", [(t, v, -s, k | {"scoring": "random"}) for t, v, s, k in EVIDENCE["C7"][2]], 100 / 3, 5, RIVALS),
+    ("C7", "random", [(t, v, -s, k | {"scoring": "random"}) for t, v, s, k in EVIDENCE["C7"][2] if t == "depth"],
+     100 / 3, 5, RIVALS),
     *(("C9", name, [(t, v, -s, k | {"scoring": name}) for t, v, s, k in EVIDENCE["C9"][2]], 0, 5, RIVALS)
       for name in ("random", "matched-random")),
     ("L2", "half", [("contrasts", v, -s, k) for _, v, s, k in EVIDENCE["L2"][2]], 0, 10, RIVALS),
@@ -376,7 +383,7 @@ def test_the_authors_sets_are_looked_up_where_the_study_says_so() -> None:
         assert judged(rows, claim, authors)[0]["verdict"] == "holds"
     # Random neurons have no such selection.
     random = [row | {"scoring": "random"} for row in evidence("C7")]
-    assert judged(random, "C7", authors)[1]["control_estimate"].is_not_null().all()
+    assert judged(random, "C7", authors)[1].filter(control="random")["control_estimate"].is_not_null().all()
 
 
 def paper_tables() -> dict[str, pl.DataFrame]:

@@ -19,6 +19,7 @@ from rmtension.analysis.ablation_tables import contrasted
 from rmtension.analysis.loading import load_control_overlaps, same_style
 from rmtension.analysis.score_tables import histogram
 from rmtension.analysis.tables import TABLES, make_tables
+from rmtension.analysis.thirds_tables import thirds_table
 from rmtension.analysis.units import UNITS, held
 from rmtension.study.naming import OVERALL
 from rmtension.study.study import Study
@@ -203,6 +204,50 @@ def test_attribution_is_held_against_magnitude_once_whatever_the_main_scoring(ma
     assert len({frozenset(pair) for pair in found}) == len(found)
     assert (first, ({"attribution", "magnitude"} - {first}).pop()) in found
     assert {other for one, other in found if one == main} == {*scorings[:5]} - {main}
+
+
+def test_thirds_are_what_a_regime_loses_where_it_was_trained() -> None:
+    """Its own orientations' tasks, and of its own test the tasks of each; draws averaged, and minus the early third."""
+
+    def change(model: str, regime: str, seed: int, third: str, orientation: str, tasks: str) -> float:
+        def accuracy(name: str) -> float:
+            if tasks == "own test":
+                return 100 * mean(right(model, regime, seed, "own-test", name, orientation).values())
+            return mean(percent(model, regime, seed, name, task) for task in ORIENTED[orientation])
+
+        return mean(accuracy(f"{third}-matched-{draw}") - accuracy("none") for draw in (0, 1))
+
+    places = [("helpful", "helpful"), ("harmless", "harmless"), ("mixed", "helpful"), ("mixed", "harmless")]
+    thirds, tasks = ("early", "middle", "late"), ("own tasks", "own test")
+    for model, (regime, orientation), kind, third in product(MODELS, places, tasks, thirds):
+        row = row_of("thirds", model=model, regime=regime, orientation=orientation, tasks=kind, third=third)
+        keys = {"regime": regime, "orientation": orientation, "tasks": kind}
+        assert_summary(row, "delta", lambda m, s, t=third, k=keys: change(m, seed=s, third=t, **k))
+        if third == "early":
+            assert row["difference_mean"] is None
+        else:
+            assert_summary(row, "difference", lambda m, s, t=third, k=keys: change(m, seed=s, third=t, **k)
+                           - change(m, seed=s, third="early", **k))  # fmt: skip
+        sizes = RESULTS.sizes.filter(pl.col("ablation").str.starts_with(f"{third}-matched"), regime=regime)
+        of_model = sizes if model == OVERALL else sizes.filter(model=model)
+        assert row["n_neurons"] == pytest.approx(of_model["n_neurons"].mean()) and row["note"] == ""
+    assert len(MADE["thirds"]) == len(MODELS) * len(places) * len(tasks) * len(thirds)
+
+
+def test_a_third_without_a_set_has_no_figure_and_says_why() -> None:
+    def thirds(*lacking: pl.Expr) -> pl.DataFrame:
+        of_thirds = pl.col("ablation").str.contains("^(early|middle|late)-matched")
+        return thirds_table(replace(RESULTS, sizes=RESULTS.sizes.filter(~pl.all_horizontal(of_thirds, *lacking))))
+
+    whole = MADE["thirds"].filter(pl.col("third") != "early")
+    none, some = (frame.filter(pl.col("third") != "early") for frame in (thirds(), thirds(pl.col("model") == "ape")))
+    values = ["delta_mean", "delta_low", "difference_mean", "difference_high"]
+    assert none.select(values).null_count().row(0) == (len(none),) * 4 and none["n_neurons"].sum() == 0
+    assert none["note"].unique().to_list() == ["no decile of loudness has neurons in every third of the layers"]
+    assert some.filter(model="ape").drop("n_seeds").equals(none.filter(model="ape").drop("n_seeds"))
+    assert some.filter(model="zebra").equals(whole.filter(model="zebra"))
+    over, of_zebra = (some.filter(model=name)["delta_mean"].to_list() for name in (OVERALL, "zebra"))
+    assert over == of_zebra
 
 
 def test_benchmark_accuracy_counts_what_could_not_be_scored() -> None:

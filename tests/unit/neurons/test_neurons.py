@@ -25,9 +25,10 @@ from rmtension.neurons.ranking import (
     seed_of,
     sets_to_frame,
     tension_sets,
+    thirds_sets,
     whole_sets,
 )
-from rmtension.study.naming import ablation_name, tension_sets_index
+from rmtension.study.naming import ablation_name, tension_sets_index, thirds_names
 from rmtension.study.scorings import MEASURED, SCORINGS, Neurons
 
 # Few distinct values, so that ties abound.
@@ -140,6 +141,52 @@ def test_controls_have_one_size_and_the_cells_of_what_they_stand_for(
             assert Counter(NAIVE[n] for n in found) == Counter(NAIVE[n] for n in sized)
     again = tension_sets(singles, CELLS, 2, seed, RM)
     assert all(frame.equals(again[name]) for name, frame in sets.items())
+
+
+@pytest.mark.parametrize(
+    ("layers", "neurons", "percent", "quiet_early", "total"),
+    [
+        (6, 50, 10, False, 30),
+        (7, 11, 10, False, 8),
+        (6, 50, 10, True, 3),  # the early third has the three quietest deciles alone, and a third of the fourth
+        (6, 5, 100, False, 4),
+        (3, 4, 25, False, 0),  # a decile is a neuron or two
+        (2, 30, 10, False, 0),
+    ],
+)
+def test_thirds_hold_equally_many_of_every_decile_of_the_network(
+    layers: int, neurons: int, percent: float, quiet_early: bool, total: int
+) -> None:
+    """Against sorting: as many as wanted, or as the third with the fewest of a decile has."""
+    early = pl.col("layer") < layers // 3
+    frame = statistics(layers, neurons).with_columns(
+        mean_abs=pl.when(early & quiet_early).then(pl.col("mean_abs") / 1000).otherwise("mean_abs")
+    )
+    sets = thirds_sets(frame, percent, 2, 5, RM)
+    assert list(sets) == list(thirds_names(2)) and len(sets) == 6
+    loud: dict[Place, float] = {}
+    for row in frame.iter_rows(named=True):
+        place = (row["layer"], row["neuron"])
+        loud[place] = loud.get(place, 0.0) + row["mean_abs"]
+    order = sorted(loud, key=lambda place: loud[place])
+    decile = {place: 10 * i // len(order) for i, place in enumerate(order)}
+    third = {place: ["early", "middle", "late"][3 * place[0] // layers] for place in order}
+    size = round(percent / 100 * len(order))
+    expected = [
+        min(size * (d + 1) // 10 - size * d // 10,
+            *(sum(third[p] == t and decile[p] == d for p in order) for t in ("early", "middle", "late")))
+        for d in range(10)
+    ]  # fmt: skip
+    assert sum(expected) == total
+    for name, members in sets.items():
+        chosen = places(members)
+        assert len(set(chosen)) == len(chosen) and {third[place] for place in chosen} <= {name.split("-")[0]}
+        assert [sum(decile[place] == d for place in chosen) for d in range(10)] == expected
+    again = thirds_sets(frame.reverse(), percent, 1, 5, RM)
+    assert all(again[name].equals(sets[name]) for name in again)
+    if total == 30:
+        assert len({tuple(places(members)) for members in sets.values()}) == 6
+        assert not thirds_sets(frame, percent, 1, 6, RM)["late-matched-0"].equals(sets["late-matched-0"])
 
 
 def test_every_draw_is_its_own() -> None:

@@ -189,7 +189,8 @@ def test_ablations_of_a_study() -> None:
     settings["ablation"]["control_draws"] = 2
     study = Study.model_validate(settings)
     own = ["none", "magnitude-p10", "random-p10", "head-norm-p10"]
-    assert study.ablations("helpful", "synthetic") == own
+    thirds = [f"{third}-matched-{d}" for d in range(2) for third in ("early", "middle", "late")]
+    assert study.ablations("helpful", "synthetic") == [*own, *thirds]
     controls = [
         f"{name}-{d}"
         for d in range(2)
@@ -197,18 +198,19 @@ def test_ablations_of_a_study() -> None:
         + ["random-sized"]
     ]
     mixed = ["shared", "helpful-only", "harmless-only", "shared-authors", *controls]
-    assert study.ablations("helpful-harmless", "synthetic") == [*own, *mixed]
+    assert study.ablations("helpful-harmless", "synthetic") == [*own, *mixed, *thirds]
     swept = ["none", "magnitude-p10", "magnitude-p2", "all", "random-p10", "random-p2",
              "head-norm-p10", "head-norm-p2", "all-heads"]  # fmt: skip
-    assert study.ablations("helpful", "hh-test") == swept
-    assert study.ablations("helpful-harmless", "hh-test") == [*swept, *mixed]
+    assert study.ablations("helpful", "hh-test") == [*swept, *thirds]
+    assert study.ablations("helpful-harmless", "hh-test") == [*swept, *mixed, *thirds]
     assert study.ablations("helpful-harmless", "validation") == ["none", own[1]]
 
     settings["ablation"]["values"] = ["zero", "mean"]
     study = Study.model_validate(settings)
     means = ["magnitude-p10@mean", "random-p10@mean"]
-    assert study.ablations("helpful", "hh-test") == [*swept, *means]
-    assert study.ablations("helpful-harmless", "synthetic") == [*own, *mixed, *means, *(f"{s}@mean" for s in mixed)]
+    assert study.ablations("helpful", "hh-test") == [*swept, *thirds, *means]
+    means += [f"{name}@mean" for name in mixed]
+    assert study.ablations("helpful-harmless", "synthetic") == [*own, *mixed, *thirds, *means]
     assert study.ablations("helpful", "validation") == ["none", own[1]]
 
 

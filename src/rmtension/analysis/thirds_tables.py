@@ -1,0 +1,61 @@
+"""The table of thirds: what equally many, equally loud neurons do in the early, the middle and the late layers."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+
+from rmtension.analysis.patching_tables import places
+from rmtension.analysis.results import Results, empty_table
+from rmtension.analysis.sets import NONE, mean_sizes
+from rmtension.analysis.statistics import REWARD_MODEL, Draws, blocks, concat
+from rmtension.study.naming import THIRDS, thirds_names
+
+NO_SET = "no decile of loudness has neurons in every third of the layers"
+
+
+def deltas(results: Results, sets: pl.DataFrame) -> Draws | None:
+    """Keyed by reward model, orientation, tasks and ablation: percent correct with the set at zero, minus that without,
+    NaN where there is no set. Of each regime the orientations that it was trained for; None where no test is of one.
+
+    sets: third, ablation.
+    """
+    study, parts = results.study, list[Draws]()
+    kept = pl.col("ablation").cast(pl.String).is_in(["none", *sets["ablation"]])
+    scored, on = blocks(results.scores.filter(kept)), ["model", "regime", "seed"]
+    for orientation in study.single_regimes():
+        own = [name for name in study.with_models() if orientation in (study.regimes[name].mixes or [name])]
+        for tasks, accuracy in places(results, scored, orientation):
+            of_own = accuracy.filter(pl.col("regime").is_in(own))
+            delta = of_own.joined(sets, ["ablation"]).minus(of_own.filter(NONE), on)
+            keys = {"orientation": pl.lit(orientation), "tasks": pl.lit(tasks)}
+            parts.append(Draws(delta.keys.with_columns(**keys), delta.values))
+    if not parts:
+        return None
+    every = concat(parts)
+    sizes = results.sizes.select(pl.col(*REWARD_MODEL[:2], "ablation").cast(pl.String), pl.col("seed").cast(pl.Int64))
+    is_set = every.keys.join(sizes.with_columns(is_set=True), on=[*REWARD_MODEL, "ablation"], how="left",
+                             maintain_order="left")["is_set"].fill_null(value=False).to_numpy()  # fmt: skip
+    return Draws(every.keys, np.where(is_set[:, None], every.values, np.nan))
+
+
+def thirds_table(results: Results) -> pl.DataFrame:
+    """model, regime, orientation (one that it was trained for), tasks (`own tasks`: the average over those of the
+    orientation; `own test`: its test split), third (of the layers), n_neurons; delta, change in accuracy with random
+    neurons of that third at zero, in each as many of every decile of loudness, draws averaged; difference, that minus
+    the early third's. Null where there is no such set, as note then says."""
+    by = ["model", "regime", "orientation", "tasks", "third"]
+    names = thirds_names(results.study.ablation.control_draws)
+    sets = pl.DataFrame({"third": names.values(), "ablation": names.keys()})
+    every = deltas(results, sets)
+    if every is None:
+        empty = empty_table(["delta", "difference"], by, "n_neurons").with_columns(note=pl.lit(""))
+        return empty.select(*by, "n_neurons", pl.exclude(*by, "n_neurons"))
+    delta = every.mean([*by, "seed"])
+    later, early = delta.filter(pl.col("third") != THIRDS[0]), delta.filter(third=THIRDS[0])
+    difference = later.minus(early, [*by[:-1], "seed"])
+    table = results.table(delta, by, "delta", difference=difference).drop("p")
+    sizes = mean_sizes(results.sizes, results.study, sets, ["third"])
+    table = table.join(sizes, on=["model", "regime", "third"], how="left", maintain_order="left")
+    note = pl.when(pl.col("delta_mean").is_null()).then(pl.lit(NO_SET)).otherwise(pl.lit("")).alias("note")
+    return table.select(*by, "n_neurons", pl.exclude(*by, "n_neurons"), note)
