@@ -33,7 +33,7 @@ from rmtension.engine.patching import patch
 from rmtension.engine.reward_model import load_tokenizer
 from rmtension.engine.set_activations import set_activations
 from rmtension.engine.training import TrainingRun, train_reward_model
-from rmtension.neurons.ranking import oriented_sets, rankings, sets_to_frame
+from rmtension.neurons.ranking import PLACE, oriented_sets, rankings, sets_to_frame
 from rmtension.running.provenance import KEYS
 from rmtension.study.benchmarks import SyntheticBenchmark
 from rmtension.study.data import OwnPairs
@@ -81,9 +81,14 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     source = {"kind": "made", "family": "gpt2", "layers": 1, "width": 8, "heads": 2, "neurons": 8, "vocabulary": 300}
     make_backbone(MadeModel.model_validate(source | {"pretraining": pretraining}), backbone)
     train, validation = root / "data/{regime}/train.parquet", root / "data/{regime}/validation.parquet"
+    frozen = root / selected / "frozen.parquet"
+    frozen.parent.mkdir(parents=True)
+    one = pl.DataFrame({"unit": ["neuron"], "layer": [0], "neuron": [1]}, schema_overrides=PLACE)
+    sets_to_frame({"shared": one}).write_parquet(frozen)
     run = TrainingRun(
-        backbone, train, validation, code=[], settings=STUDY.training, epochs=1, seed=0, budget=4096, threads=1
-    )
+        backbone, train, validation, code=[], settings=STUDY.training, epochs=1, seed=0, budget=4096, threads=1,
+        method="frozen", parts=["a", "b"], frozen=frozen,
+    )  # fmt: skip
     train_reward_model(run, root / "checkpoint", reward_model, environment())
 
     statistics = reward_model_statistics(
@@ -154,7 +159,8 @@ def test_a_reward_model_folder_holds_the_listed_files(made: Path) -> None:
 def test_provenance_has_the_listed_keys(made: Path) -> None:
     file = "reward_models/{model}/{regime}/seed-{seed}/provenance.json"
     content = json.loads((made / file).read_text())
-    keys = [f"{part}.{key}" for part, values in content.items() for key in values]
+    nested = {part: values if isinstance(values, dict) else {"": values} for part, values in content.items()}
+    keys = [f"{part}.{key}".rstrip(".") for part, values in nested.items() for key in values]
     assert [row[0] for row in listed(file)] == keys
 
 

@@ -12,10 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rmtension.base.errors import UserError
 from rmtension.neurons.ranking import (
     ATTRIBUTIONS,
     SCORES,
     UNIT,
+    frozen_set,
     loudness_cells,
     matched,
     oriented_set,
@@ -187,6 +189,21 @@ def test_thirds_hold_equally_many_of_every_decile_of_the_network(
     if total == 30:
         assert len({tuple(places(members)) for members in sets.values()}) == 6
         assert not thirds_sets(frame, percent, 1, 6, RM)["late-matched-0"].equals(sets["late-matched-0"])
+
+
+def test_what_training_leaves_as_it_is() -> None:
+    one, other = {(0, 0), (0, 1), (1, 2), (1, 3)}, {(0, 1), (1, 2), (1, 4)}
+    singles = {"helpful": frame_of(one), "harmless": frame_of(other)}
+    of = ("m", "repair", "0")
+    named = {name: frozen_set(name, singles, CELLS, 0, of) for name in ("shared", "helpful-only", "matched")}
+    assert set(places(named["shared"])) == one & other
+    assert set(places(named["helpful-only"])) == one - other
+    drawn = [places(frozen_set("matched", singles, CELLS, draw, of)) for draw in range(9)]
+    assert all(sorted(NAIVE[n] for n in d) == sorted(NAIVE[n] for n in one & other) for d in drawn)
+    assert len({*map(tuple, drawn)}) > 1 and places(named["matched"]) == drawn[0]
+    for name in ("shared", "matched"):
+        with pytest.raises(UserError, match=rf"^regimes.repair.frozen: '{name}' of a and b holds no neuron of m"):
+            frozen_set(name, {"a": frame_of({(0, 0)}), "b": frame_of({(0, 1)})}, CELLS, 0, of)
 
 
 def test_every_draw_is_its_own() -> None:
