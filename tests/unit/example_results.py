@@ -112,7 +112,7 @@ def example(study: Study = STUDY, seed: int = 0) -> Results:
         keys = dict(zip(REWARD_MODEL, reward_model, strict=True))
         for benchmark in study.benchmarks:
             scores += scored(study, reward_model, benchmark, rng)
-        if reward_model[1] not in study.with_models():
+        if reward_model[1] not in study.with_neurons():
             continue
         neurons += ranked(study, reward_model, rng)
         sets = study.ablations(reward_model[1], "own-test")

@@ -7,6 +7,7 @@ from rmtension.base.files import RESOURCES, fingerprint, sha256, write_text
 from rmtension.study import places
 from rmtension.study.benchmarks import PUBLISHED
 from rmtension.study.inputs import model_files
+from rmtension.study.naming import MEAN
 from rmtension.study.study import VALIDATION, compared_sets, observed_sets
 
 
@@ -148,8 +149,8 @@ def adopted_files(wildcards):
     return list(map(str, model_files(adopted(wildcards))))
 
 
-def reward_models(pattern, regimes=study.with_models()):
-    """A file of every reward model of the study, or of all that is scored: an ensemble has no model of its own."""
+def reward_models(pattern, regimes=study.with_neurons()):
+    """A file of every reward model whose neurons are looked at, or of all that is scored."""
     return expand(pattern, model=study.models, regime=regimes, seed=study.seeds)
 
 
@@ -226,14 +227,16 @@ JUDGED = {
 
 
 def selected(wildcards):
-    """The file of sets that holds all that is ablated on a benchmark."""
+    """The file of sets that holds all that is ablated on a benchmark; nothing of a regime without a look at neurons."""
+    if wildcards.regime not in study.with_neurons():
+        return []
     swept = wildcards.benchmark in study.ablation.sweep_benchmarks
     return rules.select.output[0] if swept else rules.select_sets.output[0]
 
 
 def means(wildcards):
     """The activations whose means take the place of neurons' values, where that is asked for."""
-    asked = "mean" in study.ablation.values and wildcards.benchmark != VALIDATION
+    asked = any(name.endswith(MEAN) for name in study.ablations(wildcards.regime, wildcards.benchmark))
     return rules.activations.output.neurons if asked else []
 
 

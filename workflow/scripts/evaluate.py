@@ -10,19 +10,19 @@ from rmtension.base.device import arithmetic, start_torch
 from rmtension.base.files import read_table, write_parquet
 from rmtension.data.comparisons import read_comparisons
 from rmtension.engine.evaluation import evaluate, read_previous, scoring_fingerprint
-from rmtension.neurons.ranking import SETS, STATISTICS, mean_values
+from rmtension.neurons.ranking import NO_SETS, SETS, STATISTICS, mean_values
 from rmtension.study.study import VALIDATION
 
 settings, code = snakemake.params.settings, [Path(file) for file in snakemake.input.code]
 folder, comparisons = Path(snakemake.input.reward_model).parent, Path(snakemake.input.comparisons)
 output, device = Path(snakemake.output[0]), start_torch(settings["threads"], settings["gpus"])
-activations = snakemake.input.activations
+activations, selected = snakemake.input.activations, snakemake.input.selected
 how = settings["budget"], settings["threads"], settings["precision"], device
 with arithmetic(settings["precision"], device):
     scores = evaluate(
         folder,
         read_comparisons(comparisons),
-        read_table(snakemake.input.selected, SETS),
+        read_table(selected, SETS) if selected else NO_SETS,
         ablations=settings["ablations"],
         previous=read_previous(output),
         inputs=scoring_fingerprint(folder, comparisons, code, *how),

@@ -168,7 +168,7 @@ def scan(path: Path, columns: Columns, keys: Iterator[tuple[str, str | int]]) ->
 def load_stage(folder: Path, study: Study, stage: str, columns: Columns) -> pl.LazyFrame:
     """The files of a stage that writes one for each reward model, with model, regime and seed as columns."""
     frames = []
-    for reward_model in reward_models(study, study.with_models()):
+    for reward_model in reward_models(study, study.with_neurons()):
         model, regime, seed = reward_model
         path = folder / stage / model / regime / f"seed-{seed}.parquet"
         frames.append(scan(path, columns, zip(REWARD_MODEL, reward_model, strict=True)))
@@ -228,7 +228,7 @@ def load_control_overlaps(folder: Path, study: Study) -> pl.DataFrame:
     """model, regime, seed, set, share: how much of each matched control lies in the very set it is a control of."""
     scoring = study.ablation.scoring
     frames = []
-    for model, regime, seed in reward_models(study, study.with_models()):
+    for model, regime, seed in reward_models(study, study.with_neurons()):
         index = tension_sets_index(study.regimes[regime].mixes, study.ablation.control_draws)
         matched = [
             (s.name, s.name.replace("-matched-", "-sized-"), s.set) for s in index if s.control == "matched-random"

@@ -39,7 +39,7 @@ def neuron_overlap_table(results: Results) -> pl.DataFrame:
     intersection and union (means), and chance, the index of random sets of those sizes."""
     by, frames = ["model", "first", "second", "scoring", "selection"], []
     sets = results.oriented
-    for first, second in combinations(results.study.with_models(), 2):
+    for first, second in combinations(results.study.with_neurons(), 2):
         group = ["model", "seed", "scoring", "selection", "n_all"]
         one, other = (sets.filter(regime=regime) for regime in (first, second))
         sizes = (
@@ -73,7 +73,7 @@ def neuron_retention_table(results: Results) -> pl.DataFrame:
     oriented sets of its parts and M its own."""
     by, frames = ["model", "regime", "scoring", "selection"], []
     group, sets = ["model", "seed", "scoring", "selection"], results.oriented
-    for regime in results.study.with_models():
+    for regime in results.study.with_neurons():
         mixes = results.study.regimes[regime].mixes
         if not mixes:
             continue

@@ -92,8 +92,8 @@ def score_histogram_table(results: Results) -> pl.DataFrame:
                 keys = pairs.select("model", "regime", "seed", figure=pl.lit("shift"), single=pl.lit(single))
                 frames += [listed(block, keys.with_columns(state=pl.lit(state)), pairs[side], kept)]
         for state, ablation in (("before", "none"), ("after", main)):
-            # An ensemble is never ablated.
-            rows = block.rows(ablation=ablation).filter(pl.col("regime").is_in(results.study.with_models()))
+            # An ensemble, for one, is never ablated.
+            rows = block.rows(ablation=ablation).filter(pl.col("regime").is_in(results.study.with_neurons()))
             keys = rows.select("model", "regime", "seed", figure=pl.lit("compression"), single=pl.lit(""))
             frames += [listed(block, keys.with_columns(state=pl.lit(state)), rows["row"], block.scored[rows["row"]])]
     return results.sorted(histogram(pl.concat(frames)), ["model"])

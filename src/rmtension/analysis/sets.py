@@ -45,7 +45,7 @@ def mixed_sets(study: Study) -> pl.DataFrame:
     """regime, ablation (its name in the scores), set, control: what is ablated in each mixed regime."""
     rows = [
         (regime, s.name, s.set, s.control)
-        for regime in study.with_models()
+        for regime in study.with_neurons()
         for s in tension_sets_index(study.regimes[regime].mixes, study.ablation.control_draws)
     ]
     return pl.DataFrame(rows, schema=dict.fromkeys(["regime", "ablation", "set", "control"], pl.String), orient="row")
@@ -82,7 +82,7 @@ def mixed_sizes(sizes: pl.DataFrame, study: Study) -> pl.DataFrame:
 def mean_sizes(sizes: pl.DataFrame, study: Study, named: pl.DataFrame, by: list[str]) -> pl.DataFrame:
     """An empty set has no rows in its file: its size is 0."""
     rows = pl.DataFrame(
-        list(product(study.models, study.with_models(), study.seeds)), schema=REWARD_MODEL, orient="row"
+        list(product(study.models, study.with_neurons(), study.seeds)), schema=REWARD_MODEL, orient="row"
     )
     every = rows.join(named, on="regime") if "regime" in named.columns else rows.join(named, how="cross")
     sizes = sizes.cast({cs.categorical(): pl.String, "seed": pl.Int64})

@@ -24,7 +24,7 @@ def deltas(results: Results, sets: pl.DataFrame) -> Draws | None:
     kept = pl.col("ablation").cast(pl.String).is_in(["none", *sets["ablation"]])
     scored, on = blocks(results.scores.filter(kept)), ["model", "regime", "seed"]
     for orientation in study.single_regimes():
-        own = [name for name in study.with_models() if orientation in (study.regimes[name].mixes or [name])]
+        own = [name for name in study.with_neurons() if orientation in (study.regimes[name].mixes or [name])]
         for tasks, accuracy in places(results, scored, orientation):
             of_own = accuracy.filter(pl.col("regime").is_in(own))
             delta = of_own.joined(sets, ["ablation"]).minus(of_own.filter(NONE), on)

@@ -35,6 +35,10 @@ class Plan(NamedTuple):
     problems: list[str]  # what cannot be priced, and what does not fit
 
 
+# Rule, number of jobs alike, the model that they run on its device, and what prices one of them.
+Job = tuple[str, int, str | None, Callable[[], Price]]
+
+
 class Planner:
     """Every job of one study, with its price."""
 
@@ -44,8 +48,7 @@ class Planner:
         self.prices = Prices(self.amounts, self.machines)
         self.problems: dict[str, None] = {}  # in the order in which they are met
 
-    def jobs(self) -> Iterator[tuple[str, int, str | None, Callable[[], Price]]]:
-        """rule, number of jobs alike, the model that they run on its device, and what prices one of them."""
+    def jobs(self) -> Iterator[Job]:
         study = self.study
         missing = {file for file in fetched(study).values() if not file.exists()}
         if missing:
@@ -73,12 +76,8 @@ class Planner:
                 yield "train", seeds - adopted, model, partial(self.prices.train, model, regime)
                 if study.regimes[regime].method == "frozen":
                     yield "select_frozen", seeds - adopted, None, partial(self.prices.rankings, model, "select_frozen")
-            yield "activations", seeds, model, partial(self.prices.activations, model, regime)
-            if study.neurons.takes_attributions:
-                yield "attribution", seeds, model, partial(self.prices.attribution, model, regime)
-            for rule in ("neurons", "select_sets", "select"):
-                yield rule, seeds, None, partial(self.prices.rankings, model, rule)
-            yield "set_activations", seeds, model, partial(self.prices.set_activations, model, regime)
+            if regime in study.with_neurons():
+                yield from self.of_neurons(model, regime)
             for benchmark in study.scored():
                 yield "evaluate", seeds, model, partial(self.prices.evaluate, model, regime, benchmark)
             for _, benchmark in (of for of in study.patched() if of[0] == regime):
@@ -87,6 +86,16 @@ class Planner:
                 yield "conflict", seeds, model, partial(self.prices.conflict, model, regime)
         for rule in ("answer_key", "cards", "tables", "claims", "figures", "report_page"):
             yield rule, 1, None, self.prices.tables if rule == "tables" else partial(without_model, rule)
+
+    def of_neurons(self, model: str, regime: str) -> Iterator[Job]:
+        """Of a regime's reward models, what ranks and selects their neurons."""
+        study, seeds = self.study, len(self.study.seeds)
+        yield "activations", seeds, model, partial(self.prices.activations, model, regime)
+        if study.neurons.takes_attributions:
+            yield "attribution", seeds, model, partial(self.prices.attribution, model, regime)
+        for rule in ("neurons", "select_sets", "select"):
+            yield rule, seeds, None, partial(self.prices.rankings, model, rule)
+        yield "set_activations", seeds, model, partial(self.prices.set_activations, model, regime)
 
     def priced(self) -> Iterator[dict[str, Any]]:
         for rule, jobs, model, price in self.jobs():

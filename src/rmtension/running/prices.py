@@ -76,7 +76,7 @@ class Prices:
         study = self.study
         places = product(study.regimes, study.scored())
         rows = len(study.models) * sum(self.amounts.score_rows(*place) for place in places)
-        rankings = len(study.with_models()) * sum(self.rankings(model, "neurons")[2] for model in study.models)
+        rankings = len(study.with_neurons()) * sum(self.rankings(model, "neurons")[2] for model in study.models)
         patched = len(study.models) * sum(self.patched_rows(*place) for place in study.patched())
         read = {"scores": BYTES["score_row"] * rows, "neurons": rankings, "patched": BYTES["score_row"] * patched}
         read = {kind: len(study.seeds) * size for kind, size in read.items() if size}

@@ -83,6 +83,9 @@ class Regime(Section):
     weights: list[Weight] = Field([], description="Of a merged one, each part's share; a list of such is a curve.")
     frozen: str | None = Field(None, description="Set held fixed: shared, {regime}-only, or matched to shared.")
     epochs: Count = Field(EPOCHS, description="Passes over the training pairs.")
+    neurons: bool = Field(
+        True, description="no: a repair's reward models are scored alone, without a look at their neurons."
+    )
 
     @model_validator(mode="after")
     def has_data(self) -> Self:
@@ -105,6 +108,8 @@ class Regime(Section):
             raise ValueError("'weights' are two that add up to 1")
         if (self.method == "frozen") != (self.frozen is not None):
             raise ValueError("method 'frozen' and the set 'frozen' stand together")
+        if self.method == "joint" and not self.neurons:
+            raise ValueError("'neurons: no' is for repairs: claims are about the others' neurons")
         if self.frozen is not None:
             require_known("frozen", [self.frozen], [*exclusive_names(self.mixes), MATCHED])
         return self

@@ -127,6 +127,10 @@ class Study(Section):
         """Regimes with reward models of their own: an ensemble has none."""
         return [name for name, regime in self.regimes.items() if regime.method != "ensemble"]
 
+    def with_neurons(self) -> list[str]:
+        """Regimes whose reward models' neurons are ranked and ablated; the others are scored alone."""
+        return [name for name in self.with_models() if self.regimes[name].neurons]
+
     def patched(self) -> list[tuple[str, str]]:
         """Each regime and benchmark of which reward models are patched with their parts' activations."""
         benchmarks = self.patching.benchmarks if self.patching else []
@@ -167,7 +171,7 @@ class Study(Section):
 
     def ablations(self, regime: str, benchmark: str) -> list[str]:
         """Names of all that is ablated in a regime's reward models on one of `scored`, `none` first."""
-        if regime not in self.with_models():
+        if regime not in self.with_neurons():
             return ["none"]
         if benchmark == VALIDATION:
             return ["none", self.ablation.main_set]

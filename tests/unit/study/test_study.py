@@ -49,6 +49,7 @@ REPAIRS: dict[str, tuple[dict[str, Any], str]] = {
     "frozen set": (MIXES | {"method": "frozen", "frozen": "helpful-onyl"}, "did you mean 'helpful-only'"),
     "frozen matched": (MIXES | {"method": "frozen", "frozen": "matchd"}, "did you mean 'matched'"),
     "epochs of an ensemble": (MIXES | {"method": "ensemble", "epochs": 1}, "trains nothing"),
+    "neurons of a mixed one": (MIXES | {"neurons": False}, "is for repairs"),
     "parts that are mixed": ({"mixes": ["helpful", "helpful-harmless"]}, "unknown name 'helpful-harmless'; did you"),
 }
 MISTAKES: dict[str, tuple[str, Any, str]] = {
