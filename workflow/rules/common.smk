@@ -181,11 +181,6 @@ def attributions(wildcards):
     return rules.attribution.output[0] if study.neurons.takes_attributions else []
 
 
-def parts_models(wildcards):
-    """Reward models of a mixed regime's parts, of the same model and seed."""
-    return [REWARD_MODEL.replace("{regime}", regime) for regime in study.regimes[wildcards.regime].mixes]
-
-
 def objectives(wildcards):
     """The objectives whose gradients are compared in a regime's reward models."""
     return list(dict.fromkeys(name for two in study.conflicting(wildcards.regime) for name in two))
