@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from rmtension.report.drawing import PAGE_WIDTH
 from rmtension.report.figures import write_figure
 from rmtension.report.page import write_report
-from rmtension.study.naming import OVERALL
+from rmtension.study.naming import BOTH, OVERALL
 from rmtension.study.study import Study
 
 STUDY = Study.model_validate(yaml.safe_load((Path(__file__).parents[2] / "config.yaml").read_text()))
@@ -68,6 +68,12 @@ TABLES = {
     ),
     "shared_ablation": made(
         "baseline ablated delta", {**MIXED, "ablation": [*SETS, "random"], "control": ["whole", "random"], **TASKS}
+    ),
+    "repair": made(
+        "gap gain closed squared_ce_change",
+        {"regime": ["merged", "ensemble"], "mixture": MIXED["regime"], "orientation": [*REGIMES[:2], BOTH],
+         "measure": ["accuracy", "balanced"]},
+        3, pairs_seen=0.0, pairs_needed=1200.0, scoring_cost=1.0,
     ),
     "official": pl.DataFrame(schema={"model": pl.String, "value_mean": pl.Float64}),
     "published": pl.DataFrame({

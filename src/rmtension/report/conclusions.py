@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import polars as pl
 
+from rmtension.report.repairs import which_to_take
 from rmtension.report.rules import ESTIMATE, PLACE, judged, ruled
 from rmtension.study.benchmarks import PUBLISHED
 from rmtension.study.naming import AVERAGE, WORDS
@@ -35,6 +36,7 @@ def conclusions(study: Study, tables: Tables, claims: pl.DataFrame) -> dict[str,
         "Judged.": basis(study, tables),
         "Claims.": verdicts(claims),
         "Is it length?": length(claims),
+        "Which repair to take?": which_to_take(tables["repair"]),
         "Rules without a model.": rules(tables),
         "Beyond this study.": limits(study, tables),
     }
@@ -146,6 +148,7 @@ def limits(study: Study, tables: Tables) -> Iterator[str]:
         "what another training would give (one seed)": len(study.seeds) == 1,
         "how objectives differ (one regime)": len(study.single_regimes()) == 1,
         "what mixing keeps (no regime mixes two others)": not study.mixed_regimes(),
+        "what would help (no regime has another method)": bool(study.mixed_regimes()) and not study.repaired(),
         "how regimes differ on the same comparisons (they share no task)": tables["accuracy"].is_empty(),
         "what the paper's tasks would show (no published benchmark)": not kinds & {*PUBLISHED},
         "what people prefer (all pairs are synthetic)": all(

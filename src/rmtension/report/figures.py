@@ -29,6 +29,7 @@ from rmtension.report.claim_figures import claims
 from rmtension.report.drawing import Pages, Tables, no_data, style
 from rmtension.report.length_figures import lead, surface
 from rmtension.report.neuron_figures import depth, overlap, stability
+from rmtension.report.repair_figures import repair
 from rmtension.report.score_figures import histograms
 from rmtension.study.naming import OVERALL, UNORIENTED
 from rmtension.study.stages import Analysis, Figures
@@ -122,5 +123,6 @@ FIGURES = {
     "patching": Spec(("patching",), BOTH, patching),
     "conflict": Spec(("conflict",), BOTH, conflict),
     "conflict_layers": Spec(("conflict_layers",), pl.lit(True), conflict_layers),
+    "repair": Spec(("repair",), BOTH, repair),
     "claims": Spec(("claims",), JUDGED, claims),
 }

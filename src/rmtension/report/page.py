@@ -28,6 +28,7 @@ SIGNED = (
     "delta",
     "difference",
     "gap",
+    "gain",
     "recovery_difference",
     "cosine_difference",
     "opposed_difference",
@@ -209,6 +210,14 @@ SECTIONS: dict[str, list[Exhibit]] = {
         Exhibit("conflict_contrasts", "The same at shared neurons minus at others, as many: below 0, the objectives "
                 "oppose each other more at the shared ones.", "", "cosine_difference", ["regime"]),
         Exhibit("conflict_layers", "The same of all neurons of a layer: look where a line goes below 0."),
+    ],
+    "Repairs: what helps": [
+        Exhibit("repair", "Other ways of joining the two objectives, held against the mixed reward model: gain is what "
+                "one adds to its accuracy, gap what the single-objective one would, closed the share of the gap "
+                "(claims R1 to R4). Look for intervals above 0 on both orientations, by length-balanced accuracy too, "
+                "then at the cost: pairs that training takes, and reward models that score a text. What helps one "
+                "orientation and harms the other is another mixture.",
+                "", "gain", ["orientation", "measure"]),
     ],
     "Length and neurons": [
         Exhibit("set_length", "Whether the oriented neurons are more active in longer texts, beside random neurons as "

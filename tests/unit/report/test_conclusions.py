@@ -8,10 +8,10 @@ from typing import Any
 
 import polars as pl
 import pytest
-from example_results import MADE, SETTINGS, STUDY
+from example_results import MADE, OF_REPAIRS, SETTINGS, STUDY
 
 from rmtension.report.conclusions import SAID, beside_length, conclusions
-from rmtension.study.naming import OVERALL
+from rmtension.study.naming import BOTH, OVERALL
 from rmtension.study.study import Study
 
 Rows = list[tuple[Any, ...]]
@@ -42,8 +42,11 @@ SURFACE = frame(
     ],
     "benchmark", "orientation", "task", "rule", "n_comparisons", "accuracy_mean",
 )  # fmt: skip
+REPAIRS: dict[str, Any] = dict.fromkeys(["model", "mixture", "regime", "orientation", "measure"], pl.String)
+REPAIRS |= dict.fromkeys([f"gain_{end}" for end in ("mean", "low", "high")], pl.Float64)
 VALUES = ["accuracy_mean", "accuracy_low", "accuracy_high"]
 TABLES = {
+    "repair": pl.DataFrame(schema=REPAIRS),
     "surface": SURFACE.cast({"n_comparisons": pl.UInt32}),
     "benchmarks_card": frame([("own", "regime-test"), ("one", "synthetic"), ("two", "synthetic")], "benchmark", "kind"),
     "accuracy": frame(
@@ -122,6 +125,52 @@ def changed(**settings: Any) -> dict[str, str]:
     return conclusions(Study.model_validate(SETTINGS | settings), TABLES, ledger())
 
 
+def repaired(regime: str, orientation: str, gain: Any, measure: str = "accuracy", **keys: Any) -> dict[str, Any]:
+    """A row of the table of repairs, its gain from 1 below to 1 above; half of a gap of 4 is closed by 2."""
+    ends = {"gain_mean": gain, "gain_low": gain - 1, "gain_high": gain + 1, "closed_mean": gain / 4}
+    costs = {"pairs_seen": 1200.0, "pairs_needed": 3600.0, "scoring_cost": 1.0}
+    gap = {"gap_mean": 4.0, "gap_low": 3.0, "gap_high": 5.0}
+    change = {"squared_ce_change_low": -0.1, "squared_ce_change_high": 0.1}
+    return {"model": OVERALL, "mixture": "mixed", "regime": regime, "orientation": orientation, "measure": measure,
+            **ends, **costs, **gap, **change} | keys  # fmt: skip
+
+
+def advised(*rows: dict[str, Any]) -> str:
+    decoys = [row | {"model": "ape", "gain_low": 9.0, "gap_low": -9.0} for row in rows]
+    return conclusions(STUDY, TABLES | {"repair": pl.DataFrame([*decoys, *rows])}, ledger())["Which repair to take?"]
+
+
+FREE: dict[str, Any] = {"pairs_seen": 0.0, "pairs_needed": 2400.0}
+PROJECTED = [repaired("projected", BOTH, 3.0), repaired("projected", BOTH, 0.5, "balanced")]
+
+
+def test_the_repair_to_take_gains_most_where_length_decides_nothing_and_loses_nowhere() -> None:
+    merged = [repaired("merged", BOTH, 2.0, **FREE), repaired("merged", BOTH, 1.5, "balanced", **FREE)]
+    frozen = [repaired("frozen", BOTH, 5.0), repaired("frozen", "helpful", -1.5)]
+    ensemble = [repaired("ensemble", BOTH, 0.5, scoring_cost=2.0)]
+    text = advised(*PROJECTED, *frozen, *merged, *ensemble)
+    assert text == (
+        "On both orientations together, mixed falls short of its parts by 4.0 points [3.0, 5.0]. Take merged: it gains "
+        "2.0 points [1.0, 3.0], 50 % of that (no training; parts on 2,400). On length-balanced accuracy that is 1.5 "
+        "points [0.5, 2.5]. Surely gaining, too: projected by 3.0 (trained on 1,200 pairs; parts on 2,400). Surely "
+        "worse than mixed, on an orientation or on both: frozen."
+    )
+
+
+def test_what_is_not_sure_of_a_repair_is_said_to_be_so() -> None:
+    unsure = {"gap_low": -1.0, "closed_mean": None, "scoring_cost": 2.0, "pairs_seen": None, "pairs_needed": None,
+              "squared_ce_change_low": 0.05}  # fmt: skip
+    text = advised(PROJECTED[0] | unsure, PROJECTED[1])
+    assert text == (
+        "On both orientations together, mixed does not surely fall short of its parts: 4.0 points [-1.0, 5.0]. Take "
+        "projected: it gains 3.0 points [2.0, 4.0] (pairs unknown, 2 models score). On length-balanced accuracy that "
+        "is 0.5 points [-0.5, 1.5], which is not sure. Its probabilities are calibrated worse."
+    )
+    assert advised(repaired("merged", BOTH, 0.5), repaired("merged", BOTH, 3.0, "balanced")).endswith(
+        "No repair surely gains on both together and loses on neither: there is no reason to take one."
+    )
+
+
 def test_every_study_is_told_what_it_cannot_say() -> None:
     whole = changed()
     assert whole["Judged."] == (
@@ -134,7 +183,9 @@ def test_every_study_is_told_what_it_cannot_say() -> None:
     single = changed(regimes={"helpful": SETTINGS["regimes"]["helpful"]}, seeds=[1], models={"zebra": {"source": MADE}})
     assert "(1 backbone, 1 training regime, 1 seed)" in single["Judged."]
     assert "one regime" in single["Beyond this study."] and "mixes" in single["Beyond this study."]
+    assert "what would help" in whole["Beyond this study."] and "Which repair to take?" not in whole
     real = changed(
+        regimes=SETTINGS["regimes"] | OF_REPAIRS,
         models={"given": {"source": {"kind": "pretrained", "path": "x"}, "trained": {"helpful": {7: "a", 3: "b"}}}},
         sources=SETTINGS["sources"] | {"helpful": {"kind": "hh-rlhf", "path": "hh", "folder": "helpful-base"}},
         benchmarks=SETTINGS["benchmarks"] | {"public": {"kind": "rm-bench", "path": "rm"}},

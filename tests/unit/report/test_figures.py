@@ -21,7 +21,7 @@ from matplotlib.text import Text
 from rmtension.base.errors import UserError
 from rmtension.report.drawing import TASK, style
 from rmtension.report.figures import FIGURES, make_figures, selected, write_figure
-from rmtension.study.naming import OVERALL
+from rmtension.study.naming import BOTH, OVERALL
 from rmtension.study.stages import Analysis, Figures
 
 SETTINGS = Figures(dpi=40)
@@ -107,6 +107,14 @@ def rules_and_calibration(of_models: pl.DataFrame, places: pl.DataFrame) -> Tabl
     }
 
 
+def repairs(of_models: pl.DataFrame) -> pl.DataFrame:
+    ways = pl.DataFrame({"regime": ["merged", "frozen-shared", "ensemble"], "pairs_seen": [0.0, 4e4, 0.0],
+                         "pairs_needed": [8e4, 12e4, 8e4], "scoring_cost": [1.0, 1, 2]})  # fmt: skip
+    places = {"orientation": [*REGIMES[:2], BOTH]}, {"measure": ["accuracy", "balanced"]}
+    rows = crossed(of_models, ways, MIXED.rename({"regime": "mixture"}), *places)
+    return valued(rows, 2, gap=4, gain=2, closed=0.5)
+
+
 def example(sizes: dict[str, int], tasks: pl.DataFrame, scorings: list[str], percents: list[int]) -> Tables:
     """Tables of a study with models of those numbers of neurons and those tasks (benchmark, orientation, task)."""
     of_models = pl.DataFrame({"model": [*sizes, OVERALL]})
@@ -156,6 +164,7 @@ def example(sizes: dict[str, int], tasks: pl.DataFrame, scorings: list[str], per
         "score_histogram": histograms(crossed(of_models, pl.concat([shifts, compressions]), responses)),
         "score_shift": crossed(of_models, shifts.select("regime", "single")),
         "compression": crossed(of_models, regimes),
+        "repair": repairs(of_models),
         "depth": valued(crossed(of_models, regimes, scored, selections, {"third": THIRDS}), 8, share=33),
         "neuron_overlap": valued(crossed(of_models, pairs, scored, selections), 0.1, jaccard=0.5).with_columns(CHANCE),
         "stability": valued(crossed(of_models, regimes, scored), 0.1, jaccard=0.6).with_columns(CHANCE),

@@ -1,0 +1,50 @@
+"""The figure of repairs read back: gains, gap, shares and costs are the table's."""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+from example_page import TABLES
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
+
+from rmtension.report.drawing import style
+from rmtension.report.figures import FIGURES
+from rmtension.study.naming import BOTH
+from rmtension.study.stages import Figures
+
+TABLE = TABLES["repair"]
+with mpl.rc_context(style(Figures())):
+    PANELS = {ax.get_title(): ax for page in FIGURES["repair"].pages({"repair": TABLE}) for ax in page.axes}
+
+
+def line(ax: Axes, label: str) -> Any:
+    [found] = [line for line in ax.get_lines() if line.get_label() == label]
+    return np.asarray(found.get_xydata(), float).tolist()
+
+
+@pytest.mark.parametrize(("model", "place"), [*product(TABLE["model"].unique(), ["helpful", "harmless", BOTH])])
+def test_gains_stand_between_the_mixed_reward_model_and_the_single_objective_one(model: str, place: str) -> None:
+    ax, rows = PANELS[f"{model}\n{place}"], TABLE.filter(model=model, orientation=place)
+    for measure, label in (("accuracy", "accuracy"), ("balanced", "length-balanced accuracy")):
+        of = rows.filter(measure=measure)
+        assert [x for x, _ in line(ax, label)] == of["gain_mean"].to_list()
+        assert [round(y) for _, y in line(ax, label)] == [0, 1]
+        lines = [segment for of in ax.collections if isinstance(of, LineCollection) for segment in of.get_segments()]
+        bars = {tuple(segment[:, 0]) for segment in lines}
+        assert bars >= set(of.select("gain_low", "gain_high").rows())
+    gap = rows.filter(measure="accuracy")["gap_mean"][0]
+    assert {x for x, _ in line(ax, "single-objective one")} == {gap}
+    shares = [text.get_text() for text in ax.texts]
+    assert shares == ["closed", *(f"{100 * share:.0f} %" for share in rows.filter(measure="accuracy")["closed_mean"])]
+
+
+def test_costs_stand_once_beside_the_names() -> None:
+    names = {place: [label.get_text() for label in ax.get_yticklabels()] for place, ax in PANELS.items()}
+    written = [f"{repair}\nno training; parts on 1,200" for repair in ("merged", "ensemble")]
+    for place, of in names.items():
+        assert of == (written if place.endswith("\nhelpful") else ["", ""]), place
