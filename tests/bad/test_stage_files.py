@@ -99,8 +99,8 @@ def stages(folder: Path, models: Path) -> dict[str, dict[str, Any]]:
             "settings": {"neurons": neurons, "target": ""},
         },
         "select_sets.py": {
-            "input": {"neurons": file["rankings"], "parts": [], "activations": []},
-            "settings": {"scorings": ["mean"], "percent": 50, "tension": {}},
+            "input": {"neurons": file["rankings"], "parts": [], "activations": file["statistics"]},
+            "settings": {"scorings": ["mean"], "percent": 50, "tension": {}, "draws": 1, "random_seed": 0},
         },
         "select_swept.py": {
             "input": {"sets": file["sets"], "neurons": file["rankings"]},
@@ -113,7 +113,8 @@ def stages(folder: Path, models: Path) -> dict[str, dict[str, Any]]:
             "settings": inference | {"sets": ["mean-p50"], "is_signed": True},
         },
         "evaluate.py": {
-            "input": {"reward_model": rm, "comparisons": file["comparisons"], "selected": file["sets"], "code": []},
+            "input": {"reward_model": rm, "comparisons": file["comparisons"], "selected": file["sets"]}
+            | {"activations": [], "code": []},
             "settings": inference | {"ablations": ["none", "mean-p50"]},
         },
     }

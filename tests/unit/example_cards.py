@@ -85,6 +85,7 @@ def write_training(folder: Path, seed: int, keep: str) -> None:
     folder.mkdir(parents=True)
     training = Training.model_validate({"keep": keep}).model_dump(mode="json")
     provenance = {
+        "method": "joint",
         "settings": {"training": training, "epochs": 2, "seed": seed},
         "environment": {"python": "3.11", "torch": "2.13"},
         "pairs": {"train": 60 + seed, "train_left_out": 3, "validation": 6, "validation_left_out": 1},

@@ -84,7 +84,6 @@ rule select_frozen:
             mixes=lambda wildcards: study.regimes[wildcards.regime].mixes,
             scoring=study.ablation.scoring,
             percent=study.ablation.percent,
-            random_seed=study.neurons.random_seed,
         ),
     message:
         "What training leaves as it is in {wildcards.model}, {wildcards.regime}, seed {wildcards.seed}"

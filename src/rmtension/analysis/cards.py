@@ -111,7 +111,8 @@ def trainings(folder: Path, study: Study) -> pl.DataFrame:
         if "adopted" in said:
             rows.append(which | {"adopted": str(seed)})
             continue
-        which["method"] = said.get("method", "joint")
+        with made_here(place / "provenance.json"):
+            which["method"] = said["method"]
         if "settings" not in said:
             rows.append(which)
             continue

@@ -8,6 +8,7 @@ from itertools import product
 
 import numpy as np
 import polars as pl
+from scipy.optimize import linear_sum_assignment
 
 from rmtension.base.errors import UserError
 from rmtension.study.data import MATCHED as AS_SHARED
@@ -245,12 +246,29 @@ def tension_sets(
     return sets
 
 
-def frozen_set(
-    name: str, singles: Mapping[str, pl.DataFrame], cells: pl.DataFrame, random_seed: int, reward_model: Sequence[str]
-) -> pl.DataFrame:
-    """What training leaves as it is: one of exclusive_names, or `matched`, random neurons as deep and loud as `shared`.
+def like(neurons: pl.DataFrame, statistics: pl.DataFrame) -> pl.DataFrame:
+    """As many other neurons of each layer, in all as near in mean |a| as can be: unit, layer, neuron.
 
-    singles: the oriented sets of the parts; cells: loudness_cells of both parts together. UserError where it is empty.
+    Not drawn within deciles: of the loudest neurons of all, those of the same decile are they themselves. Of a layer
+    more than half of which is in the set, all others. statistics: see STATISTICS.
+    """
+    both = of_both_responses(statistics, "neuron", "mean_abs")
+    found: list[pl.DataFrame] = []
+    for of_layer in both.partition_by("layer"):
+        members = of_layer.join(neurons, on=NEURON, how="semi")
+        others = of_layer.join(neurons, on=NEURON, how="anti")
+        distances = np.abs(members["mean_abs"].to_numpy()[:, None] - others["mean_abs"].to_numpy())
+        _, chosen = linear_sum_assignment(distances)
+        found.append(others[chosen.tolist()].select(pl.lit("neuron").alias("unit"), *NEURON))
+    return pl.concat(found)
+
+
+def frozen_set(
+    name: str, singles: Mapping[str, pl.DataFrame], statistics: pl.DataFrame, reward_model: Sequence[str]
+) -> pl.DataFrame:
+    """What training leaves as it is: one of exclusive_names, or `matched`, others as deep and loud as `shared`.
+
+    singles: the oriented sets of the parts; statistics: those of both parts together. UserError where it is empty.
     """
     sets = whole_sets(singles)
     held = sets["shared" if name == AS_SHARED else name]
@@ -260,7 +278,7 @@ def frozen_set(
             f"regimes.{regime}.frozen: '{name}' of {' and '.join(singles)} holds no neuron of {model}, seed {seed}: "
             "give a greater ablation.percent, or freeze another set"
         )
-    return matched(held, cells, seed_of(random_seed, *reward_model, name)) if name == AS_SHARED else held
+    return like(held, statistics) if name == AS_SHARED else held
 
 
 def sets_to_frame(sets: Mapping[str, pl.DataFrame]) -> pl.DataFrame:

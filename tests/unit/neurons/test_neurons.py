@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from itertools import permutations
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from rmtension.neurons.ranking import (
     SCORES,
     UNIT,
     frozen_set,
+    like,
     loudness_cells,
     matched,
     oriented_set,
@@ -195,15 +197,34 @@ def test_what_training_leaves_as_it_is() -> None:
     one, other = {(0, 0), (0, 1), (1, 2), (1, 3)}, {(0, 1), (1, 2), (1, 4)}
     singles = {"helpful": frame_of(one), "harmless": frame_of(other)}
     of = ("m", "repair", "0")
-    named = {name: frozen_set(name, singles, CELLS, 0, of) for name in ("shared", "helpful-only", "matched")}
+    named = {name: frozen_set(name, singles, STATISTICS, of) for name in ("shared", "helpful-only", "matched")}
     assert set(places(named["shared"])) == one & other
     assert set(places(named["helpful-only"])) == one - other
-    drawn = [places(frozen_set("matched", singles, CELLS, draw, of)) for draw in range(9)]
-    assert all(sorted(NAIVE[n] for n in d) == sorted(NAIVE[n] for n in one & other) for d in drawn)
-    assert len({*map(tuple, drawn)}) > 1 and places(named["matched"]) == drawn[0]
+    assert sorted(layer for layer, _ in places(named["matched"])) == [0, 1]
     for name in ("shared", "matched"):
         with pytest.raises(UserError, match=rf"^regimes.repair.frozen: '{name}' of a and b holds no neuron of m"):
-            frozen_set(name, {"a": frame_of({(0, 0)}), "b": frame_of({(0, 1)})}, CELLS, 0, of)
+            frozen_set(name, {"a": frame_of({(0, 0)}), "b": frame_of({(0, 1)})}, STATISTICS, of)
+
+
+def test_likes_are_others_and_the_nearest_together() -> None:
+    """Against every way to take as many others: of the loudest neurons too, which a decile would give back."""
+    frame = statistics(2, 7)
+    loud = {(row["layer"], row["neuron"]): 0.0 for row in frame.iter_rows(named=True)}
+    for row in frame.iter_rows(named=True):
+        loud[row["layer"], row["neuron"]] += row["mean_abs"] / 2
+    loudest = sorted((place for place in loud if place[0] == 0), key=lambda place: -loud[place])[:3]
+    found = places(like(frame_of([*loudest, (1, 4)]), frame))
+    for members in (loudest, [(1, 4)]):
+        others = [place for place in loud if place[0] == members[0][0] and place not in members]
+        best = min(
+            sum(abs(loud[a] - loud[b]) for a, b in zip(members, chosen, strict=True))
+            for chosen in permutations(others, len(members))
+        )
+        chosen = [place for place in found if place[0] == members[0][0]]
+        assert len(set(chosen)) == len(members) and set(chosen).isdisjoint(members)
+        assert min(
+            sum(abs(loud[a] - loud[b]) for a, b in zip(members, order, strict=True)) for order in permutations(chosen)
+        ) == pytest.approx(best)
 
 
 def test_every_draw_is_its_own() -> None:

@@ -46,8 +46,14 @@ def modules(script: str) -> set[str]:
 
 
 def test_import_closures() -> None:
-    subjects = ("accuracy", "score", "ablation", "neuron", "claim", "length", "calibration")
-    drawn = {"report/figures", "report/drawing", "report/rules", *(f"report/{subject}_figures" for subject in subjects)}
+    subjects = ("accuracy", "score", "ablation", "neuron", "claim", "length", "calibration", "cause", "repair")
+    drawn = {
+        "report/figures",
+        "report/drawing",
+        "report/rules",
+        "report/repairs",
+        *(f"report/{subject}_figures" for subject in subjects),
+    }
     study = {"study/stages", "study/section", "study/naming"}
     assert modules("figures.py") == {*drawn, "base/pages", "base/files", "base/sums", *study}
     assert {"engine/ablation", "engine/evaluation", "engine/packing"} <= modules("evaluate.py")
