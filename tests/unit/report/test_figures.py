@@ -69,7 +69,7 @@ def causes(of_models: pl.DataFrame, sets: pl.DataFrame) -> Tables:
     """The tables about patching and conflict; sets: set, control."""
     donors = {"donor": REGIMES[:2]}, {"tasks": ["own tasks", "own test"]}
     gaps = valued(crossed(of_models, MIXED, *donors), 2, gap=9)
-    inside = crossed(of_models, {"mixture": MIXED["regime"]}, {"regime": REGIMES})
+    inside = crossed(of_models, MIXED.rename({"regime": "mixture"}), {"regime": REGIMES})
     everywhere = pl.concat([pl.DataFrame({"set": ["all"], "control": ["whole"]}), sets])
     layers = inside.filter(pl.col("model") != OVERALL)
     return {
@@ -462,9 +462,9 @@ def test_sets_are_marked_at_their_figures_beside_the_gap_and_zero() -> None:
         ax for ax in panels(DRAWN["patching"]) if ax.get_title() == f"{OVERALL}\nharmless's activations,\nown test"
     ]
     table = of("patching", **keys)
-    gap = series(panel)["donor"].get_xdata()
-    assert set(gap) == {table["gap_mean"][0]}
-    marks = [line.get_xydata()[0].tolist() for line in panel.get_lines() if len(line.get_xdata()) == 1]
+    assert set(np.asarray(series(panel)["donor"].get_xdata())) == {table["gap_mean"][0]}
+    lines = [np.asarray(line.get_xydata()).tolist() for line in panel.get_lines()]
+    marks = [points[0] for points in lines if len(points) == 1]
     assert sorted(marks) == sorted([mean, i] for i, mean in enumerate(table["delta_mean"]))
     ends = table.with_row_index("y").drop_nulls("delta_low").select("y", "delta_low", "delta_high").rows()
     assert intervals(panel) == {(low, y, high, y) for y, low, high in ends}
