@@ -33,6 +33,7 @@ app.add_typer(neurons, name="neurons")
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 Scoring = Annotated[str, typer.Option(help="Scoring whose ranking is read.")]
 Percent = Annotated[float, typer.Option(min=0, max=100, help="Size of the set: the top of the ranking.")]
+Number = Annotated[int | None, typer.Option("--count", min=1, help="So many units instead of a percent.")]
 
 
 def main() -> None:
@@ -129,11 +130,17 @@ def score(
         raise UserError(f"{'standard input' if file == '-' else file}: no rows")
 
 
+def size_of(percent: float, count: int | None) -> float | str:
+    """What --percent and --count say, as a study file would."""
+    return percent if count is None else f"{count}n"
+
+
 @neurons.command()
 def show(
     place: Annotated[str, typer.Argument(metavar="FILE", help="Rankings of results/*/neurons, or FILE:NAME.")],
     scoring: Scoring = "magnitude",
     percent: Percent = 10,
+    count: Number = None,
     top: Annotated[int, typer.Option(min=0, help="Members to list with their statistics.")] = 10,
     as_json: Json = False,
 ) -> None:
@@ -149,7 +156,7 @@ def show(
     """
     from rmtension.neurons.sets import NeuronSet
 
-    one = NeuronSet.read(place, scoring, percent)
+    one = NeuronSet.read(place, scoring, size_of(percent, count))
     counts, layers, thirds, first = (len(one.members), len(one.units)), one.layers(), one.thirds(), one.top(top)
     if as_json:
         print_json({"set": place, "size": counts[0], "of": counts[1], "layers": layers.to_dicts(),
@@ -167,6 +174,7 @@ def overlap(
     places: Annotated[list[str], typer.Argument(metavar="FILE...", help="Two or more, each as in `show`.")],
     scoring: Scoring = "magnitude",
     percent: Percent = 10,
+    count: Number = None,
     as_json: Json = False,
 ) -> None:
     """How far sets overlap: the Jaccard index of every two, and in brackets that of random sets of their sizes.
@@ -179,7 +187,7 @@ def overlap(
     """
     from rmtension.neurons.sets import NeuronSet, matrix, overlaps
 
-    pairs = overlaps([NeuronSet.read(place, scoring, percent) for place in places])
+    pairs = overlaps([NeuronSet.read(place, scoring, size_of(percent, count)) for place in places])
     if as_json:
         print_json(pairs.to_dicts())
     else:

@@ -195,7 +195,7 @@ def facts(study: Study) -> set[str]:
         "metrics": bool(kinds & {*EARNED}),
         "swept": bool(study.ablation.sweep_benchmarks),
         "sizes": bool(study.ablation.sweep),
-        "contrast": any(percent < 100 for percent in study.ablation.sweep),
+        "contrast": any(size != 100 for size in study.ablation.sweep),
         "change": {"magnitude", "change"} <= scorings,
         "attribution": {"magnitude", "attribution"} <= scorings,
         "matched": "matched-random" in scorings,

@@ -29,7 +29,7 @@ SETTINGS: dict[str, Any] = {
     "neurons": {"scorings": ["magnitude", "change", "random", "head-norm", "head-random"]},
     "ablation": {
         "percent": 20,
-        "sweep": [20, 50, 100],
+        "sweep": [20, "3n", 50, 100],
         "sweep_benchmarks": ["own-test"],
         "control_draws": 2,
         "values": ["zero", "mean"],

@@ -326,6 +326,14 @@ def test_what_a_ranking_contains(study: Path) -> None:
     ]
 
 
+def test_a_set_may_be_asked_for_by_its_number(study: Path) -> None:
+    files = [study / f"neurons/m/{regime}/seed-0.parquet" for regime in ("helpful", "harmless")]
+    by_count = json.loads(run("neurons", "show", files[0], "--count", 3, "--json"))
+    assert by_count == json.loads(run("neurons", "show", files[0], "--percent", 25, "--json"))
+    [both] = json.loads(run("neurons", "overlap", *files, "--count", 1, "--json"))
+    assert (both["first_size"], both["intersection"]) == (1, 1)
+
+
 def test_what_a_named_set_contains(study: Path) -> None:
     told = run("neurons", "show", f"{study}/selected/m/helpful/seed-0.parquet:shared")
     assert "shared: 2 of 12 units" in told
@@ -367,6 +375,7 @@ def test_mistakes_of_neurons(study: Path, tmp_path: Path) -> None:
     text.write_text("text")
     for arguments, message in {
         ("show", ranking, "--scoring", "magnitud"): f"{ranking}: no scoring 'magnitud'; did you mean 'magnitude'?",
+        ("show", ranking, "--count", 13): f"{ranking}: there are 12 units by 'magnitude': give a smaller count",
         ("show", sets): f"{sets}: this file holds several sets: name one, as {sets}:NAME",
         ("show", text): f"{text}: cannot be read (",
         ("show", study / "activations/m/helpful/seed-0.parquet"): "column 'scoring' is missing; found layer",

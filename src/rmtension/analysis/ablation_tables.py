@@ -78,14 +78,16 @@ def control_overlap_table(results: Results) -> pl.DataFrame:
 
 
 def ablation_curve_table(results: Results) -> pl.DataFrame:
-    """model, regime, benchmark, scoring, percent (of the neurons or heads, zeroed; 0: none), n_neurons (so many);
-    accuracy over all comparisons of the benchmark together, and delta, its change from 0 %. Empty without sizes."""
-    by = ["model", "regime", "benchmark", "scoring", "percent"]
+    """model, regime, benchmark, scoring, percent (of the neurons or heads, zeroed; 0: none) or count of them, n_neurons
+    (so many they are); accuracy over all comparisons of the benchmark together, and delta, its change from 0 %. Empty
+    without sizes."""
+    by = ["model", "regime", "benchmark", "scoring", "percent", "count"]
     sweep = results.study.ablation.sweep
     _, ablated, delta = change(results.swept, own_sets(results.study, *([0, *sweep] if sweep else [])))
     table = results.table(ablated, by, "accuracy", delta=delta).drop("p")
-    sizes = own_sizes(results.sizes, results.study).select(["model", "regime", "scoring", "percent", "n_neurons"])
-    return table.join(sizes, on=["model", "regime", "scoring", "percent"], how="left", maintain_order="left")
+    on = ["model", "regime", "scoring", "percent", "count"]
+    sizes = own_sizes(results.sizes, results.study).select([*on, "n_neurons"])
+    return table.join(sizes, on=on, how="left", nulls_equal=True, maintain_order="left")
 
 
 # Held against each other whatever the main scoring is; besides, each is against that one and against random ones.
@@ -105,33 +107,35 @@ def contrasted(study: Study) -> list[tuple[str, str]]:
 
 
 def scoring_contrasts_table(results: Results) -> pl.DataFrame:
-    """model, regime, benchmark, percent, first, second (scorings); difference, the change by the first one's set minus
-    that by the second's: below zero the first hurts more."""
+    """model, regime, benchmark, percent or count (of both sets), first, second (scorings); difference, the change by
+    the first one's set minus that by the second's: below zero the first hurts more."""
     study = results.study
-    by = ["model", "regime", "benchmark", "percent", "first", "second"]
-    delta = change(results.swept, own_sets(study, *(p for p in study.ablation.sweep if p < 100)))[2]
+    by = ["model", "regime", "benchmark", "percent", "count", "first", "second"]
+    delta = change(results.swept, own_sets(study, *study.ablation.parts_of_all))[2]
     parts = []
     for first, second in contrasted(study):
         ours, other = (delta.filter(scoring=scoring) for scoring in (first, second))
-        difference = ours.minus(other, [*REWARD_MODEL, "benchmark", "percent"])
+        difference = ours.minus(other, [*REWARD_MODEL, "benchmark", "percent", "count"])
         parts.append(difference.with_columns(pl.lit(first).alias("first"), pl.lit(second).alias("second")))
     return results.table(concat(parts), by, "difference") if parts else empty_table(["difference"], by, "p")
 
 
 def set_size_table(results: Results) -> pl.DataFrame:
     """model, regime, benchmark, family (a scoring, or a set of the mixed reward model), control ("" for a scoring's),
-    percent (null for the mixed one's), n_neurons; delta on all comparisons of a swept benchmark together."""
-    by = ["model", "regime", "benchmark", "family", "control", "percent"]
+    percent or count (both null for the mixed one's), n_neurons; delta on all comparisons of a swept benchmark
+    together."""
+    by = ["model", "regime", "benchmark", "family", "control", "percent", "count"]
     study = results.study
     own = change(results.swept, own_sets(study, study.ablation.percent, *study.ablation.sweep))[2]
     own = own.with_columns(pl.col("scoring").alias("family"), pl.lit("").alias("control"))
     mixed = over_control_draws(change(results.swept, mixed_sets(study))[2])
-    mixed = mixed.with_columns(pl.col("ablation").alias("family"), pl.lit(None, pl.Float64).alias("percent"))
-    columns = [*REWARD_MODEL, "benchmark", "family", "control", "percent"]
+    sizeless = [pl.lit(None, pl.Float64).alias("percent"), pl.lit(None, pl.Int64).alias("count")]
+    mixed = mixed.with_columns(pl.col("ablation").alias("family"), *sizeless)
+    columns = [*REWARD_MODEL, "benchmark", "family", "control", "percent", "count"]
     both = concat([Draws(d.keys.select(columns), d.values) for d in (own, mixed)])
     of_own = own_sizes(results.sizes, study).rename({"scoring": "family"}).with_columns(control=pl.lit(""))
     of_mixed = mixed_sizes(results.sizes, study).rename({"set": "family"})
     sizes = pl.concat([of_own, of_mixed], how="diagonal")
     table = results.table(both, by, "delta").drop("p")
-    on = ["model", "regime", "family", "control", "percent"]
+    on = ["model", "regime", "family", "control", "percent", "count"]
     return table.join(sizes, on=on, how="left", nulls_equal=True, maintain_order="left")

@@ -4,7 +4,7 @@ calibration (K): a function from tables and study to parts, and an entry in CLAI
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import combinations, permutations, product
 from math import nan
@@ -17,7 +17,7 @@ from rmtension.analysis.judgement import Claim, Control, Direction, Part
 from rmtension.analysis.sets import mixtures, shared_set
 from rmtension.analysis.surface import LONGER, SHORTER
 from rmtension.study.data import MATCHED
-from rmtension.study.naming import AVERAGE, BOTH, OVERALL, OWN_TASKS, OWN_TEST
+from rmtension.study.naming import AVERAGE, BOTH, OVERALL, OWN_TASKS, OWN_TEST, sized
 from rmtension.study.study import Study, own_tests
 
 ADVERSARIAL = [f"LLM Bar (Adver {kind})" for kind in ("Neighbor", "GPTInst", "GPTOut", "Manual")]
@@ -84,24 +84,30 @@ def scores_move_to_zero(tables: Tables, study: Study) -> Iterator[Part]:
             yield Part(f"{mixed} against {single}, {response}", figure(value="closeness"), [spread])
 
 
+def swept(tables: Tables, study: Study) -> Iterator[tuple[str, Callable[..., Interval]]]:
+    """Each swept benchmark, regime and size below 100 %: what it is called, and its contrast of two scorings."""
+    sizes = study.ablation.parts_of_all
+    for benchmark, regime, size in product(study.ablation.sweep_benchmarks, study.plain_regimes(), sizes):
+        percent, count = sized(size)
+        contrast = partial(look_pair, tables, "scoring_contrasts", "difference", benchmark=benchmark, regime=regime)
+        if percent is None:
+            yield f"{regime}, {benchmark}, n = {count}", partial(contrast, count=count)
+        else:
+            yield f"{regime}, {benchmark}, p = {percent:g} %", partial(contrast, percent=percent)
+
+
 def magnitude_finds_most(tables: Tables, study: Study) -> Iterator[Part]:
-    swept = sorted(percent for percent in study.ablation.sweep if percent < 100)
-    for benchmark, regime, percent in product(study.ablation.sweep_benchmarks, study.plain_regimes(), swept):
-        contrast = partial(look_pair, tables, "scoring_contrasts", "difference")
-        contrast = partial(contrast, benchmark=benchmark, regime=regime, percent=percent)
-        name = f"{regime}, {benchmark}, p = {percent:g} %"
+    for name, contrast in swept(tables, study):
         matched = Control("matched-random", contrast("magnitude", "matched-random"), 0)
         yield Part(f"{name}: magnitude over change", contrast("magnitude", "change"), [matched])
         yield Part(f"{name}: change over random", contrast("change", "random"))
 
 
 def attribution_finds_more(tables: Tables, study: Study) -> Iterator[Part]:
-    swept = sorted(percent for percent in study.ablation.sweep if percent < 100)
-    for benchmark, regime, percent in product(study.ablation.sweep_benchmarks, study.plain_regimes(), swept):
-        contrast = partial(look_pair, tables, "scoring_contrasts", "difference", "attribution")
-        over = partial(contrast, benchmark=benchmark, regime=regime, percent=percent)
+    for name, contrast in swept(tables, study):
+        over = partial(contrast, "attribution")
         random = [Control(scoring, over(scoring), 0) for scoring in ("random", "matched-random")]
-        yield Part(f"{regime}, {benchmark}, p = {percent:g} %: attribution over magnitude", over("magnitude"), random)
+        yield Part(f"{name}: attribution over magnitude", over("magnitude"), random)
 
 
 def neurons_are_late(tables: Tables, study: Study) -> Iterator[Part]:

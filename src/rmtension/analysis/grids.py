@@ -1,8 +1,8 @@
 """The reading form of a long table: a grid of text, whatever its columns are.
 
-The form follows from the columns. Text columns and `percent` are keys; `<v>_mean` is a value, shown with `<v>_sd` or
-`<v>_low` and `<v>_high`. One value is spread over the words of the first column of ACROSS that makes a full grid;
-without such a column all values stand side by side, and a table without `_mean` columns is shown as it is.
+The form follows from the columns. Text columns, `percent` and `count` are keys; `<v>_mean` is a value, shown with
+`<v>_sd` or `<v>_low` and `<v>_high`. One value is spread over the words of the first column of ACROSS that makes a full
+grid; without such a column all values stand side by side, and a table without `_mean` columns is shown as it is.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ def texts(table: pl.DataFrame, column: str, write: Callable[[Cell], str]) -> pl.
     return pl.Series(column, cells, dtype=pl.String)
 
 
-NUMBERS = ("percent", "layer", "left", "right")  # keys that are no words
+NUMBERS = ("percent", "count", "layer", "left", "right")  # keys that are no words
 
 
 def make_grid(table: pl.DataFrame, write: Callable[[Cell], str]) -> Grid:
@@ -129,6 +129,8 @@ def make_grid(table: pl.DataFrame, write: Callable[[Cell], str]) -> Grid:
     means = [name for name in table.columns if name.endswith("_mean")]
     if not means:
         return side_by_side(table, table.columns, write)
+    if "count" in table.columns and table["count"].count() == 0:  # sizes are percents alone
+        table = table.drop("count")
     keys = [name for name, kind in table.schema.items() if kind == pl.String or name in NUMBERS]
     for across, group in ACROSS.items():
         rows = [key for key in keys if key not in (across, group)]

@@ -33,7 +33,7 @@ from rmtension.study.naming import AVERAGE, BOTH, OVERALL, OWN_TASKS, OWN_TEST, 
 from rmtension.study.study import Study, own_tests
 
 REGIMES = ("regime", "donor", "mixture")  # columns that hold one
-NUMBERED: dict[str, pl.DataType] = {"percent": pl.Float64(), "layer": pl.Int32()}  # keys that are no words
+NUMBERED: dict[str, pl.DataType] = {"percent": pl.Float64(), "count": pl.Int64(), "layer": pl.Int32()}
 CONTROLS = ["whole", "size-matched", "matched-random", "random"]
 
 

@@ -11,7 +11,7 @@ import polars.selectors as cs
 from rmtension.analysis.statistics import REWARD_MODEL
 from rmtension.base.sums import summable
 from rmtension.neurons.ranking import NEURON
-from rmtension.study.naming import MEAN, OVERALL, ablation_name, exclusive_names, tension_sets_index
+from rmtension.study.naming import MEAN, OVERALL, ablation_name, exclusive_names, sized, tension_sets_index
 from rmtension.study.study import Study, compared_sets
 
 NONE = pl.col("ablation") == "none"
@@ -33,11 +33,12 @@ def listed(study: Study, regime: str) -> list[str]:
     return ["none", study.ablation.main_set, *([shared_set(study), *exclusive_names(mixes)[1:]] if mixes else [])]
 
 
-def own_sets(study: Study, *percents: float) -> pl.DataFrame:
-    """scoring, percent, ablation: the name each scoring's set was ablated under; 0 % is no ablation."""
-    scorings = study.neurons.scorings
-    schema = {"scoring": pl.String, "percent": pl.Float64, "ablation": pl.String}
-    rows = [(s, float(p), ablation_name(s, p) if p else "none") for s in scorings for p in dict.fromkeys(percents)]
+def own_sets(study: Study, *sizes: float | str) -> pl.DataFrame:
+    """scoring, percent (null of a count), count (null of a percent), ablation: the name that each scoring's set of that
+    size was ablated under; 0 % is no ablation."""
+    schema = {"scoring": pl.String, "percent": pl.Float64, "count": pl.Int64, "ablation": pl.String}
+    every = product(study.neurons.scorings, dict.fromkeys(sizes))
+    rows = [(scoring, *sized(size), ablation_name(scoring, size) if size else "none") for scoring, size in every]
     return pl.DataFrame(rows, schema=schema, orient="row")
 
 
@@ -69,9 +70,9 @@ def with_values(sets: pl.DataFrame, study: Study) -> pl.DataFrame:
 
 
 def own_sizes(sizes: pl.DataFrame, study: Study) -> pl.DataFrame:
-    """model, regime, scoring, percent; n_neurons, the mean size of that set. sizes: see load_sizes."""
-    percents = [0, study.ablation.percent, *study.ablation.sweep]
-    return mean_sizes(sizes, study, own_sets(study, *percents), ["scoring", "percent"])
+    """model, regime, scoring, percent, count; n_neurons, the mean size of that set. sizes: see load_sizes."""
+    swept = own_sets(study, 0, study.ablation.percent, *study.ablation.sweep)
+    return mean_sizes(sizes, study, swept, ["scoring", "percent", "count"])
 
 
 def mixed_sizes(sizes: pl.DataFrame, study: Study) -> pl.DataFrame:

@@ -175,7 +175,7 @@ def sweep(study: Study, _tables: Tables) -> Iterator[Hole]:
         own = own_tests(study)
         settings = {"sweep_benchmarks": [*own, *study.benchmarks][:1]}
         reasons = ["no benchmark to sweep on"]
-    if not [percent for percent in study.ablation.sweep if percent < 100]:
+    if not study.ablation.parts_of_all:
         sizes = [percent for percent in (2, 5, 10, 20, 30) if percent not in study.ablation.sweep]
         settings |= {"sweep": [*sizes, *study.ablation.sweep]}
         reasons += ["no sizes below 100 % to sweep over"]

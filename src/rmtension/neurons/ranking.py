@@ -17,6 +17,7 @@ from rmtension.study.naming import (
     ablation_name,
     exclusive_names,
     ranks_heads,
+    sized,
     tension_names,
     tension_sets_index,
     thirds_names,
@@ -49,9 +50,10 @@ STATISTICS = {**PLACE, "response": pl.String(), **dict.fromkeys(MEASURED, pl.Flo
 HEADS = {"layer": pl.Int32(), "head": pl.Int32(), "response": pl.String(), "mean_norm": pl.Float64()}
 
 
-def set_size(percent: float, n_units: int) -> int:
-    """Units in the top `percent` of `n_units`."""
-    return round(percent / 100 * n_units)
+def set_size(size: float | str, n_units: int) -> int:
+    """Units in the top `size`, a percent or a count, of `n_units`; at most all."""
+    percent, count = sized(size)
+    return min(count or 0, n_units) if percent is None else round(percent / 100 * n_units)
 
 
 def seed_of(random_seed: int, *names: str) -> list[int]:
@@ -161,19 +163,28 @@ def rankings(
 # --- sets -----------------------------------------------------------------------------------------------------
 
 
-def oriented_set(ranked: pl.DataFrame, scoring: str, percent: float) -> pl.DataFrame:
-    """The top `percent` of all units by `scoring`: unit, layer, neuron."""
+def oriented_set(ranked: pl.DataFrame, scoring: str, size: float | str) -> pl.DataFrame:
+    """The top `size`, a percent or a count, of all units by `scoring`: unit, layer, neuron."""
     one = ranked.filter(pl.col("scoring") == scoring)
-    return one.filter(pl.col("rank") <= set_size(percent, len(one))).select(UNIT).sort(UNIT)
+    return one.filter(pl.col("rank") <= set_size(size, len(one))).select(UNIT).sort(UNIT)
 
 
-def oriented_sets(ranked: pl.DataFrame, scorings: Iterable[str], percents: Iterable[float]) -> dict[str, pl.DataFrame]:
-    """Every scoring's set at every percent, by ablation name. UserError where one would hold no neuron."""
-    for scoring, percent in product(scorings, percents):
+def oriented_sets(
+    ranked: pl.DataFrame, scorings: Iterable[str], sizes: Iterable[float | str]
+) -> dict[str, pl.DataFrame]:
+    """Every scoring's set at every size, by ablation name.
+
+    UserError where one would hold no neuron, or there are fewer neurons than it counts. A set of heads may hold none or
+    all: there are few of them.
+    """
+    for scoring, size in product((s for s in scorings if not ranks_heads(s)), sizes):
         n = ranked.select((pl.col("scoring") == scoring).sum()).item()
-        if set_size(percent, n) == 0 and not ranks_heads(scoring):
+        percent, count = sized(size)
+        if set_size(size, n) == 0:
             raise UserError(f"ablation: {percent:g} % of {n} neurons by '{scoring}' are none: give a greater percent")
-    return {ablation_name(s, p): oriented_set(ranked, s, p) for s in scorings for p in percents}
+        if count and count > n:
+            raise UserError(f"ablation.sweep: {size}: there are {n} neurons: give a smaller count")
+    return {ablation_name(s, size): oriented_set(ranked, s, size) for s in scorings for size in sizes}
 
 
 def whole_sets(singles: Mapping[str, pl.DataFrame]) -> dict[str, pl.DataFrame]:

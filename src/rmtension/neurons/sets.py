@@ -12,7 +12,7 @@ import polars as pl
 from rmtension.base.errors import UserError
 from rmtension.base.files import from_here, read_table, reading
 from rmtension.neurons.ranking import NEURON, UNIT, of_both_responses, oriented_set
-from rmtension.study.naming import THIRDS
+from rmtension.study.naming import THIRDS, sized
 from rmtension.study.section import nearest
 
 
@@ -49,8 +49,8 @@ class NeuronSet(NamedTuple):
     statistics: Path  # of those units: a file that the study made, here or not
 
     @classmethod
-    def read(cls, place: str, scoring: str, percent: float) -> Self:
-        """FILE:NAME, a set that is ablated; or a file of rankings, of which the top `percent` by `scoring` are taken.
+    def read(cls, place: str, scoring: str, size: float | str) -> Self:
+        """FILE:NAME, a set that is ablated; or a file of rankings, of which the top `size` by `scoring` are taken.
 
         A set that is ablated is looked up among all units in the rankings of the same reward model.
         """
@@ -62,7 +62,9 @@ class NeuronSet(NamedTuple):
             if scoring not in ranked["scoring"]:
                 raise UserError(f"{place}: no scoring '{scoring}'; {nearest(scoring, ranked['scoring'].unique())}")
             of_scoring = ranked.filter(scoring=scoring)
-            top = oriented_set(ranked, scoring, percent)
+            if (sized(size)[1] or 0) > len(of_scoring):
+                raise UserError(f"{place}: there are {len(of_scoring)} units by '{scoring}': give a smaller count")
+            top = oriented_set(ranked, scoring, size)
             members = of_scoring.join(top, on=UNIT, how="semi").select(*UNIT, "score", "rank").sort("rank")
             units = of_scoring.select(UNIT)
         else:

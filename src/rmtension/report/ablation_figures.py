@@ -25,6 +25,7 @@ from rmtension.report.drawing import (
     heat_map,
     look,
     name_width,
+    number_axis,
     panels,
     parts,
     row_axis,
@@ -37,21 +38,26 @@ FILLS = {"whole": "full", "size-matched": "none", "matched-random": "left"}  # o
 
 
 def curves(table: pl.DataFrame) -> Pages:
-    """Accuracy against the share of neurons zeroed: a row per model, a column per regime and benchmark."""
+    """Accuracy against the share of neurons zeroed, or where sizes are counts too their number: a row per model, a
+    column per regime and benchmark."""
     pages, cells = crossed(table, ["regime", "benchmark"], 3.3, 2.6, sharex=True, sharey=True)
-    scorings = unique(table, "scoring")
-    shown = [p for p in (0, 2, 5, 10, 20, 30, 50, 100) if p <= max(table["percent"])]
+    scorings, counted = unique(table, "scoring"), table["count"].count() > 0
+    size, scale = ("n_neurons", "number, logarithmic scale") if counted else ("percent", "% of all, square-root scale")
     for ax, cell in cells:
         ax.axhline(50, color="0.3", linewidth=0.8, linestyle=(0, (1, 3)), label="chance")
-        ax.set_xscale("function", functions=ROOT)
-        ax.set_xticks(shown, [str(p) for p in shown])
-        for (scoring,), curve in parts(cell, "scoring").items():
+        if counted:
+            number_axis(ax)
+        else:
+            shown = [p for p in (0, 2, 5, 10, 20, 30, 50, 100) if p <= max(table["percent"])]
+            ax.set_xscale("function", functions=ROOT)
+            ax.set_xticks(shown, [str(p) for p in shown])
+        for (scoring,), points in parts(cell, "scoring").items():
+            curve = points.sort(size, maintain_order=True)
             mean, low, high = estimates(curve, "accuracy")
             shape = look(scorings, scoring)
-            ax.fill_between(curve["percent"], low, high, color=shape["color"], alpha=0.15, linewidth=0)
-            ax.plot(curve["percent"], mean, **shape | {"linewidth": 1.2, "markersize": 4})
-    label = "neurons, or attention heads, set to zero (% of all, square-root scale)"
-    return finished(pages, label, "accuracy (%)", same="xy")
+            ax.fill_between(curve[size], low, high, color=shape["color"], alpha=0.15, linewidth=0)
+            ax.plot(curve[size], mean, **shape | {"linewidth": 1.2, "markersize": 4})
+    return finished(pages, f"neurons, or attention heads, set to zero ({scale})", "accuracy (%)", same="xy")
 
 
 def set_name(family: str) -> pl.Expr:
@@ -63,6 +69,7 @@ def set_name(family: str) -> pl.Expr:
 def set_size(table: pl.DataFrame, curve: pl.DataFrame) -> Pages:
     """Change of accuracy against the number of neurons zeroed: oriented neurons as lines; a mixed one's sets as marks,
     filled by control, those of one size beside each other, on an axis of their own range."""
+    counted = table["count"].count() > 0
     table = table.with_columns(name=set_name("family"))
     pages, cells = crossed(table, ["regime", "benchmark"], 3.3, 2.6)
     families = list(dict.fromkeys([*curve["scoring"], *table["family"]]))  # colours of scorings as in the curves
@@ -74,13 +81,15 @@ def set_size(table: pl.DataFrame, curve: pl.DataFrame) -> Pages:
             ends = pl.concat([near["delta_mean"], near["delta_low"], near["delta_high"]]).drop_nulls()
             ax.set_ylim(1.1 * min(-0.5, *ends), 1.1 * max(0.5, *ends))
         else:
-            ax.set_xscale("function", functions=ROOT)
+            number_axis(ax) if counted else ax.set_xscale("function", functions=ROOT)
             ax.set_xlim(0, 1.05 * max(cell["n_neurons"]))
-        ax.xaxis.set_major_locator(MaxNLocator(4))
-        ax.xaxis.set_major_formatter(EngFormatter(sep=""))
+        if len(mixed) or not counted:
+            ax.xaxis.set_major_locator(MaxNLocator(4))
+            ax.xaxis.set_major_formatter(EngFormatter(sep=""))
         ax.axhline(0, color="0.3", linewidth=1)
         sized = unique(cell.filter(~pl.col("control").is_in(["", "whole"])), "name")
-        for (family, control, name), points in parts(cell, "family", "control", "name").items():
+        for (family, control, name), of_set in parts(cell, "family", "control", "name").items():
+            points = of_set.sort("n_neurons", maintain_order=True)
             mark = {
                 "linestyle": "none",
                 "fillstyle": FILLS.get(control, "full"),
@@ -94,7 +103,8 @@ def set_size(table: pl.DataFrame, curve: pl.DataFrame) -> Pages:
             bars = ax.vlines(points["n_neurons"], low, high, color=shape["color"], linewidth=0.8)
             for artist in (bars, *ax.plot(points["n_neurons"], y, **shape)):
                 artist.set_transform(ax.transData + ScaledTranslation(aside, 0, ax.figure.dpi_scale_trans))
-    label = "neurons set to zero (number; square-root scale where there are no sets of a mixed reward model)"
+    scale = "logarithmic" if counted else "square-root"
+    label = f"neurons set to zero (number; {scale} scale where there are no sets of a mixed reward model)"
     return finished(pages, label, "change in accuracy (points)")
 
 

@@ -15,6 +15,7 @@ from rmtension.report.drawing import (
     finished,
     look,
     name_width,
+    number_axis,
     numbers,
     panels,
     parts,
@@ -22,17 +23,21 @@ from rmtension.report.drawing import (
     unique,
 )
 
-# The part of a claim that is about one size of a set: where, percent, what.
-SWEPT = r"^(.+), p = ([\d.e+-]+) %: (.+)$"
+# The part of a claim that is about one size of a set: where, p (a percent) or n (a number), how much, what.
+SWEPT = r"^(.+), ([pn]) = ([\d.e+-]+)(?: %)?: (.+)$"
+SIZES = {"n": "neurons in the set (number, logarithmic scale)", "p": "neurons in the set (%)"}
 VERDICTS = ["holds", "undecided", "does not hold"]
 
 
 def claims(table: pl.DataFrame) -> Pages:
     """Estimate and interval of each part of each claim beside its threshold and its controls, marked by verdict: in
     rows, and as curves where a claim is about every size of a set."""
-    swept = pl.col("part").str.contains(SWEPT)
-    listed, curved = table.filter(~swept), table.filter(swept)
-    return [*(verdict_rows(listed) if len(listed) else []), *(verdict_curves(curved) if len(curved) else [])]
+    kind = pl.col("part").str.extract(SWEPT, 2)
+    listed, curves = table.filter(kind.is_null()), [table.filter(kind == sizes) for sizes in SIZES]
+    return [
+        *(verdict_rows(listed) if len(listed) else []),
+        *(page for curve in curves if len(curve) for page in verdict_curves(curve)),
+    ]
 
 
 def verdict_rows(table: pl.DataFrame) -> Pages:
@@ -75,21 +80,25 @@ def verdict_panel(ax: Axes, group: pl.DataFrame) -> None:
 
 
 def verdict_curves(table: pl.DataFrame) -> Pages:
-    """A curve over sizes of a set for each place and comparison, and those of its controls."""
-    where, percent, what = (pl.col("part").str.extract(SWEPT, i) for i in (1, 2, 3))
+    """A curve over sizes of a set, all percents or all numbers, for each place and comparison, and those of its
+    controls."""
+    where, kind, size, what = (pl.col("part").str.extract(SWEPT, i) for i in (1, 2, 3, 4))
     place = pl.format("{} ({}): {}", "claim", "unit", where)
-    table = table.with_columns(place=place, percent=percent.cast(pl.Float64), what=what)
+    table = table.with_columns(place=place, kind=kind, size=size.cast(pl.Float64), what=what)
+    [kinds] = unique(table, "kind")
     pages, cells = crossed(table, ["what"], 4, 2.4, down="place", sharex=True)
     for ax, cell in cells:
+        if kinds == "n":
+            number_axis(ax)
         for (_,), of in parts(cell, "control").items():
             control, low, high = numbers(of, "control_estimate", "control_low", "control_high")
-            ax.fill_between(of["percent"], low, high, color="0.55", alpha=0.2, linewidth=0)
-            ax.plot(of["percent"], control, "x--", color="0.55", linewidth=1, markersize=4, label="control")
+            ax.fill_between(of["size"], low, high, color="0.55", alpha=0.2, linewidth=0)
+            ax.plot(of["size"], control, "x--", color="0.55", linewidth=1, markersize=4, label="control")
         curve = cell.unique("part", keep="first", maintain_order=True)
         estimate, low, high, threshold = numbers(curve, "estimate", "low", "high", "threshold")
-        ax.plot(curve["percent"], threshold, color="0.15", linewidth=1.5, label="threshold")
-        ax.fill_between(curve["percent"], low, high, color="0.15", alpha=0.12, linewidth=0)
-        ax.plot(curve["percent"], estimate, color="0.15", linewidth=1)
+        ax.plot(curve["size"], threshold, color="0.15", linewidth=1.5, label="threshold")
+        ax.fill_between(curve["size"], low, high, color="0.15", alpha=0.12, linewidth=0)
+        ax.plot(curve["size"], estimate, color="0.15", linewidth=1)
         for (verdict,), of in parts(curve, "verdict").items():
-            ax.plot(of["percent"], of["estimate"], **look(VERDICTS, verdict) | {"linestyle": "none"})
-    return finished(pages, "neurons in the set (%)", same="x")
+            ax.plot(of["size"], of["estimate"], **look(VERDICTS, verdict) | {"linestyle": "none"})
+    return finished(pages, SIZES[kinds], same="x")

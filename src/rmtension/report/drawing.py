@@ -14,6 +14,7 @@ from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter
 
 from rmtension.base.errors import UserError
 from rmtension.base.pages import evenly, kept_together
@@ -158,6 +159,12 @@ def look(names: Sequence[str], name: str) -> dict[str, Any]:
     i = names.index(name)
     marks = {"label": name, "marker": MARKERS[i % len(MARKERS)], "linestyle": LINES[i % len(LINES)], "markersize": 4.5}
     return marks | ({"color": GREYS[name], "markerfacecolor": "white"} if name in GREYS else {"color": colour(i)})
+
+
+def number_axis(ax: Axes) -> None:
+    """Numbers of units along x, from 0 on, and from 1 on in powers of ten: each of a few matters as much as many do."""
+    ax.set_xscale("symlog", linthresh=1, linscale=0.5)
+    ax.xaxis.set_major_formatter(EngFormatter(sep=""))
 
 
 def row_names(rows: Sequence[tuple[str, ...]]) -> list[str]:

@@ -388,7 +388,7 @@ def means_over_models(table: pl.DataFrame, exhibit: Exhibit) -> pl.DataFrame | N
     if value not in table.columns:
         return None
     rows = texts(table).filter(table["model"] == OVERALL if "model" in table.columns else EVERY_ROW)
-    words = [name for name in rows.columns if name == "percent" or table[name].dtype == pl.String]
+    words = [name for name in rows.columns if name in ("percent", "count") or table[name].dtype == pl.String]
     keys = [name for name in words if rows[name].n_unique() > 1]
     across = [key for key in keys if key in exhibit.across]
     down = [key for key in keys if key not in across]

@@ -7,6 +7,7 @@ from itertools import product
 from typing import Any
 
 from rmtension.base.errors import UserError
+from rmtension.neurons.ranking import set_size
 from rmtension.running.amounts import BYTES, KNOWN, RULES, SPLITS, Amounts, Size
 from rmtension.study.models import MadeModel
 from rmtension.study.naming import ranks_heads
@@ -148,10 +149,11 @@ class Prices:
     def rankings(self, model: str, rule: str) -> Price:
         """One of the rules that rank neurons and choose sets of them."""
         size, ablation = self.amounts.size(model), self.study.ablation
-        ranked = size.layers * size.neurons * sum(not ranks_heads(s) for s in self.study.neurons.scorings)
-        percents = [ablation.percent, *(ablation.sweep if rule == "select" else [])]
-        disk = BYTES["ranking_row"] * ranked if rule == "neurons" else BYTES["set_row"] * ranked * sum(percents) / 100
-        return *without_model(rule)[:2], disk
+        scorings = sum(not ranks_heads(scoring) for scoring in self.study.neurons.scorings)
+        neurons = size.layers * size.neurons
+        chosen = sum(set_size(s, neurons) for s in [ablation.percent, *(ablation.sweep if rule == "select" else [])])
+        disk = BYTES["ranking_row"] * neurons if rule == "neurons" else BYTES["set_row"] * chosen
+        return *without_model(rule)[:2], scorings * disk
 
     def evaluate(self, model: str, regime: str, benchmark: str) -> Price:
         size, passes = self.amounts.size(model), len(self.study.ablations(regime, benchmark))

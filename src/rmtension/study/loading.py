@@ -53,7 +53,7 @@ def describe(error: Any) -> str:
     for part in error["loc"]:
         # Pydantic adds a union member's tag behind the key that holds the union.
         is_tag = part in KINDS and len(keys) == 2 + (keys[:1] == ["models"])
-        keys += [] if is_tag or part == "[key]" else [str(part)]
+        keys += [] if is_tag or part in ("[key]", "[percent]", "[count]") else [str(part)]
     message = error["msg"].removeprefix("Value error, ")
     if error["type"] == "union_tag_invalid":
         expected = re.findall(r"'([^']+)'", error["ctx"]["expected_tags"])

@@ -35,11 +35,17 @@ def ranks_heads(scoring: str) -> bool:
     return scoring.startswith("head-")
 
 
-def ablation_name(scoring: str, percent: float) -> str:
-    """Name of the set of the top `percent` by `scoring`; the whole network is one set whatever the scoring."""
+def sized(size: float | str) -> tuple[float | None, int | None]:
+    """A size of a study file (section.Size) as the percent or the count that it is, the other None."""
+    return (None, int(size.removesuffix("n"))) if isinstance(size, str) else (float(size), None)
+
+
+def ablation_name(scoring: str, size: float | str) -> str:
+    """Name of the set of the top `size` by `scoring`; the whole network is one set whatever the scoring."""
+    percent, count = sized(size)
     if percent == 100:
         return "all-heads" if ranks_heads(scoring) else "all"
-    return f"{scoring}-p{percent:g}"
+    return f"{scoring}-n{count}" if percent is None else f"{scoring}-p{percent:g}"
 
 
 def thirds_names(draws: int) -> dict[str, str]:

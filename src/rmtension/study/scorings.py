@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, field_validator
 
-from rmtension.study.naming import ablation_name
-from rmtension.study.section import Count, Name, Percent, Section, Seed
+from rmtension.study.naming import ablation_name, sized
+from rmtension.study.section import Count, Name, Percent, Section, Seed, Size
 
 # Scoring by a statistic of the neurons -> what goes unseen without it.
 MEASURED = {
@@ -66,8 +66,9 @@ class Ablation(Section):
     control_draws: Count = Field(
         3, description="Random draws of each control of a mixed RM's sets, and of the sets of a third of the layers."
     )
-    sweep: list[Percent] = Field(
-        [2, 5, 10, 20, 30, 100], description="Sizes of the ablation curve; without any there is no curve."
+    sweep: list[Size] = Field(
+        [2, 5, 10, 20, 30, 100],
+        description="Sizes of the ablation curve, percents or counts such as 10n; without any there is no curve.",
     )
     sweep_benchmarks: list[Name] = Field([], description="Benchmarks on which the curve is run.")
 
@@ -82,6 +83,12 @@ class Ablation(Section):
     def main_set(self) -> str:
         """The name that a reward model's own set, of the main scoring and size, is ablated under."""
         return ablation_name(self.scoring, self.percent)
+
+    @property
+    def parts_of_all(self) -> list[float | str]:
+        """The sizes of the sweep without the whole network: counts, then percents, each from the least on."""
+        parts = [size for size in self.sweep if sized(size)[0] != 100]
+        return sorted(parts, key=lambda size: (sized(size)[0] or 0, sized(size)[1] or 0))
 
     @property
     def matched_set(self) -> str:

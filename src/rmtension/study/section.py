@@ -8,7 +8,17 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 
@@ -27,6 +37,12 @@ def machine_integer(number: int) -> int:
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
 Percent = Annotated[float, Field(gt=0, le=100), AfterValidator(six_digits)]
+Counted = Annotated[str, Field(pattern="^[1-9][0-9]*n$")]
+# How many units a set has: a percent of all, or a count of them such as 10n. The tags are left out of messages.
+Size = Annotated[
+    Annotated[Percent, Tag("[percent]")] | Annotated[Counted, Tag("[count]")],
+    Discriminator(lambda size: "[count]" if isinstance(size, str) and size.endswith("n") else "[percent]"),
+]
 Count = Annotated[int, Field(ge=1), AfterValidator(machine_integer)]
 Seed = Annotated[int, Field(ge=0), AfterValidator(machine_integer)]
 # Not in braces, which Snakemake would take for wildcards.

@@ -176,7 +176,7 @@ class Study(Section):
         if benchmark == VALIDATION:
             return ["none", self.ablation.main_set]
         swept = self.ablation.sweep if benchmark in self.ablation.sweep_benchmarks else []
-        own = [ablation_name(s, p) for s in self.neurons.scorings for p in [self.ablation.percent, *swept]]
+        own = [ablation_name(s, size) for s in self.neurons.scorings for size in [self.ablation.percent, *swept]]
         tension = [one.name for one in tension_sets_index(self.regimes[regime].mixes, self.ablation.control_draws)]
         thirds = thirds_names(self.ablation.control_draws)
         return list(dict.fromkeys(["none", *own, *tension, *thirds, *self.mean_ablations(tension)]))

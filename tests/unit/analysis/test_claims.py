@@ -190,6 +190,19 @@ def test_one_part_is_enough_to_refute_a_claim_or_to_leave_it_open(claim: str) ->
     assert whole["verdict"] == "undecided" and (parts["note"].str.starts_with("no such")).any()
 
 
+def test_claims_about_every_size_are_about_counts_too() -> None:
+    sweep = {"ablation": STUDY.ablation.model_dump() | {"sweep": [10, "5n", 100, "1n"]}}
+    counted = Study.model_validate(STUDY.model_dump() | sweep)
+    for claim in ("C6", "A1"):
+        rows = evidence(claim)
+        of_counts = [{**row, "percent": None, "count": n} for row in rows for n in (1, 5)]
+        whole, parts = judged([*rows, *of_counts], claim, counted)
+        assert whole["verdict"] == "holds" and parts["part"].n_unique() == 3 * len(rows)
+        assert parts["part"].str.extract("own-test, (.*): ").unique(maintain_order=True)[:3].to_list() == [
+            "n = 1", "n = 5", "p = 10 %"]  # fmt: skip
+        assert judged([*rows, *of_counts[2:]], claim, counted)[0]["verdict"] == "undecided"
+
+
 def test_a_figure_that_is_the_threshold_decides_nothing() -> None:
     """Of all neurons a third lies in late layers, and tables round it."""
     third = round(100 / 3, 12)

@@ -173,6 +173,15 @@ def test_curves_and_sizes_pool_a_benchmark_s_comparisons() -> None:
     assert_summary(
         row, "delta", lambda m, s: on_own_test(m, "mixed", s, "magnitude-p50") - on_own_test(m, "mixed", s, "none")
     )
+    row = row_of("ablation_curve", model="zebra", regime="mixed", scoring="magnitude", count=3)
+    assert_summary(row, "accuracy", lambda m, s: on_own_test(m, "mixed", s, "magnitude-n3"))
+    here = {"model": "zebra", "regime": "mixed"}
+    sizes = RESULTS.sizes.filter(**here, ablation="magnitude-n3")["n_neurons"]
+    assert row["percent"] is None and row["n_neurons"] == pytest.approx(sizes.mean())
+    set_size = row_of("set_size", **here, family="magnitude", control="", count=3)
+    assert [set_size[k] for k in ("delta_mean", "n_neurons")] == [row[k] for k in ("delta_mean", "n_neurons")]
+    swept = MADE["ablation_curve"].filter(**here, scoring="random").select("percent", "count").rows()
+    assert swept == [(None, 3), (0, None), (20, None), (50, None), (100, None)]
     heads = row_of("ablation_curve", model="zebra", regime="mixed", scoring="head-norm", percent=100)
     assert_summary(heads, "accuracy", lambda m, s: on_own_test(m, "mixed", s, "all-heads"))
     none = row_of("ablation_curve", model="zebra", regime="mixed", scoring="random", percent=0)
@@ -184,6 +193,10 @@ def test_curves_and_sizes_pool_a_benchmark_s_comparisons() -> None:
     row = row_of("scoring_contrasts", model="ape", regime="helpful", percent=20, first="magnitude", second="random")
     assert_summary(row, "difference", lambda m, s: on_own_test(m, "helpful", s, "magnitude-p20")
                    - on_own_test(m, "helpful", s, "random-p20"))  # fmt: skip
+    row = row_of("scoring_contrasts", model="ape", regime="helpful", count=3, first="magnitude", second="random")
+    assert_summary(row, "difference", lambda m, s: on_own_test(m, "helpful", s, "magnitude-n3")
+                   - on_own_test(m, "helpful", s, "random-n3"))  # fmt: skip
+    assert set(MADE["scoring_contrasts"].select("percent", "count").rows()) == {(20, None), (50, None), (None, 3)}
     pairs = set(MADE["scoring_contrasts"].select("first", "second").rows())
     assert pairs == {
         ("magnitude", "change"),

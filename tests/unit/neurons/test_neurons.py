@@ -57,6 +57,25 @@ def test_top_percent_against_sorting(scores: list[float], percent: float) -> Non
     assert sorted(ranks["rank"]) == list(range(1, len(scores) + 1))
 
 
+def test_sizes_are_percents_or_counts() -> None:
+    """Of neurons there are as many as a count says; there are few heads, and a set has what there is of them."""
+    one = ranked(scores_frame([float(i % 7) for i in range(12)]), "s")
+    neurons = pl.concat([one, one.with_columns(scoring=pl.lit("t"))])
+    heads = ranked(scores_frame([3.0, 1.0, 2.0], 1).rename({"s": "head-s"}), "head-s")
+    ranks = pl.concat([neurons, heads])
+    sets = oriented_sets(ranks, ["s", "head-s"], ["1n", "3n", "12n", 25, 100])
+    assert {name: len(members) for name, members in sets.items()} == {
+        "s-n1": 1, "s-n3": 3, "s-n12": 12, "s-p25": 3, "all": 12,
+        "head-s-n1": 1, "head-s-n3": 3, "head-s-n12": 3, "head-s-p25": 1, "all-heads": 3,
+    }  # fmt: skip
+    assert sets["s-n1"].rows() == [("neuron", 1, 2)] and sets["s-n3"].equals(sets["s-p25"])
+    for size in ("13n", "99999999999999999999999n"):
+        with pytest.raises(UserError) as raised:
+            oriented_sets(ranks, ["head-s", "t"], ["1n", size])
+        assert str(raised.value) == f"ablation.sweep: {size}: there are 12 neurons: give a smaller count"
+    assert set(oriented_sets(ranks, ["head-s"], ["99999999999999999999999n"]).popitem()[1]["neuron"]) == {0}
+
+
 # --- a mixed reward model's sets --------------------------------------------------------------------------------
 
 LAYERS, NEURONS = 4, 25

@@ -132,10 +132,14 @@ def example(sizes: dict[str, int], tasks: pl.DataFrame, scorings: list[str], per
         crossed({"ablation": SETS}, {"control": ["whole", "size-matched", "matched-random"]}),
         pl.DataFrame({"ablation": ["shared-authors", "random"], "control": ["whole", "random"]}),
     ])  # fmt: skip
-    curve = crossed(neurons, regimes, own, scored, {"percent": [0.0, *percents]}).with_columns(n_neurons=size)
+    curve = crossed(neurons, regimes, own, scored, {"percent": [0.0, *percents]}).with_columns(
+        pl.lit(None, pl.Int64).alias("count"), n_neurons=size
+    )
     swept = curve.filter(pl.col("percent") > 0).rename({"scoring": "family"}).with_columns(control=pl.lit(""))
     mixed = crossed(neurons, MIXED, own, sets.rename({"ablation": "family"}))
-    mixed = mixed.with_columns(percent=pl.when(control="whole").then(7.0).otherwise(3.0)).with_columns(n_neurons=size)
+    mixed = mixed.with_columns(
+        pl.lit(None, pl.Int64).alias("count"), percent=pl.when(control="whole").then(7.0).otherwise(3.0)
+    ).with_columns(n_neurons=size)
     fall = -3 * pl.col("percent").sqrt()  # the larger the set, the greater the damage
     lengths, zeros = pl.col("scoring").str.len_chars(), {"replaced_by": ["zero"]}
 
@@ -229,6 +233,26 @@ def test_curves_and_their_bands_are_the_table() -> None:
     assert len(set(looks)) == 6
     overall = of("ablation_curve", model=OVERALL, regime="helpful", scoring="change")["accuracy_mean"]
     assert np.array_equal(series(panels(DRAWN["ablation_curve"])[0])["change"].get_ydata(), overall)
+
+
+def counted(name: str, counts: tuple[int, ...] = (1, 10, 100)) -> pl.DataFrame:
+    """A table of sizes with counts too, which stand before the percents."""
+    table = SMALL[name]
+    few = table.filter(percent=2.0).join(pl.DataFrame({"n": counts}), how="cross")
+    sizes = {"percent": pl.lit(None, pl.Float64), "count": pl.col("n"), "n_neurons": pl.col("n").cast(pl.Float64)}
+    return pl.concat([few.with_columns(**sizes).drop("n"), table])
+
+
+def test_counts_stand_among_percents_by_their_number_of_units() -> None:
+    tables = {name: counted(name) for name in ("ablation_curve", "set_size")}
+    ax = panels(redrawn("ablation_curve_by_model", tables))[4]
+    rows = tables["ablation_curve"].filter(model="tiny-llama", regime="harmless", scoring="change").sort("n_neurons")
+    assert rows["n_neurons"].to_list()[:5] == [0, 1, 10, 12, 29] and rows["count"].to_list()[:4] == [None, 1, 10, None]
+    assert np.array_equal(series(ax)["change"].get_xydata(), rows.select("n_neurons", "accuracy_mean"))
+    assert ax.get_xscale() == "symlog"
+    sizes = [ax for ax in panels(redrawn("set_size", tables)) if ax.get_title() == "tiny-llama\nharmless, hh-test"]
+    line = np.asarray(series(sizes[0])["change"].get_xdata())
+    assert line.tolist() == rows["n_neurons"].to_list()[1:] and sizes[0].get_xscale() == "symlog"
 
 
 def test_dots_lie_beside_their_tasks_and_missing_intervals_have_no_bar() -> None:
@@ -538,6 +562,12 @@ def test_a_claim_about_all_sizes_is_curves() -> None:
     verdicts = pl.when(pl.col("percent") > 3).then(pl.lit("holds")).otherwise(pl.lit("undecided"))
     changed = pl.concat([SMALL["claims"], swept.with_columns(verdict=verdicts).select(SMALL["claims"].columns)])
     rows, curves = redrawn("claims", {"claims": changed})
+    by_number = pl.col("part").str.replace(r"p = (\d+)(\.\d)? %", "n = ${1}")
+    both = pl.concat([changed, changed.filter(claim="C6").with_columns(by_number)])
+    numbers = redrawn("claims", {"claims": both})[1]
+    assert [ax.get_xscale() for ax in numbers.axes] == ["symlog"] * 4 and curves.axes[0].get_xscale() == "linear"
+    xs = sorted({float(x) for line in numbers.axes[2].get_lines() for x in np.asarray(line.get_xdata())})
+    assert xs == [2, 4, 7] and len(redrawn("claims", {"claims": both})) == 3
     assert [ax.get_title(loc="left") for ax in rows.axes] == ["C1 (points)", "C2 (points)"]
     assert [ax.get_title() for ax in curves.axes] == [
         f"C6 (points): {where}\n{what}"

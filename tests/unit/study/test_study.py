@@ -85,6 +85,14 @@ MISTAKES: dict[str, tuple[str, Any, str]] = {
     "mean twice": ("ablation/values", ["zero", "mean", "mean"], "ablation.values: mean is given more than once"),
     "unknown value": ("ablation/values", ["zero", "median"], "ablation.values.1: "),
     "percentile twice": ("ablation/sweep", [10, 10], "ablation.sweep: 10"),
+    "percentile twice, written otherwise": ("ablation/sweep", ["1n", 1, 1.0], "ablation.sweep: 1.0 is given more than"),
+    "count twice": ("ablation/sweep", ["10n", 10, "10n"], "ablation.sweep: 10n is given more than once"),
+    "count of none": ("ablation/sweep", [2, "0n"], "ablation.sweep.1: String should match pattern"),
+    "count with a zero before it": ("ablation/sweep", ["010n"], "ablation.sweep.0: String should match pattern"),
+    "part of a unit": ("ablation/sweep", ["1.5n"], "ablation.sweep.0: String should match pattern"),
+    "neither percent nor count": ("ablation/sweep", ["10x"], "ablation.sweep.0: Input should be a valid number"),
+    "list as a size": ("ablation/sweep", [[10]], "ablation.sweep.0: Input should be a valid number"),
+    "main size as a count": ("ablation/percent", "10n", "ablation.percent: Input should be a valid number"),
     "seed twice": ("seeds", [1, 2, 1], "seeds: 1 is given more than once"),
     "negative seed": ("seeds", [-1], "seeds.0: "),
     "no seed": ("seeds", [], "seeds: "),
@@ -213,6 +221,17 @@ def test_ablations_of_a_study() -> None:
     means += [f"{name}@mean" for name in mixed]
     assert study.ablations("helpful-harmless", "synthetic") == [*own, *mixed, *thirds, *means]
     assert study.ablations("helpful", "validation") == ["none", own[1]]
+
+
+def test_sizes_of_a_sweep_are_percents_or_counts() -> None:
+    study = Study.model_validate(changed("ablation/sweep", [5, "100n", "2.5", "1n", 100, "5n"]))
+    assert study.ablation.sweep == [5.0, "100n", 2.5, "1n", 100.0, "5n"]
+    assert study.ablation.parts_of_all == ["1n", "5n", "100n", 2.5, 5.0]
+    names = study.ablations("helpful", "hh-test")
+    assert [name for name in names if name.startswith("magnitude")][:6] == [
+        f"magnitude-{size}" for size in ("p10", "p5", "n100", "p2.5", "n1", "n5")
+    ]
+    assert Study.model_validate(study.model_dump(mode="json")) == study
 
 
 @pytest.mark.parametrize(
