@@ -58,6 +58,9 @@ def conflict(table: pl.DataFrame) -> Pages:
     for ax, cell in cells:
         opposing(ax.axvspan, ax.axvline)
         by_set(ax, cell, "cosine", names)
+        for name in cell.filter(pl.col("cosine_mean").is_null())["name"]:
+            ax.text(0.02, names.index(name), "noise alone", transform=ax.get_yaxis_transform(), va="center",
+                    color="0.4", size="small")  # fmt: skip
         ax.set_xlim(*limits(table))
     return finished(pages, "cosine of the objectives' gradients, without sampling noise", same="x")
 

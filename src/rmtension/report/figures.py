@@ -99,6 +99,7 @@ OF_NEURONS = ~pl.col("family").str.starts_with("head-")  # a head is more than a
 BOTH = EACH_MODEL | (pl.col("model").n_unique() > 2)  # the mean over one model would be shown twice
 JUDGED = pl.all_horizontal(pl.col("estimate", "low", "high").is_finite())
 ORIENTED, IN_BINS = pl.col("orientation") != UNORIENTED, pl.col("share_mean").is_not_null()
+BEYOND_NOISE = pl.col("cosine_mean").is_not_null().any()  # else there is nothing to draw
 WITH_CARD = ("accuracy", "benchmarks_card")
 FIGURES = {
     "radar": Spec(WITH_CARD, OVER_MODELS, radar),
@@ -121,8 +122,8 @@ FIGURES = {
     "shared_ablation": Spec(("shared_ablation",), pl.lit(True), change_map),
     "set_size": Spec(("set_size", "ablation_curve"), BOTH & OF_NEURONS, set_size),
     "patching": Spec(("patching",), BOTH, patching),
-    "conflict": Spec(("conflict",), BOTH, conflict),
-    "conflict_layers": Spec(("conflict_layers",), pl.lit(True), conflict_layers),
+    "conflict": Spec(("conflict",), BOTH & BEYOND_NOISE, conflict),
+    "conflict_layers": Spec(("conflict_layers",), BEYOND_NOISE, conflict_layers),
     "repair": Spec(("repair",), BOTH, repair),
     "claims": Spec(("claims",), JUDGED, claims),
 }
