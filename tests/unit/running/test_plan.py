@@ -167,7 +167,7 @@ def test_prices_of_a_small_study_by_hand(precision: str, peak: float) -> None:
     assert rules["evaluate"]["disk_gb"] * 1e9 == pytest.approx(2 * 11 * scored)
     scores, rankings = 2 * 11 * scored, 2 * 96 * 3 * 12
     assert rules["tables"]["memory_gb"] * 1e9 == pytest.approx(1e9 + 19 * scores + 11 * rankings)
-    assert rules["tables"]["cpu_hours"] * 3600 == pytest.approx(3 + 3.2e-7 * scores + 1e-7 * rankings)
+    assert rules["tables"]["cpu_hours"] * 3600 == pytest.approx(3 + 1.1e-6 * scores + 1e-7 * rankings)
     # 96 neurons by 3 scorings; 40 bytes for each of two responses.
     assert rules["activations"]["disk_gb"] * 1e9 == pytest.approx(2 * 96 * 2 * 40)
     seconds = start + 20 * FORWARD / scoring  # once, for both sets
@@ -243,10 +243,11 @@ def test_memory_of_small_rules_is_what_they_ask_for() -> None:
 
 
 def test_tables_of_the_papers_study_are_priced_as_measured() -> None:
-    """Made files of 54 reward models took 6.2 GB and 102 s of one core; 1.1 GB were the 18.8 million rows of scores."""
+    """Made files of 54 reward models took 7.0 GB and 267 s of one core, before sets held at their means made the
+    scores a fifth more."""
     rules = {row["rule"]: row for row in make_plan(read_study(ROOT / "studies/paper.yaml")).rules.to_dicts()}
-    assert 6.2 < rules["tables"]["memory_gb"] < 1.5 * 6.2
-    assert rules["tables"]["cpu_hours"] * 3600 == pytest.approx(102, rel=0.1)
+    assert 7.0 < rules["tables"]["memory_gb"] < 1.5 * 7.0
+    assert rules["tables"]["cpu_hours"] * 3600 == pytest.approx(1.2 * 267, rel=0.1)
 
 
 def test_the_table_says_what_it_assumes(tmp_path: Path) -> None:
