@@ -110,13 +110,13 @@ def set_size(table: pl.DataFrame, curve: pl.DataFrame) -> Pages:
 
 def change_map(table: pl.DataFrame) -> Pages:
     """Change of accuracy of each task over all models, and of each model's averages (down), in each regime under
-    each ablation (across; by zeros, or as said by means); bold where the interval leaves 0 out."""
+    each ablation (across; by zeros unless it says by means); bold where the interval leaves 0 out."""
     task = pl.concat_str("model", pl.lit(": mean of "), "orientation", pl.lit(" tasks"))
     each = table.filter(pl.col("model") != OVERALL, pl.col("task") == "average")
     table = pl.concat([table.filter(model=OVERALL), each.with_columns(orientation=pl.lit("by model"), task=task)])
     name = set_name("ablation") if "control" in table.columns else pl.col("scoring")
     by_mean = pl.col("replaced_by") == "mean"
-    table = table.with_columns(name=pl.when(by_mean).then(pl.format("{}, mean", name)).otherwise(name))
+    table = table.with_columns(name=pl.when(by_mean).then(pl.format("{}, by means", name)).otherwise(name))
     rows, columns, across = unique(table, *TASK), unique(table, "regime", "name"), ["regime", "name"]
     beside, above = name_width(row_names(rows)), name_width([name for _, name in columns])
     limit, pages = max(1.0, *map(abs, table["delta_mean"].drop_nulls())), []

@@ -7,10 +7,9 @@ from itertools import product
 from typing import Any
 
 from rmtension.base.errors import UserError
-from rmtension.neurons.ranking import set_size
 from rmtension.running.amounts import BYTES, KNOWN, RULES, SPLITS, Amounts, Size
 from rmtension.study.models import MadeModel
-from rmtension.study.naming import ranks_heads
+from rmtension.study.naming import ranks_heads, sized
 from rmtension.study.section import Located, nearest
 from rmtension.study.study import Study, compared_sets, observed_sets
 
@@ -151,7 +150,8 @@ class Prices:
         size, ablation = self.amounts.size(model), self.study.ablation
         scorings = sum(not ranks_heads(scoring) for scoring in self.study.neurons.scorings)
         neurons = size.layers * size.neurons
-        chosen = sum(set_size(s, neurons) for s in [ablation.percent, *(ablation.sweep if rule == "select" else [])])
+        sizes = map(sized, [ablation.percent, *(ablation.sweep if rule == "select" else [])])
+        chosen = sum(count or (percent or 0) * neurons / 100 for percent, count in sizes)
         disk = BYTES["ranking_row"] * neurons if rule == "neurons" else BYTES["set_row"] * chosen
         return *without_model(rule)[:2], scorings * disk
 

@@ -235,6 +235,16 @@ def test_curves_and_their_bands_are_the_table() -> None:
     assert np.array_equal(series(panels(DRAWN["ablation_curve"])[0])["change"].get_ydata(), overall)
 
 
+def test_sets_at_their_means_stand_beside_those_at_zero() -> None:
+    table = SMALL["own_ablation"].filter(scoring="magnitude")
+    by_means = table.with_columns(pl.col("delta_mean") - 50, replaced_by=pl.lit("mean"))
+    ax = panels(redrawn("own_ablation", {"own_ablation": pl.concat([table, by_means])}))[0]
+    names = [label.get_text() for label in ax.get_xticklabels()]
+    assert names == ["magnitude", "magnitude, by means"] * (len(names) // 2) and names
+    values = [float(text.get_text()) for text in ax.texts if text.get_text()[0] in "+-"]
+    assert values[0] - values[1] == pytest.approx(50, abs=0.11)
+
+
 def counted(name: str, counts: tuple[int, ...] = (1, 10, 100)) -> pl.DataFrame:
     """A table of sizes with counts too, which stand before the percents."""
     table = SMALL[name]

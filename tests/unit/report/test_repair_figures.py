@@ -27,7 +27,9 @@ def line(ax: Axes, label: str) -> Any:
     return np.asarray(found.get_xydata(), float).tolist()
 
 
-@pytest.mark.parametrize(("model", "place"), [*product(TABLE["model"].unique(), ["helpful", "harmless", BOTH])])
+@pytest.mark.parametrize(
+    ("model", "place"), [*product(TABLE["model"].unique(maintain_order=True), ["helpful", "harmless", BOTH])]
+)
 def test_gains_stand_between_the_mixed_reward_model_and_the_single_objective_one(model: str, place: str) -> None:
     ax, rows = PANELS[f"{model}\n{place}"], TABLE.filter(model=model, orientation=place)
     for measure, label in (("accuracy", "accuracy"), ("balanced", "length-balanced accuracy")):

@@ -158,9 +158,10 @@ def test_prices_of_a_small_study_by_hand(precision: str, peak: float) -> None:
 
     seconds = start + 57 * 2 * FORWARD / scoring  # trained and base
     assert rules["activations"]["gpu_hours"] == pytest.approx(2 * seconds / 3600, rel=1e-9)
-    # own: 20 test pairs, without anything and without 3 scorings of neurons and 1 of heads at 10, 5 and 20 percent;
-    # tasks: 3 comparisons of 8 tasks, at 10 percent; validation: 3 pairs, without anything and without the main set.
-    scored = 20 * (1 + 4 * 3) + 3 * 8 * (1 + 4) + 3 * 2
+    # own: 20 test pairs, without anything, without 3 scorings of neurons and 1 of heads at 10, 5 and 20 percent, and
+    # without a set of each third of the layers; tasks: 3 comparisons of 8 tasks, at 10 percent; validation: 3 pairs,
+    # without anything and without the main set.
+    scored = 20 * (1 + 4 * 3 + 3) + 3 * 8 * (1 + 4 + 3) + 3 * 2
     seconds = 3 * start + scored * FORWARD / scoring
     assert rules["evaluate"]["jobs"] == 6
     assert rules["evaluate"]["gpu_hours"] == pytest.approx(2 * seconds / 3600, rel=1e-9)
