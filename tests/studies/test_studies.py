@@ -21,7 +21,7 @@ from rmtension.base.errors import UserError
 from rmtension.data.tasks import TIES, wanted_tasks
 from rmtension.study.benchmarks import OwnBenchmark, PublishedBenchmark
 from rmtension.study.loading import load_study
-from rmtension.study.naming import AVERAGE, UNORIENTED
+from rmtension.study.naming import AVERAGE, OVERALL, UNORIENTED
 from rmtension.study.study import Study
 
 Settings = dict[str, Any]  # what a study file holds
@@ -170,6 +170,9 @@ def run(request: pytest.FixtureRequest, project: Project) -> Run:
 # --- what a study has, said independently of the code that makes tables -----------------------------------------
 
 
+METHODS = ["merged", "projected", "frozen"]
+
+
 def facts(study: Study) -> set[str]:
     """What there is in a study to make tables of."""
     singles = {name for name, regime in study.regimes.items() if not regime.mixes}
@@ -188,6 +191,8 @@ def facts(study: Study) -> set[str]:
         "single regimes": len(singles) > 1,
         "shared": bool(kinds - {"regime-test"}),
         "mixture": any(regime.mixes for regime in study.regimes.values()),
+        "repaired": any(regime.method != "joint" for regime in study.regimes.values()),
+        **{method: any(regime.method == method for regime in study.regimes.values()) for method in METHODS},
         "tasks": bool(orientations),
         "own orientation": bool(orientations & singles) or "regime-test" in kinds,
         "own tasks": singles <= orientations and len(singles) > 1,
@@ -227,6 +232,7 @@ NEEDS = {
     "neuron_retention": {"mixture"},
     "control_overlap": {"matched"},
     "stability": {"seeds"},
+    "repair": {"tasks", "mixture", "repaired"},
     "thirds": {"own orientation"},
     "official": {"metrics"},
     "published": {"papers model", "papers tasks"},
@@ -244,6 +250,10 @@ TESTABLE = {
     "C11": {"regimes"},
     "C12": {"own tasks", "mixture"},
     "A1": {"swept", "contrast", "attribution"},
+    "R1": {"own tasks", "mixture", "merged"},
+    "R2": {"own tasks", "mixture", "frozen"},
+    "R3": {"own tasks", "mixture", "projected"},
+    "R4": {"balanced gain"},
     "L1": {"lead along length"},
     "L2": {"balanced lead"},
     "K1": {"shared", "mixture"},
@@ -255,7 +265,15 @@ def measured(tables: dict[str, pl.DataFrame]) -> set[str]:
     is_own = (pl.col("orientation") == pl.col("first")) | (pl.col("orientation") == pl.col("second"))
     balanced = tables["length_contrasts"].filter(is_own, task=AVERAGE).drop_nulls("difference_mean")
     singles = tables["length_lead"].select("first", "second").unique()
+    gains = (
+        tables["repair"]
+        .filter(model=OVERALL)
+        .select("regime", "mixture", "orientation", "measure", "gain_mean", "gain_low")
+    )
+    gained = gains.filter(pl.col("gain_low") > 0, measure="accuracy")
+    beside = gains.filter(measure="balanced").drop_nulls("gain_mean")
     has = {
+        "balanced gain": not beside.join(gained, on=["regime", "mixture", "orientation"], how="semi").is_empty(),
         "lead along length": tables["length_lead"]["correlation_mean"].count() > 0,
         "balanced lead": not balanced.join(singles, on=["first", "second"], how="semi").is_empty(),
     }
