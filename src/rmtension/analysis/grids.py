@@ -24,7 +24,7 @@ FORMATS = (
     | dict.fromkeys(["delta_mean", "difference_mean", "gap_mean", "gain_mean"], "+z.1f")
     | dict.fromkeys(["n_neurons", "intersection_mean", "union_mean"], ",.0f")
     | dict.fromkeys(["rmsd", "rmsd_mean", "level_mean"], ".4f")
-    | {"closeness_mean": "+z.2f", "chance": ".2f"}
+    | {"closeness_mean": "+z.2f", "chance": ".2f", "squared_ce_change_mean": "z.3f"}
     | dict.fromkeys(["recovery_difference_mean", "cosine_difference_mean", "opposed_difference_mean"], "+z.2f")
 )
 

@@ -45,7 +45,7 @@ def by_repair(ax: Axes, cell: pl.DataFrame) -> None:
         ax.hlines(y, low, high, color=shape["color"], linewidth=1.2)
         ax.plot(mean, y, **shape, markersize=4.5, linestyle="none")
     shares = ["" if share is None else f"{100 * share:.0f} %" for share in plain["closed_mean"]]
-    for row, text in [(-0.75, "closed"), *enumerate(shares)]:
+    for row, text in [(-0.75, "closed" if any(shares) else ""), *enumerate(shares)]:
         ax.text(1.02, row, text, transform=ax.get_yaxis_transform(), va="center", size="small")
     place = ax.get_subplotspec()
     assert place is not None
