@@ -14,7 +14,7 @@ import polars.selectors as cs
 
 from rmtension.analysis.results import Results, empty_table
 from rmtension.analysis.sets import NONE, compared, mixed_sizes, mixtures
-from rmtension.analysis.statistics import REWARD_MODEL, TASK, Block, Draws, blocks, concat
+from rmtension.analysis.statistics import REWARD_MODEL, TASK, Block, Draws, blocks, concat, shares
 from rmtension.study.naming import OWN_TASKS, OWN_TEST
 from rmtension.study.study import own_tests
 
@@ -82,7 +82,7 @@ def patching_table(results: Results) -> pl.DataFrame:
     beside = {name: draws.joined(sets, on) for name, draws in (("baseline", found.baseline), ("gap", found.gap))}
     table = results.table(found.gain, by, "delta", **beside)
     is_clear = (pl.col("low") > 0) | (pl.col("high") < 0)
-    recovery = results.bootstrap.shares(found.gain, by, found.gap, GAP, "recovery", is_clear)
+    recovery = shares(results.bootstrap, found.gain, by, found.gap, GAP, "recovery", is_clear)
     table = table.join(recovery, on=by, how="left", maintain_order="left")
     sizes = mixed_sizes(results.sizes, results.study)
     table = table.join(sizes, on=["model", "regime", "set", "control"], how="left", maintain_order="left")
@@ -110,6 +110,6 @@ def patching_contrasts_table(results: Results) -> pl.DataFrame:
             parts.append(difference.with_columns(pl.lit(against).alias("against")))
     contrasts = concat(parts)
     table = results.table(contrasts, by, "difference")
-    recovery = results.bootstrap.shares(contrasts, by, found.gap, GAP, "recovery_difference", pl.col("low") > 0)
+    recovery = shares(results.bootstrap, contrasts, by, found.gap, GAP, "recovery_difference", pl.col("low") > 0)
     table = table.join(recovery, on=by, how="left", maintain_order="left")
     return table.select(columns)

@@ -11,7 +11,7 @@ import polars.selectors as cs
 
 from rmtension.analysis.results import Results, empty_table
 from rmtension.analysis.sets import NONE
-from rmtension.analysis.statistics import REWARD_MODEL, Draws, concat
+from rmtension.analysis.statistics import REWARD_MODEL, Draws, concat, shares
 from rmtension.study.data import Method
 from rmtension.study.naming import AVERAGE, BOTH, OVERALL
 from rmtension.study.study import Study, own_tests
@@ -93,7 +93,7 @@ def repair_table(results: Results) -> pl.DataFrame:
         empty = empty_table([*FIGURES, "closed", "squared_ce_change"], [*PLACE, "method", "note"], "p", *COSTS)
         return empty.drop("closed_sd").select(columns)
     table = results.table(found["gain"], PLACE, "gain", **{name: found[name] for name in FIGURES[:-1]})
-    closed = results.bootstrap.shares(found["gain"], PLACE, found["gap"], PLACE, "closed", pl.col("low") > 0)
+    closed = shares(results.bootstrap, found["gain"], PLACE, found["gap"], PLACE, "closed", pl.col("low") > 0)
     table = table.join(closed, on=PLACE, how="left", maintain_order="left")
     table = table.join(calibration_changes(results), on=REPAIR, how="left", maintain_order="left")
     paid = costs(results.study, results.pairs_seen)

@@ -266,22 +266,6 @@ class Bootstrap:
         # The last digits of sums must not give a zero a sign.
         return Draws(both.keys, np.round(both.values, 12) + 0.0)
 
-    def shares(
-        self, figures: Draws, by: Sequence[str], wholes: Draws, of: Sequence[str], name: str, clear: pl.Expr
-    ) -> pl.DataFrame:
-        """`by`, {name}_mean, _low and _high: the mean figure over the mean of its whole, over seeds (and models) each,
-        draw by draw; null but where the whole, whose limits are low and high, is `clear`.
-
-        figures: keyed by `by` and seed; wholes: by `of`, which are some of `by`, and seed.
-        """
-        whole = self.averaged(wholes, of)
-        ratio = self.averaged(figures, by).over(whole, of)
-        is_clear = whole.keys.hstack(limits(whole, self.confidence)).select(*of, clear=clear)
-        kept = ratio.keys.join(is_clear, on=of, maintain_order="left")["clear"].fill_null(value=False).to_numpy()
-        ratio = Draws(ratio.keys, np.where(kept[:, None], ratio.values, np.nan))
-        ends = limits(ratio, self.confidence).select(pl.col("low", "high").name.prefix(f"{name}_"))
-        return ratio.frame(f"{name}_mean").hstack(ends).select(*by, cs.starts_with(f"{name}_"))
-
     def summary(self, figures: Draws, by: Sequence[str], name: str) -> pl.DataFrame:
         """One row for each of `by` (which holds `model`): {name}_mean, _sd, _low, _high, p and n_seeds.
 
@@ -307,6 +291,29 @@ class Bootstrap:
             frame = frame.with_columns(pl.when(known).then(pl.col("low", "high", "p")))
         stems = {column: f"{name}_{column}" for column in ("mean", "sd", "low", "high")}
         return frame.rename(stems).select(*by, *stems.values(), "p", "n_seeds")
+
+
+def shares(
+    bootstrap: Bootstrap,
+    figures: Draws,
+    by: Sequence[str],
+    wholes: Draws,
+    of: Sequence[str],
+    name: str,
+    clear: pl.Expr,
+) -> pl.DataFrame:
+    """`by`, {name}_mean, _low and _high: the mean figure over the mean of its whole, over seeds (and models) each,
+    draw by draw; null but where the whole, whose limits are low and high, is `clear`.
+
+    figures: keyed by `by` and seed; wholes: by `of`, which are some of `by`, and seed.
+    """
+    whole = bootstrap.averaged(wholes, of)
+    ratio = bootstrap.averaged(figures, by).over(whole, of)
+    is_clear = whole.keys.hstack(limits(whole, bootstrap.confidence)).select(*of, clear=clear)
+    kept = ratio.keys.join(is_clear, on=of, maintain_order="left")["clear"].fill_null(value=False).to_numpy()
+    ratio = Draws(ratio.keys, np.where(kept[:, None], ratio.values, np.nan))
+    ends = limits(ratio, bootstrap.confidence).select(pl.col("low", "high").name.prefix(f"{name}_"))
+    return ratio.frame(f"{name}_mean").hstack(ends).select(*by, cs.starts_with(f"{name}_"))
 
 
 def scaled(figures: Draws, factor: float) -> Draws:
