@@ -67,7 +67,8 @@ LAYERS, NEURONS, HEADS = 4, 5, 2
 
 
 def own_tasks(study: Study, regime: str) -> list[tuple[str, str, int, int]]:
-    return [(single, single, 7, 1) for single in study.regimes[regime].mixes or [regime]]
+    singles = study.regimes[regime].mixes or [regime]
+    return [(source, single, 7, 1) for single in singles for source in study.regimes[single].test]
 
 
 def scored(
