@@ -148,7 +148,7 @@ CAUSES: dict[str, list[Search]] = {
     "C4": [regimes, orientations],
     "C5": [regimes, orientations],
     "C6": [sweep, compared_scorings],
-    "C7": [],
+    "C7": [orientations],
     "C8": [],
     "C9": [orientations],
     "C10": [orientations],
