@@ -162,7 +162,7 @@ CAUSES: dict[str, list[Search]] = {
     "L1": [regimes, orientations, more_comparisons],
     "L2": [regimes, orientations, more_comparisons],
     "L3": [],
-    "K1": [regimes, orientations],
+    "K1": [regimes, orientations, more_comparisons],
     "K2": [regimes, orientations],
 }
 
