@@ -158,6 +158,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "regimes.merged.weights": [0.25, 0.75],
         "regimes.frozen-shared.frozen": "helpful-only",
         "regimes.projected.method": "joint",
+        "regimes.merged.neurons": False,
     },
 }
 # What a change needs beside it to be a valid study.

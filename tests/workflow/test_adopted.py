@@ -22,6 +22,7 @@ def test_one_adopted_reward_model_among_trained_ones(project: Project) -> None:
     project.edit("small.yaml", COMPUTE, f"{COMPUTE}\n    {trained}")
     # The mixed reward model of that seed has its sets by it.
     rest = {"activations": 1, "neurons": 1, "select_sets": 2, "select": 2, "set_activations": 2, "evaluate": 6}
+    rest |= {"conflict": 1, "patch": 2}
     assert project.planned() == {"adopt": 1} | rest | STUDY
     scores = [f"results/small/scores/tiny/helpful/seed-7/{name}.parquet" for name in ("own", "tasks")]
     project.run(*scores, "results/small/tables/training_card.csv")

@@ -19,6 +19,7 @@ from project import ROOT, Project
 from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer
 from typer.testing import CliRunner
 
+from rmtension.analysis.answer_key import ANSWER_KEY
 from rmtension.analysis.cards import cards
 from rmtension.analysis.holes import HOLES
 from rmtension.analysis.ledger import ledger, ledger_markdown
@@ -28,10 +29,13 @@ from rmtension.analysis.tables import make_tables
 from rmtension.cli import app
 from rmtension.data.comparisons import read_comparisons
 from rmtension.data.hub import read_study
+from rmtension.engine.answer_key import answer_key
+from rmtension.engine.planted import Planted
 from rmtension.report.figures import make_figures, write_figure
 from rmtension.running import doubts, provenance, shown
 from rmtension.running.lineage import Lineage
 from rmtension.running.provenance import read_records
+from rmtension.study.scorings import Neurons
 
 RM = "tiny/helpful-harmless/seed-7"
 
@@ -269,11 +273,12 @@ def test_a_result_leads_to_models_and_data(finished: Project, file: str) -> None
     lineage = Lineage(finished.results / file)
     assert doubts.warnings(lineage) == []
     jobs = dict(shown.rules(lineage).select("rule", "jobs").rows())
-    own = {"tables": {"tables"}, "figures": {"figures", "claims", "tables", "cards"}, "claims.md": {"claims", "tables"},
-           "report.html": {"report_page", "figures", "claims", "tables", "cards"}}[file.partition("/")[0]]  # fmt: skip
+    drawn = {"figures", "claims", "tables", "cards", "answer_key"}
+    own = {"tables": {"tables"}, "figures": drawn, "claims.md": {"claims", "tables"},
+           "report.html": {"report_page"} | drawn}[file.partition("/")[0]]  # fmt: skip
     before = {"backbone": 1, "data": 3, "benchmark_comparisons": 1, "words": 3, "lengths": 1, "train": 6,
               "activations": 6, "neurons": 6, "select_sets": 6, "select": 6, "set_activations": 6,
-              "evaluate": 18}  # fmt: skip
+              "evaluate": 18, "patch": 4, "conflict": 6}  # fmt: skip
     assert jobs == dict.fromkeys(own, 1) | before
     whats = " ".join(shown.origins(lineage)["what"])
     assert all(part in whats for part in ("family gpt2", "objective helpful", "objective harmless", "per_task 3"))
@@ -301,6 +306,8 @@ def test_the_same_scores_give_the_same_tables_claims_and_figures(
     monkeypatch.chdir(finished.folder)
     study, folder = read_study(Path("small.yaml")), Path("results/small")
     tables = cards(folder, study) | make_tables(Results.load(folder, study))
+    key = answer_key(Planted.read(), Neurons())
+    tables |= {name: make(key) for name, make in ANSWER_KEY.items()}
     claims = ledger(tables, study)
     tables |= {name: make(study, tables, claims) for name, make in HOLES.items()}
     for name, table in tables.items():
