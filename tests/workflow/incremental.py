@@ -182,7 +182,7 @@ OTHER_PARTS: dict[str, dict[str, Any]] = {
         "sources.more": {"kind": "synthetic", "objective": "helpful", "train": 9, "test": 9}
     },
     "another benchmark": {"benchmarks.more": {"kind": "synthetic", "per_task": 2}},
-    "one benchmark fewer": {"benchmarks.tasks": None},
+    "one benchmark fewer": {"benchmarks.tasks": None, "patching.benchmarks": ["own"]},
     "another percentile": {"ablation.sweep": [5, 20, 30]},
     "one percentile fewer": {"ablation.sweep": [5]},
     "another scoring": {"neurons.scorings": ["magnitude", "random", "matched-random", "head-norm", "change"]},
