@@ -191,6 +191,8 @@ def facts(study: Study) -> set[str]:
         "single regimes": len(singles) > 1,
         "shared": bool(kinds - {"regime-test"}),
         "mixture": any(regime.mixes for regime in study.regimes.values()),
+        "patched": study.patching is not None,
+        "conflict": study.conflict is not None,
         "repaired": any(regime.method != "joint" for regime in study.regimes.values()),
         **{method: any(regime.method == method for regime in study.regimes.values()) for method in METHODS},
         "tasks": bool(orientations),
@@ -233,6 +235,8 @@ NEEDS = {
     "control_overlap": {"matched"},
     "stability": {"seeds"},
     "repair": {"tasks", "mixture", "repaired"},
+    **dict.fromkeys(["patching", "patching_contrasts"], {"mixture", "patched"}),
+    **dict.fromkeys(["conflict", "conflict_contrasts", "conflict_layers"], {"mixture", "conflict"}),
     "thirds": {"own orientation"},
     "official": {"metrics"},
     "published": {"papers model", "papers tasks"},
@@ -250,6 +254,8 @@ TESTABLE = {
     "C11": {"regimes"},
     "C12": {"own tasks", "mixture"},
     "A1": {"swept", "contrast", "attribution"},
+    "P1": {"recovery"},
+    "G1": {"cosine"},
     "R1": {"own tasks", "mixture", "merged"},
     "R2": {"own tasks", "mixture", "frozen"},
     "R3": {"own tasks", "mixture", "projected"},
@@ -272,9 +278,13 @@ def measured(tables: dict[str, pl.DataFrame]) -> set[str]:
     )
     gained = gains.filter(pl.col("gain_low") > 0, measure="accuracy")
     beside = gains.filter(measure="balanced").drop_nulls("gain_mean")
+    recovered = tables["patching_contrasts"].filter(against="matched-random", model=OVERALL)
+    cosines = tables["conflict"].filter(set="shared", control="whole", model=OVERALL)
     has = {
         "balanced gain": not beside.join(gained, on=["regime", "mixture", "orientation"], how="semi").is_empty(),
         "lead along length": tables["length_lead"]["correlation_mean"].count() > 0,
+        "recovery": bool(recovered["recovery_difference_mean"].count()),
+        "cosine": bool(cosines["cosine_mean"].count()),
         "balanced lead": not balanced.join(singles, on=["first", "second"], how="semi").is_empty(),
     }
     return {name for name, holds in has.items() if holds}
