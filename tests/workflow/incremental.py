@@ -486,9 +486,9 @@ def answers(project: Project, rows: list[Row]) -> list[dict[str, int]]:
 # --- the page -------------------------------------------------------------------------------------------------
 
 ANALYSIS = ["tables", "claims", "figures", "report_page"]
-RULES = ["fetch", "answer_key", "data", "benchmark_comparisons", "words", "backbone", "lengths", "adopt", "train", "merge",
-         "activations", "attribution", "neurons", "select_frozen", "select_sets", "select", "set_activations",
-         "evaluate", "ensemble", "cards", "analysis", *ANALYSIS]  # fmt: skip
+RULES = ["fetch", "answer_key", "data", "benchmark_comparisons", "words", "backbone", "lengths", "adopt", "train",
+         "merge", "activations", "attribution", "neurons", "select_frozen", "select_sets", "select",
+         "set_activations", "evaluate", "ensemble", "patch", "conflict", "cards", "analysis", *ANALYSIS]  # fmt: skip
 ONE_JOB = "one job makes all splits of a regime"
 PATHS = "jobs depend on the paths of what they read"
 NOTES = {
