@@ -110,14 +110,18 @@ def attribution_finds_more(tables: Tables, study: Study) -> Iterator[Part]:
         yield Part(f"{name}: attribution over magnitude", over("magnitude"), random)
 
 
+def own_places(study: Study, benchmarks: Iterable[str]) -> list[str]:
+    """OWN_TASKS, OWN_TEST or both: where these benchmarks have what is an orientation's own."""
+    return list(dict.fromkeys(OWN_TEST if name in own_tests(study) else OWN_TASKS for name in benchmarks))
+
+
 def neurons_are_late(tables: Tables, study: Study) -> Iterator[Part]:
     for regime in study.plain_regimes():
         share = partial(look, tables, "depth", "share", regime=regime, third="late")
         # The authors' selection has no random set.
         random = Control("random", share(scoring="random", selection="exact"))
         yield Part(regime, share(scoring=study.ablation.scoring, selection=study.analysis.selection), [random])
-    kinds = dict.fromkeys(OWN_TEST if name in own_tests(study) else OWN_TASKS for name in study.benchmarks)
-    for regime, tasks in product(study.plain_regimes(), kinds):
+    for regime, tasks in product(study.plain_regimes(), own_places(study, study.benchmarks)):
         for own in study.regimes[regime].mixes or [regime]:
             cost = look(tables, "thirds", "difference", regime=regime, orientation=own, tasks=tasks, third="late")
             yield Part(f"{regime}, {own}, {tasks}: late over early", cost, (), 0, "below", "points")
@@ -186,9 +190,8 @@ def shared_neurons_matter(tables: Tables, study: Study) -> Iterator[Part]:
 
 
 def patching_recovers(tables: Tables, study: Study) -> Iterator[Part]:
-    patched, own = study.patching.benchmarks if study.patching else [], own_tests(study)
-    kinds = dict.fromkeys(OWN_TEST if name in own else OWN_TASKS for name in patched) or [OWN_TASKS]
-    for mixed, tasks in product(study.mixed_regimes(), kinds):
+    patched = study.patching.benchmarks if study.patching else []
+    for mixed, tasks in product(study.mixed_regimes(), own_places(study, patched) or [OWN_TASKS]):
         for donor in study.regimes[mixed].mixes:
             keys = {"regime": mixed, "donor": donor, "tasks": tasks}
             more = partial(look, tables, "patching_contrasts", "recovery_difference", **keys)

@@ -124,9 +124,7 @@ def load_conflicts(folder: Path, study: Study) -> pl.DataFrame:
             every = neurons.select(*NEURON, ablation=pl.lit("all"), set=pl.lit("all"), control=pl.lit("whole"))
             layers = summed(neurons, every, "layer")
             whole = summed(neurons, pl.concat([every, members.select(every.columns)]))
-            both = pl.concat(
-                [whole.with_columns(layer=pl.lit(None, pl.Int32)), layers.select(pl.all())], how="diagonal"
-            )
+            both = pl.concat([whole, layers], how="diagonal")
             place = {"model": model, "regime": regime, "seed": seed, "mixture": mixture}
             named = both.with_columns(pl.lit(value).alias(name) for name, value in place.items())
             frames.append(named.select(pl.col(name).cast(kind) for name, kind in schema.items()))

@@ -29,7 +29,7 @@ from rmtension.engine.reward_model import (
     load_tokenizer,
     pack_comparisons,
 )
-from rmtension.study.stages import Activations
+from rmtension.study.stages import Activations, Conflict
 
 logger = logging.getLogger(__name__)
 
@@ -177,8 +177,10 @@ def add_batch(sums: Sums, trained: Any, base: Any, batch: Batch) -> None:
     sums.tokens += groups.weights.T @ torch.tensor(groups.sizes, dtype=torch.float64, device=batch.tokens.device)
 
 
-def packed_pairs(folder: Path, config: Any, pairs: Path, settings: Activations, max_tokens: int) -> list[Packed]:
-    """Those of a regime's pairs that `settings` draw, as the reward model in `folder` reads them.
+def packed_pairs(
+    folder: Path, config: Any, pairs: Path, settings: Activations | Conflict, max_tokens: int
+) -> list[Packed]:
+    """Those of a file of pairs that `settings` draw, as the reward model in `folder` reads them.
 
     Left out are those with a text longer than `max_tokens`, or than the model reads; UserError where none remains.
     """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from functools import partial
 from itertools import product
 from typing import Any, NamedTuple
@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import polars as pl
 import torch
-from torch import Tensor
 
 from rmtension.base.progress import Progress
 from rmtension.engine.ablation import Mask, by_layer
@@ -22,7 +21,7 @@ from rmtension.engine.packing import Packed
 from rmtension.engine.passes import candidate_values
 from rmtension.engine.patching import patched_scores
 from rmtension.engine.planted import KINDS, READ, Planted, pairs, planted_model
-from rmtension.neurons.ranking import NEURON, mean_values, rankings
+from rmtension.neurons.ranking import NEURON, NO_SETS, mean_values, rankings
 from rmtension.study.naming import ranks_heads
 from rmtension.study.scorings import SCORINGS, Neurons
 
@@ -90,7 +89,9 @@ def answer_key(settings: Planted, neurons: Neurons) -> tuple[pl.DataFrame, pl.Da
         for name, of_model in statistics.items():
             found.append(found_in(key, name, of_model.neurons, of_model.heads, neurons).with_columns(seed=seed))
         means = {name: mean_values(of_model.neurons) for name, of_model in statistics.items()}
-        rows = [*ablations(key, means), *patches(key), *conflicts(key)]
+        changes = list(ablations(key, means))
+        known = {(name, objective): value for name, _, effect, objective, value in changes if effect == "baseline"}
+        rows = [*changes, *patches(key, known), *conflicts(key)]
         columns = [name for name in EFFECTS if name != "seed"]
         effects.append(pl.DataFrame(rows, schema=columns, orient="row").with_columns(seed=seed))
         progress.advance(1)
@@ -127,13 +128,13 @@ def percent_right(rewards: np.ndarray[Any, np.dtype[Any]]) -> np.ndarray[Any, np
     return right
 
 
-Row = tuple[str, str, str, str, float | None]
+Row = tuple[str, str, str, str, float | None]  # of EFFECTS, but for the seed
 
 
-def ablations(key: Key, means: Mapping[str, pl.DataFrame]) -> Iterator[Row]:
+def ablations(key: Key, means: Mapping[str, pl.DataFrame]) -> Iterator[tuple[str, str, str, str, float]]:
     """By how many points each reward model's accuracy on each objective's pairs changes without a kind."""
     for (name, model), (objective, test) in product(key.models.items(), key.test.items()):
-        masks = [Mask.of(key.neurons(KINDS[0]).clear(), model.config)]
+        masks = [Mask.of(NO_SETS, model.config)]
         named = list(product(("zeroed", "averaged"), KINDS))
         masks += [Mask.of(key.neurons(k), model.config, means[name] if how == "averaged" else None) for how, k in named]
         none, *ablated = percent_right(candidate_scores(model, test, masks, BUDGET, CPU))
@@ -142,24 +143,18 @@ def ablations(key: Key, means: Mapping[str, pl.DataFrame]) -> Iterator[Row]:
             yield name, kind, how, objective, accuracy - none
 
 
-def patches(key: Key) -> Iterator[Row]:
-    """What of the gap to each single reward model, on its own pairs, its activations of a kind win back."""
-    mixed, sets = key.models[BOTH], [list(members(key, kind)) for kind in KINDS]
-    nothing = [torch.zeros(0, dtype=torch.int64) for _ in range(key.settings.layers)]
+def patches(key: Key, known: Mapping[tuple[str, str], float]) -> Iterator[Row]:
+    """What of the gap to each single reward model, on its own pairs, its activations of a kind win back.
+
+    known: percent right of each reward model on each objective's pairs.
+    """
+    sets = [by_layer(Mask.of(key.neurons(kind), key.base.config).neurons, CPU) for kind in KINDS]
     for objective, test in key.test.items():
-        donor = key.models[objective]
-        find = partial(patched_scores, mixed, [donor], [nothing, *sets])
-        before, *after = percent_right(candidate_values("patching", find, test, len(sets) + 1, np.float32, BUDGET, CPU))
-        [own] = percent_right(
-            candidate_scores(donor, test, [Mask.of(key.neurons(KINDS[0]).clear(), donor.config)], BUDGET, CPU)
-        )
+        find = partial(patched_scores, key.models[BOTH], [key.models[objective]], sets)
+        before, own = known[BOTH, objective], known[objective, objective]
+        after = percent_right(candidate_values("patching", find, test, len(sets), np.float32, BUDGET, CPU))
         for kind, accuracy in zip(KINDS, after, strict=True):
             yield BOTH, kind, "recovery", objective, (accuracy - before) / (own - before)
-
-
-def members(key: Key, kind: str) -> Sequence[Tensor]:
-    """Indices of a kind's neurons, by layer."""
-    return by_layer(Mask.of(key.neurons(kind), key.base.config).neurons, CPU)
 
 
 def conflicts(key: Key) -> Iterator[Row]:

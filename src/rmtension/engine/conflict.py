@@ -13,14 +13,13 @@ import torch
 from torch import Tensor
 
 from rmtension.base.errors import UserError
-from rmtension.base.files import read_table
 from rmtension.base.memory import within_memory
 from rmtension.base.progress import Progress
-from rmtension.data.comparisons import PAIRS, as_comparisons, draw
-from rmtension.engine.architectures import longest_text, neuron_weights
+from rmtension.engine.activations import packed_pairs
+from rmtension.engine.architectures import neuron_weights
 from rmtension.engine.learner import bradley_terry, margins
 from rmtension.engine.packing import Packed, batches
-from rmtension.engine.reward_model import load_reward_model, load_tokenizer, pack_comparisons, score
+from rmtension.engine.reward_model import load_reward_model, score
 from rmtension.study.stages import Conflict
 
 logger = logging.getLogger(__name__)
@@ -143,16 +142,12 @@ def conflict(
 
     Pairs longer than `max_tokens` are left out. UserError where fewer than two are left, or a gradient is no number.
     """
-    tokenizer, model = load_tokenizer(folder), load_reward_model(folder, device)
-    objectives = {}
+    model, objectives = load_reward_model(folder, device), {}
     for name, file in pairs.items():
-        frame = as_comparisons(draw(read_table(file, PAIRS), settings.max_pairs, settings.seed))
-        sides = frame["chosen"].to_list(), frame["rejected"].to_list()
-        kept, objectives[name] = pack_comparisons(tokenizer, *sides, min(max_tokens, longest_text(model.config)))
-        logger.info("%s: %d pairs, %d left out for their length", name, len(kept), len(frame) - len(kept))
-        if len(kept) < 2:
+        objectives[name] = packed_pairs(folder, model.config, file, settings, max_tokens)
+        if (n := len(objectives[name])) < 2:
             raise UserError(
-                f"{file}: {len(kept)} pairs within training.max_tokens = {max_tokens} and what {folder} reads; "
+                f"{file}: {n} pairs within training.max_tokens = {max_tokens} and what {folder} reads; "
                 "conflict takes two or more of each objective"
             )
     found = neuron_conflicts(model, objectives, two, settings.seed, budget, device)

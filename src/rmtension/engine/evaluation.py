@@ -172,12 +172,11 @@ def evaluate(
     comparisons: comparison_id, task, orientation, chosen and rejected (lists of texts). selected: ablation, unit,
     layer, neuron. means: layer, neuron, mean, for ablations whose name ends in MEAN. What is ablated alike is computed
     once, and not at all where `previous` holds it: fingerprints tell, of what is ablated and of `inputs`, which stands
-    for all else that scores depend on. UserError where comparisons that it is
-    judged on are all too long.
+    for all else that scores depend on. UserError where comparisons that it is judged on are all too long.
     """
     config = load_config(folder)
     masks = {
-        name: Mask.of(selected.filter(ablation=name.removesuffix(MEAN)), config, means if MEAN in name else None)
+        name: Mask.of(selected.filter(ablation=name.removesuffix(MEAN)), config, means if name.endswith(MEAN) else None)
         for name in ablations
     }
     fingerprints = {name: fingerprint(inputs, mask.content()) for name, mask in masks.items()}

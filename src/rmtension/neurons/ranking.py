@@ -142,9 +142,8 @@ def rankings(
     """A reward model's units under every scoring of the study: scoring, unit, layer, neuron, score, rank.
 
     statistics, heads: see activations.Statistics; attributions: ATTRIBUTIONS, without rows where no scoring takes them.
-    matched-random ranks the images of the neurons in the order of the
-    scoring `target`, each with the score of the neuron that it stands for. `reward_model`: model, regime and seed,
-    from which the seeds of what is drawn follow.
+    matched-random ranks the images of the neurons in the order of the scoring `target`, each with the score of the
+    neuron that it stands for. `reward_model`: model, regime and seed, from which the seeds of what is drawn follow.
     """
     seed = seed_of(settings.random_seed, *reward_model)
     scores = neuron_scores(statistics, attributions, settings.magnitude, seed)

@@ -20,7 +20,8 @@ from example_page import FIGURES, LEDGER, RULES, STUDY, TABLES, write_example
 from PIL import Image
 
 from rmtension.report.drawing import PAGE_WIDTH
-from rmtension.report.page import FOREMOST, SECTIONS, filled, sortable, write_report
+from rmtension.report.exhibits import FOREMOST, SECTIONS
+from rmtension.report.page import filled, sortable, write_report
 from rmtension.running.provenance import registered
 from rmtension.study.naming import OVERALL
 
