@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import polars as pl
 
 EVERY_ROW = pl.lit(True)
+OF_GRADIENTS = pl.col("pairs") == "both"  # of both objectives at once
 NOT_ABLATED = pl.col("ablation") == "none"
 
 
@@ -29,27 +30,22 @@ class Exhibit:
 # The page's order: heading -> exhibits. Before the claims:
 FOREMOST: dict[str, list[Exhibit]] = {
     "What is found where the truth is known": [
-        Exhibit(
-            "answer_key",
-            "Not of this study's reward models but of made ones, into whose weights neurons are planted: "
-            "for one objective, for both alike (agreed), in opposite ways (opposed), for length, and loud ones that "
-            "do nothing. Percent of each kind that a scoring finds: believe one that finds those that matter and "
-            "leaves out the loud ones.",
-            "",
-            "share",
-            ["kind"],
-        ),
-        Exhibit(
-            "answer_key_effects",
-            "What ablations, patches and gradients say of them: look whether neurons matter to "
-            "the pairs that they are planted for, whether patching wins back what opposed ones lose in the reward "
-            "model of both, and whether gradients oppose each other there alone.",
-            "",
-            "zeroed",
-            ["kind"],
-        ),
+        Exhibit("answer_key", "Not of this study's reward models but of made ones, into whose weights neurons are "
+                "planted: for one objective, for both alike (agreed), in opposite ways (opposed), for length, and loud "
+                "ones that do nothing. Percent of each kind that a scoring finds: believe one that finds those that "
+                "matter and leaves out the loud ones.", "", "share", ["kind"]),
+        Exhibit("answer_key_effects", "Change in accuracy, in points, with a kind at zero: neurons matter to the pairs "
+                "that they are planted for. In the last rows the reward model of both, in which opposed ones are "
+                "silent.", "", "zeroed", ["kind"], ~OF_GRADIENTS),
+        Exhibit("answer_key_effects", "Patching that reward model with a single-objective one's values at a kind: the "
+                "share that comes back of what it falls short by. Opposed neurons, and those that please the other "
+                "objective alone, are why it falls short.",
+                "", "recovery", ["kind"], ~OF_GRADIENTS & (pl.col("reward_model") == "both")),
+        Exhibit("answer_key_effects", "Share of the gradients' square at weights that the two objectives would move in "
+                "opposite ways, in that reward model: half is chance. Loud neurons have much of it, too: the share alone "
+                "does not tell neurons that are fought over from such as nothing reads yet.", "", "opposed", ["kind"], OF_GRADIENTS),
     ],
-}
+}  # fmt: skip
 # Behind them:
 SECTIONS: dict[str, list[Exhibit]] = {
     "Setup": [

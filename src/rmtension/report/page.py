@@ -112,11 +112,13 @@ def show(exhibit: Exhibit, tables: Mapping[str, pl.DataFrame], images: dict[str,
         table = filled(tables[exhibit.table].filter(exhibit.where))
         means = means_over_models(table, exhibit)
         whole = texts(table) if means is None and len(table) <= FEW_ROWS else None
-        shown |= {"n_rows": len(table), "means": means, "whole": whole}
+        over = ", means over all models" if "model" in table.columns else ""
+        shown |= {"n_rows": len(table), "means": means, "over": over, "whole": whole}
         shown["sortable"] = sortable(table) if whole is None else None
     if "published" in tables:
-        twins = filled(tables["published"].filter(exhibit.where, table=exhibit.table).drop("table"))
-        shown["twins"] = None if twins.is_empty() else sortable(twins)
+        twins = tables["published"].filter(table=exhibit.table).drop("table")
+        twins = twins if twins.is_empty() else twins.filter(exhibit.where)  # which may be of other columns
+        shown["twins"] = None if twins.is_empty() else sortable(filled(twins))
     return shown
 
 
