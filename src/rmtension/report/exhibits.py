@@ -42,8 +42,9 @@ FOREMOST: dict[str, list[Exhibit]] = {
                 "objective alone, are why it falls short.",
                 "", "recovery", ["kind"], ~OF_GRADIENTS & (pl.col("reward_model") == "both")),
         Exhibit("answer_key_effects", "Share of the gradients' square at weights that the two objectives would move in "
-                "opposite ways, in that reward model: half is chance. Loud neurons have much of it, too: the share alone "
-                "does not tell neurons that are fought over from such as nothing reads yet.", "", "opposed", ["kind"], OF_GRADIENTS),
+                "opposite ways, in that reward model: half is chance. Loud neurons have much of it, too: the share "
+                "alone does not tell neurons that are fought over from such as nothing reads yet.",
+                "", "opposed", ["kind"], OF_GRADIENTS),
     ],
 }  # fmt: skip
 # Behind them:
