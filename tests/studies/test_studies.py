@@ -263,6 +263,7 @@ TESTABLE = {
     "L1": {"lead along length"},
     "L2": {"balanced lead"},
     "K1": {"shared", "mixture"},
+    "K2": {"temperature"},
 }
 
 
@@ -280,7 +281,9 @@ def measured(tables: dict[str, pl.DataFrame]) -> set[str]:
     beside = gains.filter(measure="balanced").drop_nulls("gain_mean")
     recovered = tables["patching_contrasts"].filter(against="matched-random", model=OVERALL)
     cosines = tables["conflict"].filter(set="shared", control="whole", model=OVERALL)
+    as_trained = tables["calibration"].filter(ablation="none", model=OVERALL)
     has = {
+        "temperature": as_trained["n_fitted"].sum() > 0,  # none if all are no better than a coin
         "balanced gain": not beside.join(gained, on=["regime", "mixture", "orientation"], how="semi").is_empty(),
         "lead along length": tables["length_lead"]["correlation_mean"].count() > 0,
         "recovery": bool(recovered["recovery_difference_mean"].count()),
