@@ -151,7 +151,7 @@ def jobs_on_page(change: str) -> str:
     ("change", "jobs"),
     [
         ("another seed", "train 3, activations 3, neurons 3, select_sets 3, select 3, set_activations 3, "
-                         "evaluate 9, cards, analysis"),
+                         "evaluate 9, patch 2, conflict 3, cards, analysis"),
         ("another percentile", "select 6, evaluate 6, analysis"),
         ("another benchmark", "benchmark_comparisons, words 3, lengths, evaluate 6, cards, analysis"),
         ("one seed fewer", "cards, analysis"),
