@@ -11,7 +11,8 @@ import polars as pl
 from rmtension.analysis.loading import PAIRS_SEEN, PRODUCTS
 from rmtension.analysis.results import Results
 from rmtension.analysis.statistics import REWARD_MODEL, TASK
-from rmtension.study.study import Study, compared_sets
+from rmtension.study.measured import ablated_sets, compared_sets, patched_on
+from rmtension.study.study import Study
 
 MADE = {"kind": "made", "family": "gpt2", "layers": 4, "width": 8, "heads": 2, "neurons": 5,
         "pretraining": {"texts": 1, "epochs": 1}}  # fmt: skip
@@ -76,7 +77,7 @@ def scored(
 ) -> list[dict[str, Any]]:
     tasks = TASKS[benchmark] if benchmark in TASKS else own_tasks(study, reward_model[1])
     rows: list[dict[str, Any]] = []
-    for ablation, (task, orientation, n, rejected) in product(study.ablations(reward_model[1], benchmark), tasks):
+    for ablation, (task, orientation, n, rejected) in product(ablated_sets(study, reward_model[1], benchmark), tasks):
         for i in range(n):
             unscored = task == "focus_50%" and i == 2
             scores = rng.normal(0.4, 1, 1 + rejected).astype(np.float32).tolist()
@@ -116,7 +117,7 @@ def example(study: Study = STUDY, seed: int = 0) -> Results:
         if reward_model[1] not in study.with_neurons():
             continue
         neurons += ranked(study, reward_model, rng)
-        sets = study.ablations(reward_model[1], "own-test")
+        sets = ablated_sets(study, reward_model[1], "own-test")
         sizes += [keys | {"ablation": name, "n_neurons": int(rng.integers(1, 9))} for name in sets if name != "none"]
         for layer, neuron, response in product(range(LAYERS), range(NEURONS), ("chosen", "rejected")):
             place = {"layer": layer, "neuron": neuron, "response": response, "mean": rng.normal()}
@@ -158,7 +159,7 @@ def patched(study: Study, rng: np.random.Generator) -> pl.DataFrame:
     """Scores of the mixed reward models with every set patched from either part, by the names that load_patched
     gives."""
     rows: list[dict[str, Any]] = []
-    for (mixed, benchmark), model, seed in product(study.patched(), study.models, study.seeds):
+    for (mixed, benchmark), model, seed in product(patched_on(study), study.models, study.seeds):
         tasks = TASKS[benchmark] if benchmark in TASKS else own_tasks(study, mixed)
         for donor, one in product(study.regimes[mixed].mixes, compared_sets(study, mixed)):
             for task, orientation, n, _ in tasks:

@@ -27,8 +27,9 @@ from rmtension.engine.conflict import conflict
 from rmtension.engine.evaluation import evaluate
 from rmtension.engine.patching import patch
 from rmtension.engine.reward_model import save_reward_model
+from rmtension.study.measured import compared_sets
 from rmtension.study.stages import Conflict
-from rmtension.study.study import Study, compared_sets
+from rmtension.study.study import Study
 
 CPU = torch.device("cpu")
 WIDTH, NEURONS = 16, 12

@@ -38,6 +38,7 @@ from rmtension.running.provenance import KEYS
 from rmtension.study.benchmarks import SyntheticBenchmark
 from rmtension.study.data import OwnPairs
 from rmtension.study.models import MadeModel
+from rmtension.study.sources import regime_data
 from rmtension.study.stages import Conflict
 from rmtension.study.study import Study
 
@@ -69,7 +70,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     selected = root / "selected/{model}/{regime}/seed-{seed}"
     backbone = root / "backbones/{model}"
     frames: dict[str, pl.DataFrame] = {}
-    for split, pairs in regime_pairs(STUDY.regime_data("helpful")).items():
+    for split, pairs in regime_pairs(regime_data(STUDY, "helpful")).items():
         frames[f"data/{{regime}}/{split}.parquet"] = pairs
     benchmark = SyntheticBenchmark(kind="synthetic", per_task=1)
     frames["benchmarks/{benchmark}.parquet"] = read_benchmark("b", benchmark, ".")

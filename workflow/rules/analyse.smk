@@ -10,7 +10,7 @@ TABLES = [*CARDS, *KEY, *OF_RESULTS, *HOLES]
 FIGURES = provenance.registered("report.figures", "FIGURES")
 PATCHED = [
     file
-    for regime, benchmark in study.patched()
+    for regime, benchmark in patched_on(study)
     for file in expand(
         f"{RESULTS}/patched/{{model}}/{regime}/seed-{{seed}}/{benchmark}.parquet", model=study.models, seed=study.seeds
     )
@@ -18,7 +18,7 @@ PATCHED = [
 CONFLICTS = [
     file
     for regime in study.regimes
-    if study.conflicting(regime)
+    if compared_objectives(study, regime)
     for file in expand(
         f"{RESULTS}/conflicts/{{model}}/{regime}/seed-{{seed}}.parquet", model=study.models, seed=study.seeds
     )
@@ -75,7 +75,7 @@ rule tables:
     input:
         scores=expand(
             reward_models(f"{RESULTS}/scores/{RM}/{{{{benchmark}}}}.parquet", study.regimes),
-            benchmark=study.scored(),
+            benchmark=scored_on(study),
         ),
         activations=reward_models(f"{RESULTS}/activations/{RM}.parquet"),
         neurons=reward_models(f"{RESULTS}/neurons/{RM}.parquet"),

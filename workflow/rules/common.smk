@@ -7,8 +7,10 @@ from rmtension.base.files import RESOURCES, fingerprint, sha256, write_text
 from rmtension.study import places
 from rmtension.study.benchmarks import PUBLISHED
 from rmtension.study.inputs import model_files
+from rmtension.study.measured import ablated_sets, compared_objectives, compared_sets, observed_sets, patched_on
 from rmtension.study.naming import MEAN
-from rmtension.study.study import VALIDATION, compared_sets, observed_sets
+from rmtension.study.sources import objectives_of_sources, regime_data
+from rmtension.study.study import VALIDATION
 
 
 @cache
@@ -67,7 +69,7 @@ def backbone_files(wildcards):
 
 def data_files(wildcards):
     """What a regime's pairs are read from."""
-    return read_files(*(study.sources[name] for name in study.regime_data(wildcards.regime).sources))
+    return read_files(*(study.sources[name] for name in regime_data(study, wildcards.regime).sources))
 
 
 def benchmark_code(wildcards):
@@ -183,7 +185,7 @@ def attributions(wildcards):
 
 def objectives(wildcards):
     """The objectives whose gradients are compared in a regime's reward models."""
-    return list(dict.fromkeys(name for two in study.conflicting(wildcards.regime) for name in two))
+    return list(dict.fromkeys(name for two in compared_objectives(study, wildcards.regime) for name in two))
 
 
 def objectives_pairs(wildcards):
@@ -231,7 +233,7 @@ def selected(wildcards):
 
 def means(wildcards):
     """The activations whose means take the place of neurons' values, where that is asked for."""
-    asked = any(name.endswith(MEAN) for name in study.ablations(wildcards.regime, wildcards.benchmark))
+    asked = any(name.endswith(MEAN) for name in ablated_sets(study, wildcards.regime, wildcards.benchmark))
     return rules.activations.output.neurons if asked else []
 
 

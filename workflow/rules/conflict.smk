@@ -24,7 +24,7 @@ rule conflict:
             code("conflict.py"),
             conflict=study.conflict,
             objectives=objectives,
-            two=lambda wildcards: study.conflicting(wildcards.regime),
+            two=lambda wildcards: compared_objectives(study, wildcards.regime),
             max_tokens=study.training.max_tokens,
             budget=compute("training_tokens"),
             precision=compute("inference_precision"),

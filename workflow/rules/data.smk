@@ -20,7 +20,7 @@ rule data:
         mem_mb=2000,
         runtime=30,
     params:
-        settings=settings(code("data.py"), data_files, data=lambda wildcards: study.regime_data(wildcards.regime)),
+        settings=settings(code("data.py"), data_files, data=lambda wildcards: regime_data(study, wildcards.regime)),
     message:
         "Preference pairs of regime {wildcards.regime}"
     script:

@@ -8,10 +8,10 @@ rule ensemble:
         parts=parts_reward_models,
         # Whose margins are the unit of each part's rewards.
         validation=f"{RESULTS}/data/{{regime}}/validation.parquet",
-        comparisons=lambda wildcards: [comparisons_of(wildcards.regime, name) for name in study.scored()],
+        comparisons=lambda wildcards: [comparisons_of(wildcards.regime, name) for name in scored_on(study)],
         code=code("ensemble.py"),
     output:
-        scores=[f"{RESULTS}/scores/{RM}/{name}.parquet" for name in study.scored()],
+        scores=[f"{RESULTS}/scores/{RM}/{name}.parquet" for name in scored_on(study)],
         provenance=PROVENANCE,
     log:
         f"{RESULTS}/logs/ensemble/{RM}.log",

@@ -25,7 +25,7 @@ rule evaluate:
     params:
         settings=settings(
             code("evaluate.py"),
-            ablations=lambda wildcards: study.ablations(wildcards.regime, wildcards.benchmark),
+            ablations=lambda wildcards: ablated_sets(study, wildcards.regime, wildcards.benchmark),
             budget=compute("inference_tokens"),
             precision=compute("inference_precision"),
             threads=compute("threads"),

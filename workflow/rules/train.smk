@@ -40,7 +40,9 @@ rule train:
             ),
             # Of each pair, where gradients are taken apart.
             objectives=lambda wildcards: (
-                study.objectives(wildcards.regime) if study.regimes[wildcards.regime].method == "projected" else {}
+                objectives_of_sources(study, wildcards.regime)
+                if study.regimes[wildcards.regime].method == "projected"
+                else {}
             ),
             checkpoint=lambda wildcards: f"{RESULTS}/checkpoints/{RM.format(**wildcards)}.pt",
         ),

@@ -9,8 +9,8 @@ from rmtension.analysis.calibration import FIGURES, UNABLATED
 from rmtension.analysis.results import Results
 from rmtension.analysis.sets import mixtures
 from rmtension.analysis.statistics import REWARD_MODEL, Array, Draws, concat
+from rmtension.study.measured import own_tests
 from rmtension.study.naming import OVERALL
-from rmtension.study.study import own_tests
 
 
 def calibration_table(results: Results) -> pl.DataFrame:

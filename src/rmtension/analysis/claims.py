@@ -17,8 +17,9 @@ from rmtension.analysis.judgement import Claim, Control, Direction, Part
 from rmtension.analysis.sets import mixtures, shared_set
 from rmtension.analysis.surface import LONGER, SHORTER
 from rmtension.study.data import MATCHED
+from rmtension.study.measured import own_tests
 from rmtension.study.naming import AVERAGE, BOTH, OVERALL, OWN_TASKS, OWN_TEST, sized
-from rmtension.study.study import Study, own_tests
+from rmtension.study.study import Study
 
 ADVERSARIAL = [f"LLM Bar (Adver {kind})" for kind in ("Neighbor", "GPTInst", "GPTOut", "Manual")]
 AHEAD = {  # the regime that is ahead, and the one whose tasks they are

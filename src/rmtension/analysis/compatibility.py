@@ -10,8 +10,8 @@ import polars.selectors as cs
 
 from rmtension.analysis.results import Results
 from rmtension.base.sums import summable
+from rmtension.study.measured import own_tests
 from rmtension.study.naming import OVERALL
-from rmtension.study.study import own_tests
 
 SCHEMA = {
     **dict.fromkeys(["switch", "key", "setting", "quantity", "model", "regime"], pl.String()),

@@ -14,6 +14,7 @@ from rmtension.analysis.statistics import REWARD_MODEL, TASK
 from rmtension.base.files import Columns, made_here, read_json, scan_table
 from rmtension.base.sums import summable
 from rmtension.neurons.ranking import NEURON, RANKINGS, SETS, STATISTICS
+from rmtension.study.measured import patched_on
 from rmtension.study.naming import tension_sets_index
 from rmtension.study.study import VALIDATION, Study
 
@@ -94,7 +95,7 @@ def load_patched(folder: Path, study: Study) -> pl.DataFrame:
     regime and the set's name, with a slash between them. Without rows where nothing was patched."""
     schema: Columns = dict.fromkeys(KEYS, pl.String()) | {"seed": pl.Int32(), **dict.fromkeys(REWARDS, pl.Float32())}
     frames = [pl.LazyFrame(schema=schema)]
-    for (regime, benchmark), model, seed in product(study.patched(), study.models, study.seeds):
+    for (regime, benchmark), model, seed in product(patched_on(study), study.models, study.seeds):
         path = folder / "patched" / model / regime / f"seed-{seed}" / f"{benchmark}.parquet"
         frame = scan(path, PATCHED, zip([*REWARD_MODEL, "benchmark"], [model, regime, seed, benchmark], strict=True))
         named = frame.with_columns(ablation=pl.concat_str("donor", "ablation", separator="/"))

@@ -15,8 +15,9 @@ from rmtension.analysis.loading import as_compared
 from rmtension.analysis.pairs import PairBlock, pair_blocks
 from rmtension.analysis.statistics import REWARD_MODEL, TASK, Bootstrap, Draws, concat
 from rmtension.analysis.surface import ruled
+from rmtension.study.measured import own_tests
 from rmtension.study.naming import AVERAGE, UNORIENTED
-from rmtension.study.study import Study, own_tests
+from rmtension.study.study import Study
 
 
 @dataclass(frozen=True)

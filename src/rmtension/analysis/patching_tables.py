@@ -15,8 +15,9 @@ import polars.selectors as cs
 from rmtension.analysis.results import Results, empty_table
 from rmtension.analysis.sets import NONE, compared, mixed_sizes, mixtures
 from rmtension.analysis.statistics import REWARD_MODEL, TASK, Block, Draws, blocks, concat, shares
+from rmtension.study.measured import own_tests
 from rmtension.study.naming import OWN_TASKS, OWN_TEST
-from rmtension.study.study import own_tests
+from rmtension.study.sources import regime_sources
 
 GAP = ["model", "regime", "donor", "tasks"]
 CONTROLS = [("random", "random"), ("shared", "matched-random")]  # of shared neurons, besides other sets
@@ -34,7 +35,7 @@ class Patched(NamedTuple):
 def places(results: Results, of_patched: Sequence[Block], donor: str) -> Iterator[tuple[str, Draws]]:
     """OWN_TASKS and OWN_TEST, and percent correct there of every reward model, patched or not, by ablation."""
     own, by = own_tests(results.study), [*REWARD_MODEL, "ablation"]
-    tests = results.study.regime_sources(donor, "test")
+    tests = regime_sources(results.study, donor, "test")
     tasks = [b for b in of_patched if b.benchmark not in own and b.orientation == donor]
     if tasks:
         yield OWN_TASKS, results.bootstrap.accuracy(tasks).mean([*by, *TASK]).mean(by)

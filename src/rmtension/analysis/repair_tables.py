@@ -13,8 +13,9 @@ from rmtension.analysis.results import Results, empty_table
 from rmtension.analysis.sets import NONE
 from rmtension.analysis.statistics import REWARD_MODEL, Draws, concat, shares
 from rmtension.study.data import Method
+from rmtension.study.measured import own_tests
 from rmtension.study.naming import AVERAGE, BOTH, OVERALL
-from rmtension.study.study import Study, own_tests
+from rmtension.study.study import Study
 
 REPAIR = ["model", "regime", "mixture"]
 PLACE = [*REPAIR, "orientation", "measure"]

@@ -29,8 +29,9 @@ from rmtension.analysis.sets import mixed_sets, oriented
 from rmtension.analysis.statistics import REWARD_MODEL, Block, Bootstrap, Draws, blocks
 from rmtension.analysis.surface import LONGER, SHORTER
 from rmtension.analysis.units import held
+from rmtension.study.measured import own_tests
 from rmtension.study.naming import AVERAGE, BOTH, OVERALL, OWN_TASKS, OWN_TEST, THIRDS, UNORIENTED, WORDS
-from rmtension.study.study import Study, own_tests
+from rmtension.study.study import Study
 
 REGIMES = ("regime", "donor", "mixture")  # columns that hold one
 NUMBERED: dict[str, pl.DataType] = {"percent": pl.Float64(), "count": pl.Int64(), "layer": pl.Int32()}

@@ -11,8 +11,9 @@ import polars.selectors as cs
 from rmtension.analysis.statistics import REWARD_MODEL
 from rmtension.base.sums import summable
 from rmtension.neurons.ranking import NEURON
+from rmtension.study.measured import compared_sets
 from rmtension.study.naming import MEAN, OVERALL, ablation_name, exclusive_names, sized, tension_sets_index
-from rmtension.study.study import Study, compared_sets
+from rmtension.study.study import Study
 
 NONE = pl.col("ablation") == "none"
 

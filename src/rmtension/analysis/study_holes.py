@@ -13,10 +13,11 @@ from rmtension.analysis.published import BACKBONES
 from rmtension.data.tasks import known_tasks, wanted_tasks
 from rmtension.study.benchmarks import ALL, PUBLISHED, OwnBenchmark, PublishedBenchmark
 from rmtension.study.data import MATCHED
+from rmtension.study.measured import own_tests
 from rmtension.study.naming import OVERALL, UNORIENTED
 from rmtension.study.scorings import SCORINGS
 from rmtension.study.section import Section
-from rmtension.study.study import Study, own_tests
+from rmtension.study.study import Study
 
 Settings = Mapping[str, Any]
 Search = Callable[[Study, Tables], Iterator["Hole"]]

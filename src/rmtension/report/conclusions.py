@@ -9,8 +9,9 @@ import polars as pl
 from rmtension.report.repairs import which_to_take
 from rmtension.report.rules import ESTIMATE, PLACE, judged, ruled
 from rmtension.study.benchmarks import PUBLISHED
+from rmtension.study.measured import own_tests
 from rmtension.study.naming import AVERAGE, WORDS
-from rmtension.study.study import Study, own_tests
+from rmtension.study.study import Study
 
 Tables = Mapping[str, pl.DataFrame]
 OF_LENGTH = ["length", "longer", "shorter"]  # controls that ask whether a claim is one about length

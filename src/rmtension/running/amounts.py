@@ -17,8 +17,10 @@ from rmtension.data.pairs import read_pairs
 from rmtension.data.tasks import wanted_tasks
 from rmtension.engine.architectures import layer_sizes
 from rmtension.study.data import SyntheticPairs
+from rmtension.study.measured import ablated_sets
 from rmtension.study.models import GgufModel, MadeModel
 from rmtension.study.section import Located, Section
+from rmtension.study.sources import regime_data, regime_sources
 from rmtension.study.study import VALIDATION, Study
 
 KNOWN: dict[str, Any] = yaml.safe_load((RESOURCES / "plan.yaml").read_text("utf-8"))  # what plans reckon with
@@ -112,7 +114,7 @@ class Amounts:
         if isinstance(source, SyntheticPairs):
             return int(getattr(source, split))
         if at_hand(source, self.study):
-            pairs, _ = read_pairs(self.study.regime_data(regime), name, split)
+            pairs, _ = read_pairs(regime_data(self.study, regime), name, split)
             return len(pairs)
         known = KNOWN["pairs"].get(source.hub, {}).get(source.folder)
         if known is None:
@@ -126,7 +128,7 @@ class Amounts:
         fraction = self.study.validation.fraction
         share = {"train": 1 - fraction, "validation": fraction, "test": 1}[split]
         origin: Literal["train", "test"] = "test" if split == "test" else "train"
-        names = self.study.regime_sources(regime, origin)
+        names = regime_sources(self.study, regime, origin)
         kinds = {name: getattr(self.study.sources[name], "folder", self.study.sources[name].kind) for name in names}
         return [(share * self.pairs(regime, name, origin), self.tokens(kinds[name]), 2) for name in names]
 
@@ -156,4 +158,4 @@ class Amounts:
 
     def score_rows(self, regime: str, benchmark: str) -> float:
         n = sum(n for n, *_ in self.evaluated(regime, benchmark))
-        return n * len(self.study.ablations(regime, benchmark))
+        return n * len(ablated_sets(self.study, regime, benchmark))

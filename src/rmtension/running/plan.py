@@ -11,6 +11,7 @@ import polars as pl
 
 from rmtension.running.amounts import BYTES, KNOWN, Amounts, UnknownError
 from rmtension.running.prices import Machines, Price, Prices, without_model
+from rmtension.study.measured import compared_objectives, patched_on, scored_on
 from rmtension.study.models import Compute
 from rmtension.study.places import fetched
 from rmtension.study.study import Study
@@ -78,11 +79,11 @@ class Planner:
                     yield "select_frozen", seeds - adopted, None, partial(self.prices.rankings, model, "select_frozen")
             if regime in study.with_neurons():
                 yield from self.of_neurons(model, regime)
-            for benchmark in study.scored():
+            for benchmark in scored_on(study):
                 yield "evaluate", seeds, model, partial(self.prices.evaluate, model, regime, benchmark)
-            for _, benchmark in (of for of in study.patched() if of[0] == regime):
+            for _, benchmark in (of for of in patched_on(study) if of[0] == regime):
                 yield "patch", seeds, model, partial(self.prices.patch, model, regime, benchmark)
-            if study.conflicting(regime):
+            if compared_objectives(study, regime):
                 yield "conflict", seeds, model, partial(self.prices.conflict, model, regime)
         for rule in ("answer_key", "cards", "tables", "claims", "figures", "report_page"):
             yield rule, 1, None, self.prices.tables if rule == "tables" else partial(without_model, rule)

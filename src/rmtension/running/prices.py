@@ -8,10 +8,18 @@ from typing import Any
 
 from rmtension.base.errors import UserError
 from rmtension.running.amounts import BYTES, KNOWN, RULES, SPLITS, Amounts, Size
+from rmtension.study.measured import (
+    ablated_sets,
+    compared_objectives,
+    compared_sets,
+    observed_sets,
+    patched_on,
+    scored_on,
+)
 from rmtension.study.models import MadeModel
 from rmtension.study.naming import ranks_heads, sized
 from rmtension.study.section import Located, nearest
-from rmtension.study.study import Study, compared_sets, observed_sets
+from rmtension.study.study import Study
 
 Price = tuple[float, float, float]  # of one job: seconds, bytes of memory, bytes of files
 
@@ -74,10 +82,10 @@ class Prices:
     def tables(self) -> Price:
         """By the files that they read of all reward models."""
         study = self.study
-        places = product(study.regimes, study.scored())
+        places = product(study.regimes, scored_on(study))
         rows = len(study.models) * sum(self.amounts.score_rows(*place) for place in places)
         rankings = len(study.with_neurons()) * sum(self.rankings(model, "neurons")[2] for model in study.models)
-        patched = len(study.models) * sum(self.patched_rows(*place) for place in study.patched())
+        patched = len(study.models) * sum(self.patched_rows(*place) for place in patched_on(study))
         read = {"scores": BYTES["score_row"] * rows, "neurons": rankings, "patched": BYTES["score_row"] * patched}
         read = {kind: len(study.seeds) * size for kind, size in read.items() if size}
         seconds, memory, _ = without_model("tables")
@@ -156,7 +164,7 @@ class Prices:
         return *without_model(rule)[:2], scorings * disk
 
     def evaluate(self, model: str, regime: str, benchmark: str) -> Price:
-        size, passes = self.amounts.size(model), len(self.study.ablations(regime, benchmark))
+        size, passes = self.amounts.size(model), len(ablated_sets(self.study, regime, benchmark))
         operations = passes * size.forward(self.amounts.evaluated(regime, benchmark))
         seconds = self.machines.scoring_seconds(model, operations)
         return seconds, self.scoring_memory(model), BYTES["score_row"] * self.amounts.score_rows(regime, benchmark)
@@ -178,7 +186,7 @@ class Prices:
         """A pass forward and back over each objective's pairs; gradients of four halves are held."""
         settings, size, study = self.study.conflict, self.amounts.size(model), self.study
         assert settings is not None
-        two = study.conflicting(regime)
+        two = compared_objectives(study, regime)
         operations = 0.0
         for objective in {name for pair in two for name in pair}:
             pairs = self.amounts.volume(objective, "test")
@@ -194,7 +202,7 @@ class Prices:
 
     def ensemble(self, model: str, regime: str) -> Price:
         """Both its parts score everything."""
-        forward, scored = self.amounts.size(model).forward, self.study.scored()
+        forward, scored = self.amounts.size(model).forward, scored_on(self.study)
         operations = 2 * sum(forward(self.amounts.evaluated(regime, benchmark)) for benchmark in scored)
         rows = sum(self.amounts.score_rows(regime, benchmark) for benchmark in scored)
         seconds = self.machines.scoring_seconds(model, operations)

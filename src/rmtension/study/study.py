@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from itertools import product
 from typing import Any, Literal, Self
 
@@ -11,17 +11,11 @@ from pydantic_core import PydanticCustomError
 
 from rmtension.study.benchmarks import Benchmark, OwnBenchmark, PublishedBenchmark
 from rmtension.study.compatibility import with_authors_choices
-from rmtension.study.data import PairSource, Regime, RegimeData, Validation, with_curves
+from rmtension.study.data import PairSource, Regime, Validation, with_curves
 from rmtension.study.models import Model
 from rmtension.study.naming import (
     AVERAGE,
-    MEAN,
     UNORIENTED,
-    TensionSet,
-    ablation_name,
-    ranks_heads,
-    tension_sets_index,
-    thirds_names,
 )
 from rmtension.study.scorings import Ablation, Neurons
 from rmtension.study.section import Name, Place, Section, Seed, refuse_repeats, refuse_taken, require_known
@@ -67,39 +61,7 @@ class Study(Section):
 
     @model_validator(mode="after")
     def names_are_known(self) -> Self:
-        refuse_repeats("seeds", self.seeds)
-        refuse_repeats("ablation.sweep", self.ablation.sweep)
-        refuse_repeats("ablation.values", self.ablation.values)
-        refuse_repeats("neurons.scorings", self.neurons.scorings)
-        refuse_repeats("ablation.sweep_benchmarks", self.ablation.sweep_benchmarks)
-        refuse_taken("regimes", UNORIENTED, self.regimes)
-        refuse_taken("benchmarks", VALIDATION, self.benchmarks)
-        for name, regime in self.regimes.items():
-            refuse_repeats(f"regimes.{name}.train", regime.train)
-            refuse_repeats(f"regimes.{name}.test", regime.test)
-            require_known(f"regimes.{name}.train", regime.train, self.sources)
-            require_known(f"regimes.{name}.test", regime.test, self.sources)
-            require_known(f"regimes.{name}.mixes", regime.mixes, self.single_regimes())
-        for name, benchmark in self.benchmarks.items():
-            if isinstance(benchmark, PublishedBenchmark):
-                refuse_repeats(f"benchmarks.{name}.tasks", benchmark.tasks or [])
-            if isinstance(benchmark, OwnBenchmark):
-                orientations = [*self.single_regimes(), "helpful", "harmless", UNORIENTED]
-                require_known(f"benchmarks.{name}.tasks", benchmark.tasks.values(), orientations)
-                refuse_taken(f"benchmarks.{name}.tasks", AVERAGE, benchmark.tasks)
-        for name, model in self.models.items():
-            require_known(f"models.{name}.trained", model.trained, self.regimes)
-            for place in model.trained:
-                if place not in self.with_models():
-                    message = f"models.{name}.trained.{place}: an ensemble has no reward model of its own; leave it out"
-                    raise PydanticCustomError("no_model", "{m}", {"m": message})
-            for place, folders in model.trained.items():
-                require_known(f"models.{name}.trained.{place}", map(str, folders), list(map(str, self.seeds)))
-        require_known("ablation.sweep_benchmarks", self.ablation.sweep_benchmarks, self.benchmarks)
-        if self.patching is not None:
-            refuse_repeats("patching.benchmarks", self.patching.benchmarks)
-            require_known("patching.benchmarks", self.patching.benchmarks, self.benchmarks)
-        require_known("ablation.scoring", [self.ablation.scoring], self.neurons.scorings)
+        require_known_names(self)
         return self
 
     def single_regimes(self) -> list[str]:
@@ -131,82 +93,44 @@ class Study(Section):
         """Regimes whose reward models' neurons are ranked and ablated; the others are scored alone."""
         return [name for name in self.with_models() if self.regimes[name].neurons]
 
-    def patched(self) -> list[tuple[str, str]]:
-        """Each regime and benchmark of which reward models are patched with their parts' activations."""
-        benchmarks = self.patching.benchmarks if self.patching else []
-        return list(product(self.mixed_regimes(), benchmarks))
-
-    def conflicting(self, regime: str) -> list[tuple[str, str]]:
-        """The two objectives of each mixture that a regime is, or is a part of."""
-        mixtures = {name: self.regimes[name].mixes for name in self.mixed_regimes() if self.conflict}
-        return list(dict.fromkeys((a, b) for name, (a, b) in mixtures.items() if regime in (name, a, b)))
-
-    def regime_sources(self, regime: str, split: Literal["train", "test"]) -> list[str]:
-        """Names of the sources that make up a split; a mixed regime's are those of both its parts."""
-        mixes = self.regimes[regime].mixes
-        parts = [name for part in mixes for name in self.regime_sources(part, split)]
-        return list(dict.fromkeys(parts)) if mixes else list(getattr(self.regimes[regime], split))
-
-    def objectives(self, regime: str) -> dict[str, str]:
-        """Of a mixed regime, each source to train on -> the part that it is of, the first one if both have it."""
-        parts = reversed(self.regimes[regime].mixes)
-        return {source: part for part in parts for source in self.regime_sources(part, "train")}
-
-    def regime_data(self, regime: str) -> RegimeData:
-        train, test = self.regime_sources(regime, "train"), self.regime_sources(regime, "test")
-        names = list(dict.fromkeys(train + test))
-        users = {r: self.regimes[r].train + self.regimes[r].test for r in self.single_regimes()}
-        return RegimeData(
-            sources={name: self.sources[name].cached(self.hub_cache) for name in names},
-            orientations={name: next(r for r, used in users.items() if name in used) for name in names},
-            train=train,
-            test=test,
-            validation=self.validation,
-            data_root=self.data_root,
-        )
-
-    def scored(self) -> list[str]:
-        """What reward models are scored on: the benchmarks, and the validation split, which is judged by none."""
-        return [*self.benchmarks, VALIDATION]
-
-    def ablations(self, regime: str, benchmark: str) -> list[str]:
-        """Names of all that is ablated in a regime's reward models on one of `scored`, `none` first."""
-        if regime not in self.with_neurons():
-            return ["none"]
-        if benchmark == VALIDATION:
-            return ["none", self.ablation.main_set]
-        swept = self.ablation.sweep if benchmark in self.ablation.sweep_benchmarks else []
-        own = [ablation_name(s, size) for s in self.neurons.scorings for size in [self.ablation.percent, *swept]]
-        tension = [one.name for one in tension_sets_index(self.regimes[regime].mixes, self.ablation.control_draws)]
-        thirds = thirds_names(self.ablation.control_draws)
-        return list(dict.fromkeys(["none", *own, *tension, *thirds, *self.mean_ablations(tension)]))
-
-    def mean_ablations(self, others: Sequence[str]) -> list[str]:
-        """Of the sets of one size, a reward model's own ones and `others`, those of neurons, replaced by means."""
-        neurons = [scoring for scoring in self.neurons.scorings if not ranks_heads(scoring)]
-        own = [ablation_name(scoring, self.ablation.percent) for scoring in neurons]
-        return [name + MEAN for name in (*own, *others)] if "mean" in self.ablation.values else []
-
     def analysed(self, *without: str) -> dict[str, Any]:
         """The study as tables and report see it: without how jobs run, how figures look, and the keys `without`."""
         left_out: dict[str, Any] = {"figures": True, "models": {"__all__": {"compute"}}}
         return self.model_dump(mode="json", exclude=left_out | dict.fromkeys(without, True))
 
 
-def own_tests(study: Study) -> list[str]:
-    """The benchmarks that are each regime's own, so that no two regimes share their comparisons."""
-    return [name for name, benchmark in study.benchmarks.items() if benchmark.kind == "regime-test"]
-
-
-def compared_sets(study: Study, regime: str) -> list[TensionSet]:
-    """A mixed regime's sets that are patched and whose gradients are compared: all but the authors' shared one."""
-    index = tension_sets_index(study.regimes[regime].mixes, study.ablation.control_draws)
-    return [one for one in index if one.set != "shared-authors"]
-
-
-def observed_sets(study: Study) -> list[str]:
-    """Sets whose activation is taken text by text: a reward model's main one and, if there is one, its match."""
-    sets = [study.ablation.main_set]
-    if "matched-random" in study.neurons.scorings:
-        sets.append(study.ablation.matched_set)
-    return list(dict.fromkeys(sets))  # all neurons are one set, whatever the scoring
+def require_known_names(study: Study) -> None:
+    """Every name that a section gives is one of the section it is of, once; none is a word that tables need."""
+    refuse_repeats("seeds", study.seeds)
+    refuse_repeats("ablation.sweep", study.ablation.sweep)
+    refuse_repeats("ablation.values", study.ablation.values)
+    refuse_repeats("neurons.scorings", study.neurons.scorings)
+    refuse_repeats("ablation.sweep_benchmarks", study.ablation.sweep_benchmarks)
+    refuse_taken("regimes", UNORIENTED, study.regimes)
+    refuse_taken("benchmarks", VALIDATION, study.benchmarks)
+    for name, regime in study.regimes.items():
+        refuse_repeats(f"regimes.{name}.train", regime.train)
+        refuse_repeats(f"regimes.{name}.test", regime.test)
+        require_known(f"regimes.{name}.train", regime.train, study.sources)
+        require_known(f"regimes.{name}.test", regime.test, study.sources)
+        require_known(f"regimes.{name}.mixes", regime.mixes, study.single_regimes())
+    for name, benchmark in study.benchmarks.items():
+        if isinstance(benchmark, PublishedBenchmark):
+            refuse_repeats(f"benchmarks.{name}.tasks", benchmark.tasks or [])
+        if isinstance(benchmark, OwnBenchmark):
+            orientations = [*study.single_regimes(), "helpful", "harmless", UNORIENTED]
+            require_known(f"benchmarks.{name}.tasks", benchmark.tasks.values(), orientations)
+            refuse_taken(f"benchmarks.{name}.tasks", AVERAGE, benchmark.tasks)
+    for name, model in study.models.items():
+        require_known(f"models.{name}.trained", model.trained, study.regimes)
+        for place in model.trained:
+            if place not in study.with_models():
+                message = f"models.{name}.trained.{place}: an ensemble has no reward model of its own; leave it out"
+                raise PydanticCustomError("no_model", "{m}", {"m": message})
+        for place, folders in model.trained.items():
+            require_known(f"models.{name}.trained.{place}", map(str, folders), list(map(str, study.seeds)))
+    require_known("ablation.sweep_benchmarks", study.ablation.sweep_benchmarks, study.benchmarks)
+    if study.patching is not None:
+        refuse_repeats("patching.benchmarks", study.patching.benchmarks)
+        require_known("patching.benchmarks", study.patching.benchmarks, study.benchmarks)
+    require_known("ablation.scoring", [study.ablation.scoring], study.neurons.scorings)

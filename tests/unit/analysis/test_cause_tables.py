@@ -13,7 +13,8 @@ from example_results import SETTINGS, STUDY, example
 
 from rmtension.analysis.conflict_tables import conflict_contrasts_table, conflict_layers_table, conflict_table
 from rmtension.analysis.patching_tables import patching_contrasts_table, patching_table
-from rmtension.study.study import Study, compared_sets
+from rmtension.study.measured import compared_sets
+from rmtension.study.study import Study
 
 RESULTS = example()
 SEEDS, MODELS, SINGLES = STUDY.seeds, [*STUDY.models], ["helpful", "harmless"]

@@ -24,6 +24,7 @@ from rmtension.neurons.ranking import (
     tension_sets,
 )
 from rmtension.study.benchmarks import PublishedBenchmark
+from rmtension.study.measured import ablated_sets, scored_on
 from rmtension.study.naming import ablation_name
 from rmtension.study.study import Study
 
@@ -70,7 +71,7 @@ def scores(regime: str, benchmark: str, rng: np.random.Generator) -> pl.DataFram
         tasks = wanted_tasks(benchmark, settings).select("task", "orientation").unique(maintain_order=True)
     comparisons = tasks.join(pl.DataFrame({"i": range(11)}), how="cross", maintain_order="left_right")
     comparisons = comparisons.select("task", "orientation", comparison_id=pl.format("{}/{}", "task", "i"))
-    ablations = pl.DataFrame({"ablation": STUDY.ablations(regime, benchmark)})
+    ablations = pl.DataFrame({"ablation": ablated_sets(STUDY, regime, benchmark)})
     rows = ablations.join(comparisons, how="cross", maintain_order="left_right")
     drawn = {
         f"{side}_scores": rng.normal(centre, 1, (len(rows), n)).astype(np.float32).tolist()
@@ -99,7 +100,7 @@ def write_results(folder: Path) -> None:
         place = f"{model}/{regime}/seed-{seed}"
         written = {f"{stage}/{place}.parquet": frame for stage, frame in files.items()}
         written[f"selected/{place}/sets.parquet"] = sets_to_frame(sets)
-        written |= {f"scores/{place}/{b}.parquet": scores(regime, b, rng) for b in STUDY.scored()}
+        written |= {f"scores/{place}/{b}.parquet": scores(regime, b, rng) for b in scored_on(STUDY)}
         written[f"set_activations/{place}.parquet"] = activations_on_texts(regime, rng)
         write(folder, written)
     write(folder, surface(np.random.default_rng(0)))

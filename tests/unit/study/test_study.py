@@ -14,8 +14,10 @@ from rmtension.base.errors import UserError
 from rmtension.study.benchmarks import PublishedBenchmark
 from rmtension.study.data import with_curves
 from rmtension.study.loading import load_study
+from rmtension.study.measured import ablated_sets, observed_sets
 from rmtension.study.places import fetched
-from rmtension.study.study import Study, observed_sets
+from rmtension.study.sources import regime_data
+from rmtension.study.study import Study
 
 ROOT = Path(__file__).parents[3]
 DEFAULT = yaml.safe_load((ROOT / "config.yaml").read_text())
@@ -199,7 +201,7 @@ def test_ablations_of_a_study() -> None:
     study = Study.model_validate(settings)
     own = ["none", "magnitude-p10", "random-p10", "head-norm-p10"]
     thirds = [f"{third}-matched-{d}" for d in range(2) for third in ("early", "middle", "late")]
-    assert study.ablations("helpful", "synthetic") == [*own, *thirds]
+    assert ablated_sets(study, "helpful", "synthetic") == [*own, *thirds]
     controls = [
         f"{name}-{d}"
         for d in range(2)
@@ -207,27 +209,27 @@ def test_ablations_of_a_study() -> None:
         + ["random-sized"]
     ]
     mixed = ["shared", "helpful-only", "harmless-only", "shared-authors", *controls]
-    assert study.ablations("helpful-harmless", "synthetic") == [*own, *mixed, *thirds]
+    assert ablated_sets(study, "helpful-harmless", "synthetic") == [*own, *mixed, *thirds]
     swept = ["none", "magnitude-p10", "magnitude-p2", "all", "random-p10", "random-p2",
              "head-norm-p10", "head-norm-p2", "all-heads"]  # fmt: skip
-    assert study.ablations("helpful", "hh-test") == [*swept, *thirds]
-    assert study.ablations("helpful-harmless", "hh-test") == [*swept, *mixed, *thirds]
-    assert study.ablations("helpful-harmless", "validation") == ["none", own[1]]
+    assert ablated_sets(study, "helpful", "hh-test") == [*swept, *thirds]
+    assert ablated_sets(study, "helpful-harmless", "hh-test") == [*swept, *mixed, *thirds]
+    assert ablated_sets(study, "helpful-harmless", "validation") == ["none", own[1]]
 
     settings["ablation"]["values"] = ["zero", "mean"]
     study = Study.model_validate(settings)
     means = ["magnitude-p10@mean", "random-p10@mean"]
-    assert study.ablations("helpful", "hh-test") == [*swept, *thirds, *means]
+    assert ablated_sets(study, "helpful", "hh-test") == [*swept, *thirds, *means]
     means += [f"{name}@mean" for name in mixed]
-    assert study.ablations("helpful-harmless", "synthetic") == [*own, *mixed, *thirds, *means]
-    assert study.ablations("helpful", "validation") == ["none", own[1]]
+    assert ablated_sets(study, "helpful-harmless", "synthetic") == [*own, *mixed, *thirds, *means]
+    assert ablated_sets(study, "helpful", "validation") == ["none", own[1]]
 
 
 def test_sizes_of_a_sweep_are_percents_or_counts() -> None:
     study = Study.model_validate(changed("ablation/sweep", [5, "100n", "2.5", "1n", 100, "5n"]))
     assert study.ablation.sweep == [5.0, "100n", 2.5, "1n", 100.0, "5n"]
     assert study.ablation.parts_of_all == ["1n", "5n", "100n", 2.5, 5.0]
-    names = study.ablations("helpful", "hh-test")
+    names = ablated_sets(study, "helpful", "hh-test")
     assert [name for name in names if name.startswith("magnitude")][:6] == [
         f"magnitude-{size}" for size in ("p10", "p5", "n100", "p2.5", "n1", "n5")
     ]
@@ -313,7 +315,7 @@ def test_an_unknown_compatibility_is_reported(value: Any) -> None:
 
 def test_a_mixed_regime_has_the_data_of_its_parts() -> None:
     study = Study.model_validate(DEFAULT)
-    data = study.regime_data("helpful-harmless")
+    data = regime_data(study, "helpful-harmless")
     assert data.train == ["synthetic-helpful", "synthetic-harmless"]
     assert data.orientations == {"synthetic-helpful": "helpful", "synthetic-harmless": "harmless"}
 
@@ -332,7 +334,7 @@ def test_a_study_with_every_method_is_the_same_as_jobs_are_given_it() -> None:
     assert study.repairs() == ["projected", "frozen", "ensemble", "merged-0.5", "merged-0"]
     given = Study.model_validate(study.analysed())
     assert given.regimes == study.regimes
-    assert study.ablations("ensemble", "b") == ["none"] and len(study.ablations("frozen", "b")) > 20
+    assert ablated_sets(study, "ensemble", "b") == ["none"] and len(ablated_sets(study, "frozen", "b")) > 20
 
 
 def test_an_ensemble_cannot_have_been_trained_elsewhere() -> None:
