@@ -24,7 +24,7 @@ from rmtension.analysis.cards import cards
 from rmtension.analysis.holes import HOLES
 from rmtension.analysis.ledger import ledger, ledger_markdown
 from rmtension.analysis.presentation import write_table
-from rmtension.analysis.results import Results
+from rmtension.analysis.results import load_results
 from rmtension.analysis.tables import make_tables
 from rmtension.cli import app
 from rmtension.data.comparisons import read_comparisons
@@ -305,7 +305,7 @@ def test_the_same_scores_give_the_same_tables_claims_and_figures(
     """In another process than the study's own, so with other hashes of texts."""
     monkeypatch.chdir(finished.folder)
     study, folder = read_study(Path("small.yaml")), Path("results/small")
-    tables = cards(folder, study) | make_tables(Results.load(folder, study))
+    tables = cards(folder, study) | make_tables(load_results(folder, study))
     key = answer_key(Planted.read(), Neurons())
     tables |= {name: make(key) for name, make in ANSWER_KEY.items()}
     claims = ledger(tables, study)

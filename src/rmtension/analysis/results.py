@@ -61,25 +61,6 @@ class Results:
     conflicts: pl.DataFrame
     pairs_seen: pl.DataFrame
 
-    @classmethod
-    def load(cls, folder: Path, study: Study) -> Results:
-        return cls(
-            study,
-            load_scores(folder, study),
-            load_scores(folder, study, lists=True),
-            load_sizes(folder, study),
-            load_control_overlaps(folder, study),
-            load_rankings(folder, study),
-            load_activations(folder, study),
-            load_lengths(folder, study),
-            load_words(folder, study),
-            load_validation(folder, study),
-            load_texts(folder, study),
-            load_patched(folder, study),
-            load_conflicts(folder, study),
-            load_pairs_seen(folder, study),
-        )
-
     @cached_property
     def bootstrap(self) -> Bootstrap:
         settings = self.study.analysis
@@ -143,6 +124,25 @@ class Results:
             for key in by
         ]
         return frame.sort(ranks, maintain_order=True)
+
+
+def load_results(folder: Path, study: Study) -> Results:
+    return Results(
+        study,
+        load_scores(folder, study),
+        load_scores(folder, study, lists=True),
+        load_sizes(folder, study),
+        load_control_overlaps(folder, study),
+        load_rankings(folder, study),
+        load_activations(folder, study),
+        load_lengths(folder, study),
+        load_words(folder, study),
+        load_validation(folder, study),
+        load_texts(folder, study),
+        load_patched(folder, study),
+        load_conflicts(folder, study),
+        load_pairs_seen(folder, study),
+    )
 
 
 def study_order(study: Study, made: list[Block]) -> Mapping[str, list[str]]:

@@ -46,9 +46,9 @@ import sys
 from pathlib import Path
 from test_same_bytes import STUDY
 from rmtension.analysis.presentation import write_table
-from rmtension.analysis.results import Results
+from rmtension.analysis.results import load_results
 from rmtension.analysis.tables import make_tables
-for name, table in make_tables(Results.load(Path(sys.argv[1]), STUDY)).items():
+for name, table in make_tables(load_results(Path(sys.argv[1]), STUDY)).items():
     write_table(table, Path(sys.argv[2], f"{name}.parquet"))
 """
 
