@@ -15,7 +15,7 @@ from rmtension.base.errors import UserError
 from rmtension.base.files import CHECKSUMS, cause_of, read_yaml, remove, sha256, sole_writer, write_text
 from rmtension.study.inputs import INDEX, WEIGHTS, matches, shards
 from rmtension.study.loading import load_study
-from rmtension.study.places import READS, origins
+from rmtension.study.places import MODELS, READS, origins
 from rmtension.study.section import COMMIT, Located, lock_key
 from rmtension.study.study import Study
 
@@ -67,7 +67,7 @@ def bring(kind: str, repository: str, commit: str, folder: Path, about: str) -> 
 
 def repository_type(kind: str) -> str:
     """What the hub calls the kind of repository that a kind of part of the study comes from."""
-    return "model" if kind == "pretrained" else "dataset"
+    return "model" if kind in MODELS else "dataset"
 
 
 def wanted(kind: str, listed: Collection[str], files: Path, about: str) -> Iterator[str]:
@@ -76,13 +76,13 @@ def wanted(kind: str, listed: Collection[str], files: Path, about: str) -> Itera
     files: the folder that they come into: an index must be there before the weights that it names are known.
     """
     names = [name for name in listed if any(matches(name, pattern) for pattern in READS[kind])]
-    if kind == "pretrained" and not {WEIGHTS, INDEX} & set(names):
+    if kind in MODELS and not {WEIGHTS, INDEX} & set(names):
         other = "weights by other names are not read, and pickles can run code when loaded"
         raise UserError(f"{about}: neither {WEIGHTS} nor {INDEX}; {other}")
     if not names:
         raise UserError(f"{about}: no file {' or '.join(READS[kind])}, which kind {kind} reads")
     yield from names
-    if kind == "pretrained" and WEIGHTS not in names:
+    if kind in MODELS and WEIGHTS not in names:
         named = shards(files / INDEX)
         if not named or not named <= set(listed):
             strange = ", ".join(sorted(named - set(listed))) or "nothing"

@@ -28,7 +28,7 @@ def with_authors_choices(data: Any) -> Any:
     return {**data, **filled}
 
 
-def with_defaults(section: Any, values: Mapping[str, str]) -> Any:
+def with_defaults(section: Any, values: Mapping[str, Any]) -> Any:
     return {**values, **section} if isinstance(section, Mapping) else section
 
 

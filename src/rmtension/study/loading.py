@@ -13,7 +13,7 @@ from rmtension.base.errors import UserError
 from rmtension.study.benchmarks import OwnBenchmark, PublishedBenchmark, RegimeTest, SyntheticBenchmark
 from rmtension.study.data import HHPairs, OwnPairs, SyntheticPairs
 from rmtension.study.inputs import data_files
-from rmtension.study.models import FolderModel, GgufModel, MadeModel
+from rmtension.study.models import FolderModel, GgufModel, GivenModel, MadeModel
 from rmtension.study.places import local_paths, own_data
 from rmtension.study.section import nearest
 from rmtension.study.study import Study
@@ -42,8 +42,8 @@ def load_study(settings: Mapping[str, Any], file: str, locked: Mapping[str, str]
     return study
 
 
-KINDS = {kind for kinds in (MadeModel, FolderModel, GgufModel, SyntheticPairs, HHPairs, OwnPairs, RegimeTest,
-                            SyntheticBenchmark, PublishedBenchmark, OwnBenchmark)
+KINDS = {kind for kinds in (MadeModel, FolderModel, GgufModel, GivenModel, SyntheticPairs, HHPairs, OwnPairs,
+                            RegimeTest, SyntheticBenchmark, PublishedBenchmark, OwnBenchmark)
          for kind in get_args(kinds.model_fields["kind"].annotation)}  # fmt: skip
 
 

@@ -46,7 +46,9 @@ def patched_on(study: Study) -> list[tuple[str, str]]:
 
 
 def compared_objectives(study: Study, regime: str) -> list[tuple[str, str]]:
-    """The two objectives of each mixture that a regime is, or is a part of."""
+    """The two objectives of each mixture that a regime is, or is a part of; of a given reward model only once."""
+    if regime not in study.distinct_regimes():
+        return []
     mixtures = {name: study.regimes[name].mixes for name in study.mixed_regimes() if study.conflict}
     return list(dict.fromkeys((a, b) for name, (a, b) in mixtures.items() if regime in (name, a, b)))
 

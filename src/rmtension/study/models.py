@@ -54,7 +54,20 @@ class GgufModel(Section):
         return [Path(data_root) / self.path]
 
 
-BackboneSource = Annotated[MadeModel | FolderModel | GgufModel, Field(discriminator="kind")]
+class GivenModel(Located):
+    """A reward model that is there: nothing is trained, and there is no backbone beside it."""
+
+    kind: Literal["given"]
+    template: Literal["chat", "hh"] = Field(
+        "hh", description="Form in which it reads a dialogue. chat: its tokenizer's own; hh: that of HH-RLHF."
+    )
+    label: str | None = Field(None, description="Label that is the reward, by name, where it has several.")
+
+    def files(self, data_root: str) -> list[Path]:
+        return model_files(self.local(data_root))
+
+
+BackboneSource = Annotated[MadeModel | FolderModel | GgufModel | GivenModel, Field(discriminator="kind")]
 
 
 class Compute(Section):
@@ -91,7 +104,7 @@ class Compute(Section):
 
 
 class Model(Section):
-    source: BackboneSource = Field(description="Where the backbone comes from.")
+    source: BackboneSource = Field(description="Where the backbone comes from, or the reward model that is given.")
     compute: Compute = Field(Compute(), description="What its jobs ask for.")
     trained: dict[Name, dict[Seed, Place]] = Field(
         {}, description="Regime -> seed -> folder of a reward model trained elsewhere, relative to data_root."

@@ -11,9 +11,11 @@ from rmtension.study.models import BackboneSource, GgufModel
 from rmtension.study.section import Located
 from rmtension.study.study import Study
 
+MODELS = ("pretrained", "given")  # kinds that are models on the hub
+
 # Kind -> patterns of the files that it reads, from the root of a repository.
 READS = {
-    "pretrained": MODEL,
+    **dict.fromkeys(MODELS, MODEL),
     "hh-rlhf": HH_PAIRS,
     **{kind: upstream.files for kind, upstream in PUBLISHED.items()},
 }
@@ -67,4 +69,4 @@ def own_data(study: Study) -> dict[str, tuple[Path, str]]:
     return own
 
 
-NAMES_A = {"pretrained": "folder", "hh-rlhf": "folder", "gguf": "file"}  # kind -> what `path` is to be
+NAMES_A = {**dict.fromkeys((*MODELS, "hh-rlhf"), "folder"), "gguf": "file"}  # kind -> what `path` is to be

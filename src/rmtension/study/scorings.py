@@ -68,6 +68,7 @@ class Ablation(Section):
     )
     sweep: list[Size] = Field(
         [2, 5, 10, 20, 30, 100],
+        validate_default=True,
         description="Sizes of the ablation curve, percents or counts such as 10n; without any there is no curve.",
     )
     sweep_benchmarks: list[Name] = Field([], description="Benchmarks on which the curve is run.")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from itertools import product
 from typing import Any, Literal, Self
 
@@ -10,9 +10,10 @@ from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from rmtension.study.benchmarks import Benchmark, OwnBenchmark, PublishedBenchmark
-from rmtension.study.compatibility import with_authors_choices
-from rmtension.study.data import PairSource, Regime, Validation, with_curves
-from rmtension.study.models import Model
+from rmtension.study.compatibility import AUTHORS, with_authors_choices
+from rmtension.study.data import EPOCHS, PairSource, Regime, Validation, with_curves
+from rmtension.study.given import NEED_BASE, READ_OF_TRAINING, with_given_defaults
+from rmtension.study.models import GivenModel, Model
 from rmtension.study.naming import (
     AVERAGE,
     UNORIENTED,
@@ -55,14 +56,35 @@ class Study(Section):
 
     @model_validator(mode="before")
     @classmethod
+    def fill_in_given(cls, data: Any) -> Any:
+        return with_given_defaults(data)
+
+    @model_validator(mode="before")
+    @classmethod
     def draw_curves(cls, data: Any) -> Any:
         known = isinstance(data, Mapping) and "regimes" in data
         return {**data, "regimes": with_curves(data["regimes"])} if known else data
 
     @model_validator(mode="after")
+    def given_models_are_only_looked_at(self) -> Self:
+        for key, wrong in beside_given(self) if self.given else []:
+            raise PydanticCustomError("given", "{m}", {"m": f"{key}: a given reward model is as it is: {wrong}"})
+        return self
+
+    @model_validator(mode="after")
     def names_are_known(self) -> Self:
         require_known_names(self)
         return self
+
+    @property
+    def given(self) -> bool:
+        """Whether the study is of reward models that are there. Of each, all regimes' places are the same one, and a
+        regime says on which pairs its neurons are found."""
+        return any(isinstance(model.source, GivenModel) for model in self.models.values())
+
+    def distinct_regimes(self) -> list[str]:
+        """Regimes whose reward models differ: all, or of given ones a mixed one for all."""
+        return [*self.mixed_regimes(), *self.regimes][:1] if self.given else list(self.regimes)
 
     def single_regimes(self) -> list[str]:
         """Regimes with data of their own, in the study's order."""
@@ -134,3 +156,34 @@ def require_known_names(study: Study) -> None:
         refuse_repeats("patching.benchmarks", study.patching.benchmarks)
         require_known("patching.benchmarks", study.patching.benchmarks, study.benchmarks)
     require_known("ablation.scoring", [study.ablation.scoring], study.neurons.scorings)
+
+
+def beside_given(study: Study) -> Iterator[tuple[str, str]]:
+    """Key of all that asks for a backbone or for training where reward models are given, and what is wrong with it."""
+    given = {name: model.source for name, model in study.models.items() if isinstance(model.source, GivenModel)}
+    for name, model in study.models.items():
+        if name not in given:
+            yield f"models.{name}.source.kind", f"'{model.source.kind}' is trained here: give it a study of its own"
+        if model.trained:
+            yield f"models.{name}.trained", "the reward model is the source: leave this out"
+    if len(study.seeds) > 1:
+        yield "seeds", "nothing is trained, so that all were the same: give one"
+    silent = Training.model_validate(AUTHORS["training"] if study.compatibility == "authors" else {})
+    for key in [key for key in Training.model_fields if key not in READ_OF_TRAINING]:
+        if getattr(study.training, key) != getattr(silent, key):
+            yield f"training.{key}", f"nothing is trained: leave it out; {', '.join(READ_OF_TRAINING)} is of use"
+    for name, regime in study.regimes.items():
+        if regime.method != "joint":
+            yield f"regimes.{name}.method", f"'{regime.method}' makes another reward model: leave the regime out"
+        if regime.epochs != EPOCHS:
+            yield f"regimes.{name}.epochs", "nothing is trained: leave it out"
+    if NEED_BASE & set(study.neurons.scorings):
+        rest = ", ".join(scoring for scoring in study.neurons.scorings if scoring not in NEED_BASE) or "magnitude"
+        yield "neurons.scorings", f"'{', '.join(NEED_BASE)}' sets it beside its backbone: give [{rest}]"
+    if study.patching is not None:
+        yield "patching", "there are no reward models of its parts: leave it out"
+    in_chat = [name for name, source in given.items() if source.template == "chat"]
+    for name, benchmark in study.benchmarks.items():
+        if in_chat and isinstance(benchmark, PublishedBenchmark | OwnBenchmark) and benchmark.template != "hh":
+            form = f"models.{in_chat[0]}.source.template is 'chat'"
+            yield f"benchmarks.{name}.template", f"'{benchmark.template}' cannot be where {form}: leave it out"

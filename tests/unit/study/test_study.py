@@ -14,7 +14,7 @@ from rmtension.base.errors import UserError
 from rmtension.study.benchmarks import PublishedBenchmark
 from rmtension.study.data import with_curves
 from rmtension.study.loading import load_study
-from rmtension.study.measured import ablated_sets, observed_sets
+from rmtension.study.measured import ablated_sets, compared_objectives, observed_sets
 from rmtension.study.places import fetched
 from rmtension.study.sources import regime_data
 from rmtension.study.study import Study
@@ -23,9 +23,9 @@ ROOT = Path(__file__).parents[3]
 DEFAULT = yaml.safe_load((ROOT / "config.yaml").read_text())
 
 
-def changed(path: str, value: Any) -> dict[str, Any]:
-    """The default study with one key set, or removed where the value is None."""
-    settings: dict[str, Any] = copy.deepcopy(DEFAULT)
+def changed(path: str, value: Any, study: dict[str, Any] = DEFAULT) -> dict[str, Any]:
+    """The default study, or another, with one key set, or removed where the value is None."""
+    settings: dict[str, Any] = copy.deepcopy(study)
     *parents, last = path.split("/")
     place: Any = settings
     for key in parents:
@@ -311,6 +311,67 @@ def test_compatibility_leaves_mistakes_to_be_reported(mistake: str) -> None:
 def test_an_unknown_compatibility_is_reported(value: Any) -> None:
     with pytest.raises(UserError, match=r"^f: compatibility: "):
         load_study(DEFAULT | {"compatibility": value}, "f")
+
+
+GIVEN = {
+    "name": "xray",
+    "seeds": [0],
+    "models": {"mine": {"source": {"kind": "given", "path": "rm"}}},
+    "sources": DEFAULT["sources"],
+    "regimes": {
+        "helpful": {"train": ["synthetic-helpful"], "test": ["synthetic-helpful"]},
+        "harmless": {"train": ["synthetic-harmless"], "test": ["synthetic-harmless"]},
+        "both": MIXES,
+    },
+    "benchmarks": {"own-test": {"kind": "regime-test"}},
+}
+BESIDE_GIVEN: dict[str, tuple[str, Any, str]] = {
+    "backbone": ("models/tiny", DEFAULT["models"]["tiny-gpt2"], "models.tiny.source.kind: "),
+    "adopted one": ("models/mine/trained", {"both": {0: "."}}, "models.mine.trained: "),
+    "seeds": ("seeds", [0, 1], "seeds: "),
+    "learning rate": ("training", {"learning_rate": 1e-3}, "training.learning_rate: "),
+    "method": ("regimes/soup", MIXES | {"method": "merged", "weights": [0.5, 0.5]}, "regimes.soup.method: "),
+    "epochs": ("regimes/helpful/epochs", 3, "regimes.helpful.epochs: "),
+    "change": ("neurons", {"scorings": ["magnitude", "change", "random"]}, "give [magnitude, random]"),
+    "change alone": ("neurons", {"scorings": ["change"]}, "give [magnitude]"),
+    "patching": ("patching", {"benchmarks": ["own-test"]}, "patching: "),
+    "kind": ("models/mine/source/kind", "givn", "unknown kind 'givn'; did you mean 'given'?"),
+    "template": ("models/mine/source/template", "chatml", "models.mine.source.template: Input should be"),
+    "folder": ("models/mine/source/path", "nowhere", "models.mine.source.path: nowhere does not exist"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("mistake", BESIDE_GIVEN)
+def test_beside_given_reward_models_nothing_is_trained(mistake: str) -> None:
+    path, value, expected = BESIDE_GIVEN[mistake]
+    with pytest.raises(UserError) as caught:
+        load_study(changed(path, value, GIVEN), "f")
+    message = str(caught.value)
+    assert message.startswith("f: ") and "\n" not in message and expected in message
+
+
+def test_the_form_of_a_benchmark_is_that_of_a_given_model() -> None:
+    paper = changed("benchmarks/rb", PUBLISHED | {"template": "paper"}, GIVEN)
+    Study.model_validate(paper)
+    paper["models"]["mine"]["source"]["template"] = "chat"
+    with pytest.raises(UserError, match=r"benchmarks.rb.template: .* models.mine.source.template is 'chat'"):
+        load_study(paper, "f")
+
+
+@pytest.mark.parametrize("compatibility", ["corrected", "authors"])
+def test_a_given_reward_model_is_one_in_all_regimes(compatibility: str) -> None:
+    study = Study.model_validate(
+        GIVEN | {"compatibility": compatibility, "conflict": {}, "training": {"max_tokens": 9}}
+    )
+    assert study.given and study.distinct_regimes() == ["both"]
+    assert [regime for regime in study.regimes if compared_objectives(study, regime)] == ["both"]
+    assert "change" not in study.neurons.scorings and "magnitude" in study.neurons.scorings
+    for part in ((), ("neurons", "training")):  # as jobs are given it, and as those that take less of it
+        assert Study.model_validate(study.analysed(*part)).analysed(*part) == study.analysed(*part)
+    one = Study.model_validate(GIVEN | {"regimes": {"helpful": GIVEN["regimes"]["helpful"]}})
+    assert one.distinct_regimes() == ["helpful"]
+    trained = Study.model_validate(DEFAULT)
+    assert not trained.given and trained.distinct_regimes() == list(trained.regimes)
 
 
 def test_a_mixed_regime_has_the_data_of_its_parts() -> None:
