@@ -17,7 +17,7 @@ from rmtension.data.pairs import read_pairs
 from rmtension.data.tasks import wanted_tasks
 from rmtension.engine.architectures import layer_sizes
 from rmtension.study.data import SyntheticPairs
-from rmtension.study.measured import ablated_sets
+from rmtension.study.measured import ablated_sets, compared_sets
 from rmtension.study.models import GgufModel, MadeModel
 from rmtension.study.section import Located, Section
 from rmtension.study.sources import regime_data, regime_sources
@@ -159,3 +159,7 @@ class Amounts:
     def score_rows(self, regime: str, benchmark: str) -> float:
         n = sum(n for n, *_ in self.evaluated(regime, benchmark))
         return n * len(ablated_sets(self.study, regime, benchmark))
+
+    def patched_rows(self, regime: str, benchmark: str) -> float:
+        sets = len(compared_sets(self.study, regime)) * len(self.study.regimes[regime].mixes)
+        return sets * sum(n for n, *_ in self.evaluated(regime, benchmark))

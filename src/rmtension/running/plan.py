@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import polars as pl
 
 from rmtension.running.amounts import BYTES, KNOWN, Amounts, UnknownError
-from rmtension.running.prices import Machines, Price, Prices, without_model
+from rmtension.running.prices import FilePrices, GradientPrices, Machines, Price, ScoringPrices, without_model
 from rmtension.study.measured import compared_objectives, patched_on, scored_on
 from rmtension.study.models import Compute
 from rmtension.study.places import fetched
@@ -46,7 +46,9 @@ class Planner:
     def __init__(self, study: Study, device: str | None, utilisation: float | None) -> None:
         self.study, self.amounts = study, Amounts(study)
         self.machines = Machines(self.amounts, device, utilisation)
-        self.prices = Prices(self.amounts, self.machines)
+        self.files = FilePrices(self.amounts, self.machines)
+        self.gradients = GradientPrices(self.amounts, self.machines)
+        self.scoring = ScoringPrices(self.amounts, self.machines)
         self.problems: dict[str, None] = {}  # in the order in which they are met
 
     def jobs(self) -> Iterator[Job]:
@@ -55,48 +57,48 @@ class Planner:
         if missing:
             yield "fetch", len(missing), None, partial(without_model, "fetch")
         for regime in study.regimes:
-            yield "data", 1, None, partial(self.prices.data, regime)
+            yield "data", 1, None, partial(self.files.data, regime)
         for _ in study.plain_regimes():
             yield "words", 1, None, partial(without_model, "words")
         for benchmark, settings in study.benchmarks.items():
             if settings.kind != "regime-test":
-                yield "benchmark_comparisons", 1, None, partial(self.prices.benchmark_comparisons, benchmark)
+                yield "benchmark_comparisons", 1, None, partial(self.files.benchmark_comparisons, benchmark)
         for model in study.models:
-            yield "backbone", 1, None, partial(self.prices.backbone, model)
+            yield "backbone", 1, None, partial(self.files.backbone, model)
             yield "lengths", 1, None, partial(without_model, "lengths")
         for model, regime in product(study.models, study.regimes):
             if regime not in study.with_models():
-                yield "ensemble", len(study.seeds), model, partial(self.prices.ensemble, model, regime)
+                yield "ensemble", len(study.seeds), model, partial(self.scoring.ensemble, model, regime)
                 continue
             seeds, adopted = len(study.seeds), len(study.models[model].trained.get(regime, {}))
             if adopted:
                 yield "adopt", adopted, None, partial(without_model, "adopt")
             if seeds > adopted and study.regimes[regime].method == "merged":
-                yield "merge", seeds - adopted, None, partial(self.prices.merge, model)
+                yield "merge", seeds - adopted, None, partial(self.files.merge, model)
             elif seeds > adopted:
-                yield "train", seeds - adopted, model, partial(self.prices.train, model, regime)
+                yield "train", seeds - adopted, model, partial(self.gradients.train, model, regime)
                 if study.regimes[regime].method == "frozen":
-                    yield "select_frozen", seeds - adopted, None, partial(self.prices.rankings, model, "select_frozen")
+                    yield "select_frozen", seeds - adopted, None, partial(self.files.rankings, model, "select_frozen")
             if regime in study.with_neurons():
                 yield from self.of_neurons(model, regime)
             for benchmark in scored_on(study):
-                yield "evaluate", seeds, model, partial(self.prices.evaluate, model, regime, benchmark)
+                yield "evaluate", seeds, model, partial(self.scoring.evaluate, model, regime, benchmark)
             for _, benchmark in (of for of in patched_on(study) if of[0] == regime):
-                yield "patch", seeds, model, partial(self.prices.patch, model, regime, benchmark)
+                yield "patch", seeds, model, partial(self.scoring.patch, model, regime, benchmark)
             if compared_objectives(study, regime):
-                yield "conflict", seeds, model, partial(self.prices.conflict, model, regime)
+                yield "conflict", seeds, model, partial(self.gradients.conflict, model, regime)
         for rule in ("answer_key", "cards", "tables", "claims", "figures", "report_page"):
-            yield rule, 1, None, self.prices.tables if rule == "tables" else partial(without_model, rule)
+            yield rule, 1, None, self.files.tables if rule == "tables" else partial(without_model, rule)
 
     def of_neurons(self, model: str, regime: str) -> Iterator[Job]:
         """Of a regime's reward models, what ranks and selects their neurons."""
         study, seeds = self.study, len(self.study.seeds)
-        yield "activations", seeds, model, partial(self.prices.activations, model, regime)
+        yield "activations", seeds, model, partial(self.scoring.activations, model, regime)
         if study.neurons.takes_attributions:
-            yield "attribution", seeds, model, partial(self.prices.attribution, model, regime)
+            yield "attribution", seeds, model, partial(self.gradients.attribution, model, regime)
         for rule in ("neurons", "select_sets", "select"):
-            yield rule, seeds, None, partial(self.prices.rankings, model, rule)
-        yield "set_activations", seeds, model, partial(self.prices.set_activations, model, regime)
+            yield rule, seeds, None, partial(self.files.rankings, model, rule)
+        yield "set_activations", seeds, model, partial(self.scoring.set_activations, model, regime)
 
     def priced(self) -> Iterator[dict[str, Any]]:
         for rule, jobs, model, price in self.jobs():

@@ -73,27 +73,15 @@ def kept_for_a_backward_pass(size: Size, study: Study, model: str, in_float32: b
 
 
 class Prices:
-    """Methods are named after a rule, and give the price of one of its jobs."""
+    """What prices are reckoned from. Methods are named after a rule, and give the price of one of its jobs."""
 
     def __init__(self, amounts: Amounts, machines: Machines) -> None:
         self.study, self.amounts, self.machines = amounts.study, amounts, machines
         self.assume = amounts.assume
 
-    def tables(self) -> Price:
-        """By the files that they read of all reward models."""
-        study = self.study
-        places = product(study.regimes, scored_on(study))
-        rows = len(study.models) * sum(self.amounts.score_rows(*place) for place in places)
-        rankings = len(study.with_neurons()) * sum(self.rankings(model, "neurons")[2] for model in study.models)
-        patched = len(study.models) * sum(self.patched_rows(*place) for place in patched_on(study))
-        read = {"scores": BYTES["score_row"] * rows, "neurons": rankings, "patched": BYTES["score_row"] * patched}
-        read = {kind: len(study.seeds) * size for kind, size in read.items() if size}
-        seconds, memory, _ = without_model("tables")
-        self.assume("tables: " + " and ".join(f"{size / 1e6:,.0f} MB of {kind}" for kind, size in read.items()))
-        for kind, size in read.items():
-            seconds += KNOWN["tables"][kind]["seconds"] * size
-            memory += KNOWN["tables"][kind]["memory"] * size
-        return seconds, memory, 0
+
+class FilePrices(Prices):
+    """Of jobs that no reward model computes in."""
 
     def data(self, regime: str) -> Price:
         n = sum(n for split in SPLITS for n, *_ in self.amounts.volume(regime, split))
@@ -111,6 +99,40 @@ class Prices:
             operations = 3 * self.amounts.size(model).forward([(texts, self.amounts.tokens("synthetic"), 1)])
             seconds += self.machines.seconds(model, KNOWN["devices"]["cpu"], "training", "float32", operations)
         return seconds, settings.compute.mem_mb * 1e6, disk
+
+    def merge(self, model: str) -> Price:
+        weights = BYTES["weights"] * self.amounts.size(model).parameters
+        return RULES["merge"]["seconds"], 2 * weights + BYTES["process"], weights
+
+    def rankings(self, model: str, rule: str) -> Price:
+        """One of the rules that rank neurons and choose sets of them."""
+        size, ablation = self.amounts.size(model), self.study.ablation
+        scorings = sum(not ranks_heads(scoring) for scoring in self.study.neurons.scorings)
+        neurons = size.layers * size.neurons
+        sizes = map(sized, [ablation.percent, *(ablation.sweep if rule == "select" else [])])
+        chosen = sum(count or (percent or 0) * neurons / 100 for percent, count in sizes)
+        disk = BYTES["ranking_row"] * neurons if rule == "neurons" else BYTES["set_row"] * chosen
+        return *without_model(rule)[:2], scorings * disk
+
+    def tables(self) -> Price:
+        """By the files that they read of all reward models."""
+        study = self.study
+        places = product(study.regimes, scored_on(study))
+        rows = len(study.models) * sum(self.amounts.score_rows(*place) for place in places)
+        rankings = len(study.with_neurons()) * sum(self.rankings(model, "neurons")[2] for model in study.models)
+        patched = len(study.models) * sum(self.amounts.patched_rows(*place) for place in patched_on(study))
+        read = {"scores": BYTES["score_row"] * rows, "neurons": rankings, "patched": BYTES["score_row"] * patched}
+        read = {kind: len(study.seeds) * size for kind, size in read.items() if size}
+        seconds, memory, _ = without_model("tables")
+        self.assume("tables: " + " and ".join(f"{size / 1e6:,.0f} MB of {kind}" for kind, size in read.items()))
+        for kind, size in read.items():
+            seconds += KNOWN["tables"][kind]["seconds"] * size
+            memory += KNOWN["tables"][kind]["memory"] * size
+        return seconds, memory, 0
+
+
+class GradientPrices(Prices):
+    """Of jobs that go forward and back."""
 
     def train(self, model: str, regime: str) -> Price:
         settings, size, device = self.study.training, self.amounts.size(model), self.machines.device_of(model)
@@ -133,18 +155,6 @@ class Prices:
         memory += kept_for_a_backward_pass(size, self.study, model, in_float32)
         return seconds, memory + BYTES["process"], BYTES["weights"] * size.parameters
 
-    def merge(self, model: str) -> Price:
-        weights = BYTES["weights"] * self.amounts.size(model).parameters
-        return RULES["merge"]["seconds"], 2 * weights + BYTES["process"], weights
-
-    def activations(self, model: str, regime: str) -> Price:
-        size = self.amounts.size(model)
-        seconds = self.machines.scoring_seconds(model, 2 * self.amounts.one_pass(model, regime))
-        tokens = max(self.study.models[model].compute.inference_tokens, 2 * self.study.training.max_tokens)
-        held = 4 * tokens * size.layers * size.neurons  # the base's activations of a batch
-        memory = 2 * BYTES["weights"] * size.parameters + held + BYTES["process"]
-        return seconds, memory, BYTES["statistics_row"] * 2 * size.layers * size.neurons
-
     def attribution(self, model: str, regime: str) -> Price:
         """Forward and back; back to activations, not to weights, takes as many operations."""
         size, compute = self.amounts.size(model), self.study.models[model].compute
@@ -152,35 +162,6 @@ class Prices:
         kept = kept_for_a_backward_pass(size, self.study, model, compute.inference_precision != "bfloat16")
         memory = BYTES["weights"] * size.parameters + kept + BYTES["process"]
         return seconds, memory, BYTES["attribution_row"] * size.layers * (size.neurons + size.heads)
-
-    def rankings(self, model: str, rule: str) -> Price:
-        """One of the rules that rank neurons and choose sets of them."""
-        size, ablation = self.amounts.size(model), self.study.ablation
-        scorings = sum(not ranks_heads(scoring) for scoring in self.study.neurons.scorings)
-        neurons = size.layers * size.neurons
-        sizes = map(sized, [ablation.percent, *(ablation.sweep if rule == "select" else [])])
-        chosen = sum(count or (percent or 0) * neurons / 100 for percent, count in sizes)
-        disk = BYTES["ranking_row"] * neurons if rule == "neurons" else BYTES["set_row"] * chosen
-        return *without_model(rule)[:2], scorings * disk
-
-    def evaluate(self, model: str, regime: str, benchmark: str) -> Price:
-        size, passes = self.amounts.size(model), len(ablated_sets(self.study, regime, benchmark))
-        operations = passes * size.forward(self.amounts.evaluated(regime, benchmark))
-        seconds = self.machines.scoring_seconds(model, operations)
-        return seconds, self.scoring_memory(model), BYTES["score_row"] * self.amounts.score_rows(regime, benchmark)
-
-    def patched_rows(self, regime: str, benchmark: str) -> float:
-        sets = len(compared_sets(self.study, regime)) * len(self.study.regimes[regime].mixes)
-        return sets * sum(n for n, *_ in self.amounts.evaluated(regime, benchmark))
-
-    def patch(self, model: str, regime: str, benchmark: str) -> Price:
-        """A pass of each donor, and one of the mixed reward model for each of its sets; all three models are held."""
-        size, donors = self.amounts.size(model), len(self.study.regimes[regime].mixes)
-        passes = donors * (1 + len(compared_sets(self.study, regime)))
-        seconds = self.machines.scoring_seconds(model, passes * size.forward(self.amounts.evaluated(regime, benchmark)))
-        held = 4 * self.study.models[model].compute.inference_tokens * size.layers * size.neurons  # of a donor
-        memory = self.scoring_memory(model) + donors * BYTES["weights"] * size.parameters + held
-        return seconds, memory, BYTES["score_row"] * self.patched_rows(regime, benchmark)
 
     def conflict(self, model: str, regime: str) -> Price:
         """A pass forward and back over each objective's pairs; gradients of four halves are held."""
@@ -200,6 +181,29 @@ class Prices:
         disk = BYTES["statistics_row"] * len(two) * size.layers * size.neurons
         return seconds, memory + BYTES["process"], disk
 
+
+class ScoringPrices(Prices):
+    """Of jobs that only go forward."""
+
+    def activations(self, model: str, regime: str) -> Price:
+        size = self.amounts.size(model)
+        seconds = self.machines.scoring_seconds(model, 2 * self.amounts.one_pass(model, regime))
+        tokens = max(self.study.models[model].compute.inference_tokens, 2 * self.study.training.max_tokens)
+        held = 4 * tokens * size.layers * size.neurons  # the base's activations of a batch
+        memory = 2 * BYTES["weights"] * size.parameters + held + BYTES["process"]
+        return seconds, memory, BYTES["statistics_row"] * 2 * size.layers * size.neurons
+
+    def set_activations(self, model: str, regime: str) -> Price:
+        test, sets = self.amounts.volume(regime, "test"), len(observed_sets(self.study))
+        seconds = self.machines.scoring_seconds(model, self.amounts.size(model).forward(test))
+        return seconds, self.scoring_memory(model), BYTES["score_row"] * sets * sum(n * texts for n, _, texts in test)
+
+    def evaluate(self, model: str, regime: str, benchmark: str) -> Price:
+        size, passes = self.amounts.size(model), len(ablated_sets(self.study, regime, benchmark))
+        operations = passes * size.forward(self.amounts.evaluated(regime, benchmark))
+        seconds = self.machines.scoring_seconds(model, operations)
+        return seconds, self.scoring_memory(model), BYTES["score_row"] * self.amounts.score_rows(regime, benchmark)
+
     def ensemble(self, model: str, regime: str) -> Price:
         """Both its parts score everything."""
         forward, scored = self.amounts.size(model).forward, scored_on(self.study)
@@ -208,10 +212,14 @@ class Prices:
         seconds = self.machines.scoring_seconds(model, operations)
         return seconds, self.scoring_memory(model), BYTES["score_row"] * rows
 
-    def set_activations(self, model: str, regime: str) -> Price:
-        test, sets = self.amounts.volume(regime, "test"), len(observed_sets(self.study))
-        seconds = self.machines.scoring_seconds(model, self.amounts.size(model).forward(test))
-        return seconds, self.scoring_memory(model), BYTES["score_row"] * sets * sum(n * texts for n, _, texts in test)
+    def patch(self, model: str, regime: str, benchmark: str) -> Price:
+        """A pass of each donor, and one of the mixed reward model for each of its sets; all three models are held."""
+        size, donors = self.amounts.size(model), len(self.study.regimes[regime].mixes)
+        passes = donors * (1 + len(compared_sets(self.study, regime)))
+        seconds = self.machines.scoring_seconds(model, passes * size.forward(self.amounts.evaluated(regime, benchmark)))
+        held = 4 * self.study.models[model].compute.inference_tokens * size.layers * size.neurons  # of a donor
+        memory = self.scoring_memory(model) + donors * BYTES["weights"] * size.parameters + held
+        return seconds, memory, BYTES["score_row"] * self.amounts.patched_rows(regime, benchmark)
 
     def scoring_memory(self, model: str) -> float:
         size = self.amounts.size(model)
