@@ -1,10 +1,10 @@
-# Streaming statistics of every neuron and attention head, trained and base backbone side by side.
+# Streaming statistics of every neuron and attention head, trained and, where there is one, base backbone side by side.
 
 
 rule activations:
     input:
         reward_model=REWARD_MODEL,
-        backbone=BACKBONE,
+        backbone=base,
         pairs=f"{RESULTS}/data/{{regime}}/train.parquet",
         code=code("activations.py"),
     output:

@@ -4,6 +4,7 @@ localrules:
     fetch,
     data,
     benchmark_comparisons,
+    put_given,
     cards,
     tables,
     claims,

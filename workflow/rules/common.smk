@@ -9,6 +9,7 @@ from rmtension.study.benchmarks import PUBLISHED
 from rmtension.study.inputs import model_files
 from rmtension.study.measured import ablated_sets, compared_objectives, compared_sets, observed_sets, patched_on
 from rmtension.study.naming import MEAN
+from rmtension.study.section import lock_key
 from rmtension.study.sources import objectives_of_sources, regime_data
 from rmtension.study.study import VALIDATION
 
@@ -165,6 +166,22 @@ def tension(wildcards):
 def of_method(method):
     """Wildcard constraint: the regimes of that method."""
     return "|".join(re.escape(name) for name, regime in study.regimes.items() if regime.method == method) or "(?!)"
+
+
+def of_given():
+    """Wildcard constraint: the models that are given."""
+    return "|".join(map(re.escape, study.models)) if study.given else "(?!)"
+
+
+def given(wildcards):
+    """What the study says of where a reward model that is given comes from."""
+    source = study.models[wildcards.model].source
+    return source.path or lock_key(source.hub, source.revision)
+
+
+def base(wildcards):
+    """The backbone that a reward model was trained from, where there is one."""
+    return [] if study.given else BACKBONE
 
 
 def parts_reward_models(wildcards):

@@ -16,7 +16,7 @@ device = start_torch(settings["threads"], settings["gpus"])
 with arithmetic(settings["precision"], device):
     statistics = reward_model_statistics(
         Path(snakemake.input.reward_model).parent,
-        Path(snakemake.input.backbone).parent,
+        Path(snakemake.input.backbone).parent if snakemake.input.backbone else None,
         Path(snakemake.input.pairs),
         settings=Activations.model_validate(settings["activations"]),
         max_tokens=settings["max_tokens"],

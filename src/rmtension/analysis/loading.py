@@ -14,7 +14,7 @@ from rmtension.analysis.statistics import REWARD_MODEL, TASK
 from rmtension.base.files import Columns, made_here, read_json, scan_table
 from rmtension.base.sums import summable
 from rmtension.neurons.ranking import NEURON, RANKINGS, SETS, STATISTICS
-from rmtension.study.measured import patched_on
+from rmtension.study.measured import compared_in, patched_on
 from rmtension.study.naming import tension_sets_index
 from rmtension.study.study import VALIDATION, Study
 
@@ -117,7 +117,7 @@ def load_conflicts(folder: Path, study: Study) -> pl.DataFrame:
     frames = [pl.DataFrame(schema=schema)]
     for mixture in study.mixed_regimes() if study.conflict else []:
         mixes, sets = study.regimes[mixture].mixes, compared(study, mixture)
-        for regime, model, seed in product([*mixes, mixture], study.models, study.seeds):
+        for regime, model, seed in product(compared_in(study, mixture), study.models, study.seeds):
             path = folder / "conflicts" / model / regime / f"seed-{seed}.parquet"
             neurons = scan_table(path, CONFLICTS).filter(first=mixes[0], second=mixes[1]).collect()
             of_sets = folder / "selected" / model / mixture / f"seed-{seed}" / "sets.parquet"

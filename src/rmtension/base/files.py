@@ -300,6 +300,13 @@ def fingerprint(*parts: str | bytes | Path) -> str:
     return digest.hexdigest()
 
 
+def link_files(files: Iterable[Path], folder: Path) -> None:
+    """Make the folder, of links to these files, whichever links they may be themselves."""
+    folder.mkdir(parents=True)
+    for file in files:
+        (folder / file.name).symlink_to(file.resolve())
+
+
 def write_checksums(folder: Path) -> None:
     """Write a model's checksums.json, file -> SHA-256: it stands for the folder, and changes with its content alone."""
     files = [file for file in sorted(folder.iterdir()) if file.is_file() and file.name != CHECKSUMS]

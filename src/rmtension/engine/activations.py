@@ -94,25 +94,28 @@ class TokenGroups:
 class Statistics(NamedTuple):
     """One row for each layer, index in the layer, and response."""
 
-    neurons: pl.DataFrame  # layer, neuron, response, n_tokens, mean, mean_abs, rms, frac_positive, change_rms
+    # layer, neuron, response, n_tokens, mean, mean_abs, rms, frac_positive, change_rms (null without a base)
+    neurons: pl.DataFrame
     heads: pl.DataFrame  # layer, head, response, n_tokens, mean_norm
 
 
 class Sums:
     """Sums over tokens for every neuron and attention head, in float64 on the device; nothing else is kept."""
 
-    def __init__(self, config: Any, device: torch.device) -> None:
+    def __init__(self, config: Any, has_base: bool, device: torch.device) -> None:
         layers, neurons, heads = layer_sizes(config)
         zeros = partial(torch.zeros, dtype=torch.float64, device=device)
         self.tokens = zeros(len(RESPONSES))
-        # value, |value|, value squared, value > 0, (trained - base) squared
-        self.neurons = zeros(5, layers, len(RESPONSES), neurons)
+        # value, |value|, value squared, value > 0, and where there is a base (trained - base) squared
+        self.neurons = zeros(5 if has_base else 4, layers, len(RESPONSES), neurons)
         self.heads = zeros(layers, len(RESPONSES), heads)  # norm
 
-    def add_neurons(self, groups: TokenGroups, layer: int, trained: Tensor, base: Tensor) -> None:
+    def add_neurons(self, groups: TokenGroups, layer: int, trained: Tensor, base: Tensor | None) -> None:
         """trained and base: activations [1, T, neurons] of one layer."""
-        value, other = groups.tokens(trained), groups.tokens(base)
-        terms = (value, value.abs(), value.square(), (value > 0).to(value.dtype), (value - other).square())
+        value = groups.tokens(trained)
+        terms = [value, value.abs(), value.square(), (value > 0).to(value.dtype)]
+        if base is not None:
+            terms.append((value - groups.tokens(base)).square())
         for sums, term in zip(self.neurons[:, layer], terms, strict=True):
             sums += groups.sums(term)
 
@@ -122,10 +125,13 @@ class Sums:
         self.heads[layer] += groups.sums(by_head.norm(dim=-1))
 
     def statistics(self) -> Statistics:
-        mean, mean_abs, square, positive, change = (self.neurons / self.tokens[:, None]).cpu()
+        mean, mean_abs, square, positive, *change = (self.neurons / self.tokens[:, None]).cpu()
         values = {"mean": mean, "mean_abs": mean_abs, "rms": square.sqrt(), "frac_positive": positive}
-        heads = {"mean_norm": (self.heads / self.tokens[:, None]).cpu()}
-        return Statistics(self.frame("neuron", values | {"change_rms": change.sqrt()}), self.frame("head", heads))
+        if change:
+            neurons = self.frame("neuron", values | {"change_rms": change[0].sqrt()})
+        else:
+            neurons = self.frame("neuron", values).with_columns(change_rms=pl.lit(None, pl.Float64))
+        return Statistics(neurons, self.frame("head", {"mean_norm": (self.heads / self.tokens[:, None]).cpu()}))
 
     def frame(self, unit: str, columns: Mapping[str, Tensor]) -> pl.DataFrame:
         """columns: [layers, responses, units] each; returned are layer, `unit`, response, n_tokens and they."""
@@ -143,16 +149,16 @@ class Sums:
 
 @torch.inference_mode()
 def activation_statistics(
-    trained: Any, base: Any, comparisons: Sequence[Packed], budget: int, device: torch.device
+    trained: Any, base: Any | None, comparisons: Sequence[Packed], budget: int, device: torch.device
 ) -> Statistics:
     """Statistics over the chosen and over the rejected texts (docs/methods.md, section 4).
 
-    A shared prefix is computed once and counts once for each text that holds it. `trained` and `base` share an
-    architecture; both see the same batches of at most `budget` tokens, or fewer where memory does not suffice.
+    A shared prefix is computed once and counts once for each text that holds it. `trained` and `base`, if there is
+    one, share an architecture and see the same batches of at most `budget` tokens, or fewer where memory falls short.
     """
 
     def one_pass(budget: int) -> Statistics:
-        sums = Sums(trained.config, device)
+        sums = Sums(trained.config, base is not None, device)
         progress = Progress("activation statistics", len(comparisons), "comparisons")
         for batch in batches(comparisons, budget):
             add_batch(sums, trained, base, batch.to(device))
@@ -162,15 +168,16 @@ def activation_statistics(
     return within_memory(one_pass, budget, max(map(len, comparisons), default=0))[0]
 
 
-def add_batch(sums: Sums, trained: Any, base: Any, batch: Batch) -> None:
+def add_batch(sums: Sums, trained: Any, base: Any | None, batch: Batch) -> None:
     """One pass of each model; the base's activations of this batch are all that is held meanwhile."""
     groups = TokenGroups.of(batch)
     of_base: dict[int, Tensor] = {}
-    with observed_neurons(base, of_base.__setitem__):
-        hidden_states(base, batch)
+    if base is not None:
+        with observed_neurons(base, of_base.__setitem__):
+            hidden_states(base, batch)
 
     def add_neurons(layer: int, activations: Tensor) -> None:
-        sums.add_neurons(groups, layer, activations, of_base.pop(layer))
+        sums.add_neurons(groups, layer, activations, of_base.pop(layer, None))
 
     with observed_neurons(trained, add_neurons), observed_heads(trained, partial(sums.add_heads, groups)):
         hidden_states(trained, batch)
@@ -195,15 +202,16 @@ def packed_pairs(
 
 def reward_model_statistics(
     folder: Path,
-    backbone: Path,
+    backbone: Path | None,
     pairs: Path,
     settings: Activations,
     max_tokens: int,
     budget: int,
     device: torch.device,
 ) -> Statistics:
-    """activation_statistics of a reward model on its regime's pairs (packed_pairs)."""
-    trained, base = load_reward_model(folder, device), load_backbone(backbone, device)
+    """activation_statistics of a reward model on its regime's pairs (packed_pairs); a given one has no backbone."""
+    trained = load_reward_model(folder, device)
+    base = load_backbone(backbone, device) if backbone else None
     packed = packed_pairs(folder, trained.config, pairs, settings, max_tokens)
     statistics = activation_statistics(trained, base, packed, budget, device)
     if not all(all(frame.select(cs.float().is_finite().all()).row(0)) for frame in statistics):

@@ -10,7 +10,7 @@ import torch
 from transformers import AutoModel
 
 from rmtension.base.errors import UserError
-from rmtension.base.files import fingerprint, replacing, write_checksums
+from rmtension.base.files import fingerprint, link_files, replacing, write_checksums
 from rmtension.engine.reward_model import load_config, load_reward_model, load_tokenizer
 from rmtension.engine.self_check import check_ending, check_score, check_states
 from rmtension.study.inputs import model_files
@@ -18,6 +18,9 @@ from rmtension.study.inputs import model_files
 
 def check_backbone(folder: Path, model: Any, backbone: Path) -> None:
     """UserError where statistics of change could not set the model beside `backbone`."""
+    family, of_backbone = model.config.model_type, load_config(backbone).model_type
+    if family != of_backbone:
+        raise UserError(f"{folder}: model family '{family}', but the backbone's is '{of_backbone}'")
     with torch.device("meta"):
         base = AutoModel.from_config(load_config(backbone)).state_dict()
     for name, tensor in model.base_model.state_dict().items():
@@ -28,27 +31,24 @@ def check_backbone(folder: Path, model: Any, backbone: Path) -> None:
         raise UserError(f"{folder}: its tokenizer gives other ids than the backbone's")
 
 
-def check(folder: Path, backbone: Path) -> None:
-    """UserError with one line where `folder` is no reward model that can stand beside those trained here."""
+def check_reward_model(folder: Path) -> Any:
+    """The reward model in `folder`; UserError with one line where it is none, or cannot be read as it is."""
     for file in ("config.json", "tokenizer_config.json"):
         if not (folder / file).exists():
             raise UserError(f"{folder}: {file} is missing")
-    config, base = load_config(folder), load_config(backbone)
+    config = load_config(folder)
     if config.num_labels != 1:
         raise UserError(f"{folder}: {config.num_labels} labels; a reward model has one")
-    if config.model_type != base.model_type:
-        raise UserError(f"{folder}: model family '{config.model_type}', but the backbone's is '{base.model_type}'")
-    model = load_reward_model(folder, torch.device("cpu"))
-    check_backbone(folder, model, backbone)
-    tokenizer = load_tokenizer(folder)
+    model, tokenizer = load_reward_model(folder, torch.device("cpu")), load_tokenizer(folder)
     check_states(folder, model, tokenizer)
     check_ending(folder, tokenizer, model.config.pad_token_id)
     check_score(folder, model, tokenizer)
+    return model
 
 
 def adopt_reward_model(folder: Path, backbone: Path, output: Path, environment: dict[str, str]) -> None:
     """Check `folder` and link its files into the folder `output`, where provenance.json says where they come from."""
-    check(folder, backbone)
+    check_backbone(folder, check_reward_model(folder), backbone)
     files = model_files(folder)
     provenance = {
         "adopted": str(folder),
@@ -56,8 +56,6 @@ def adopt_reward_model(folder: Path, backbone: Path, output: Path, environment: 
         "environment": environment,
     }
     with replacing(output) as temporary:
-        temporary.mkdir()
-        for file in files:
-            (temporary / file.name).symlink_to(file.resolve())
+        link_files(files, temporary)
         write_checksums(temporary)
         (temporary / "provenance.json").write_text(json.dumps(provenance, indent=2) + "\n")

@@ -23,7 +23,7 @@ from transformers import (
 from transformers.integrations.gguf.gguf_tokenizer_mapping import GGUF_PRE_TOKENIZER_SPLITS
 
 from rmtension.base.errors import UserError
-from rmtension.base.files import refuse_pointer, write_checksums
+from rmtension.base.files import link_files, refuse_pointer, write_checksums
 from rmtension.base.progress import Progress
 from rmtension.data import synthetic
 from rmtension.engine.reward_model import NO_CODE, load_backbone, load_tokenizer, opening, save_tokenizer
@@ -119,13 +119,6 @@ def make_backbone(model: MadeModel, folder: Path) -> None:
     save(network, tokenizer, folder)
 
 
-def link_backbone(model: FolderModel, data_root: str, folder: Path) -> None:
-    """Link what is read of a local folder into `folder`: the same as from the hub, no code and no pickles."""
-    folder.mkdir(parents=True)
-    for file in model.files(data_root):
-        (folder / file.name).symlink_to(file.resolve())
-
-
 def gguf_tokenizer(file: Path) -> Any:
     """The tokenizer of a GGUF file; UserError where nobody here knows the rules that it splits texts by."""
     tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name, **NO_CODE)
@@ -189,7 +182,7 @@ def prepare_backbone(model: MadeModel | FolderModel | GgufModel, data_root: str,
         case FolderModel():
             local = model.local(data_root)
             check(local, str(local))
-            link_backbone(model, data_root, folder)
+            link_files(model.files(data_root), folder)  # the same as from the hub: no code and no pickles
         case GgufModel():
             file = Path(data_root) / model.path
             convert_gguf(file, folder)

@@ -64,21 +64,23 @@ class Planner:
             if settings.kind != "regime-test":
                 yield "benchmark_comparisons", 1, None, partial(self.files.benchmark_comparisons, benchmark)
         for model in study.models:
-            yield "backbone", 1, None, partial(self.files.backbone, model)
+            rule = "check_given" if study.given else "backbone"
+            yield rule, 1, None, partial(self.files.backbone, model)
             yield "lengths", 1, None, partial(without_model, "lengths")
         for model, regime in product(study.models, study.regimes):
             if regime not in study.with_models():
                 yield "ensemble", len(study.seeds), model, partial(self.scoring.ensemble, model, regime)
                 continue
             seeds, adopted = len(study.seeds), len(study.models[model].trained.get(regime, {}))
-            if adopted:
-                yield "adopt", adopted, None, partial(without_model, "adopt")
-            if seeds > adopted and study.regimes[regime].method == "merged":
-                yield "merge", seeds - adopted, None, partial(self.files.merge, model)
-            elif seeds > adopted:
-                yield "train", seeds - adopted, model, partial(self.gradients.train, model, regime)
+            rule, there = ("put_given", seeds) if study.given else ("adopt", adopted)
+            if there:
+                yield rule, there, None, partial(without_model, rule)
+            if seeds > there and study.regimes[regime].method == "merged":
+                yield "merge", seeds - there, None, partial(self.files.merge, model)
+            elif seeds > there:
+                yield "train", seeds - there, model, partial(self.gradients.train, model, regime)
                 if study.regimes[regime].method == "frozen":
-                    yield "select_frozen", seeds - adopted, None, partial(self.files.rankings, model, "select_frozen")
+                    yield "select_frozen", seeds - there, None, partial(self.files.rankings, model, "select_frozen")
             if regime in study.with_neurons():
                 yield from self.of_neurons(model, regime)
             for benchmark in scored_on(study):

@@ -186,11 +186,12 @@ class ScoringPrices(Prices):
     """Of jobs that only go forward."""
 
     def activations(self, model: str, regime: str) -> Price:
-        size = self.amounts.size(model)
-        seconds = self.machines.scoring_seconds(model, 2 * self.amounts.one_pass(model, regime))
+        """The reward model and, where it was trained here, its backbone read the same pairs."""
+        size, bases = self.amounts.size(model), 0 if self.study.given else 1
+        seconds = self.machines.scoring_seconds(model, (1 + bases) * self.amounts.one_pass(model, regime))
         tokens = max(self.study.models[model].compute.inference_tokens, 2 * self.study.training.max_tokens)
-        held = 4 * tokens * size.layers * size.neurons  # the base's activations of a batch
-        memory = 2 * BYTES["weights"] * size.parameters + held + BYTES["process"]
+        held = bases * 4 * tokens * size.layers * size.neurons  # the base's activations of a batch
+        memory = (1 + bases) * BYTES["weights"] * size.parameters + held + BYTES["process"]
         return seconds, memory, BYTES["statistics_row"] * 2 * size.layers * size.neurons
 
     def set_activations(self, model: str, regime: str) -> Price:

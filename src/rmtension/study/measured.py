@@ -46,11 +46,16 @@ def patched_on(study: Study) -> list[tuple[str, str]]:
 
 
 def compared_objectives(study: Study, regime: str) -> list[tuple[str, str]]:
-    """The two objectives of each mixture that a regime is, or is a part of; of a given reward model only once."""
-    if regime not in study.distinct_regimes():
-        return []
+    """The two objectives of each mixture that are compared in a regime's reward models."""
     mixtures = {name: study.regimes[name].mixes for name in study.mixed_regimes() if study.conflict}
-    return list(dict.fromkeys((a, b) for name, (a, b) in mixtures.items() if regime in (name, a, b)))
+    compared = [(a, b) for name, (a, b) in mixtures.items() if regime in compared_in(study, name)]
+    return list(dict.fromkeys(compared))
+
+
+def compared_in(study: Study, mixture: str) -> list[str]:
+    """Regimes in whose reward models a mixture's objectives are compared: its parts and itself, which are one of given
+    reward models."""
+    return [*([] if study.given else study.regimes[mixture].mixes), mixture]
 
 
 def compared_sets(study: Study, regime: str) -> list[TensionSet]:
