@@ -59,6 +59,19 @@ def synthetic_pairs(source: SyntheticPairs, split: Literal["train", "test"]) -> 
     return synthetic.preference_pairs(source.objective, n, seed).with_row_index("row")
 
 
+def own_pairs(source: OwnPairs, split: Literal["train", "test"], data_root: str) -> pl.DataFrame:
+    """row, chosen and rejected of one split; where all lie in one file, of the opening questions that are its half."""
+    at = split if source.test is not None else "train"
+    place = Path(data_root) / getattr(source, at)
+    frame = pairs_of({str(file): load_rows(file) for file in files_of(place, split=at)}, source.columns)
+    if source.test is not None:
+        return frame
+    train, test = hold_out(frame, 0.5, source.seed)
+    if train.is_empty():
+        raise UserError(f"{place}: one opening question, which cannot be in train and in test: give 'test' a file")
+    return train if split == "train" else test
+
+
 def read_pairs(data: RegimeData, name: str, split: Literal["train", "test"]) -> tuple[pl.DataFrame, pl.DataFrame]:
     """One split of a named source: PAIRS, without those that are of no use; and HYGIENE of them all."""
     source = data.sources[name]
@@ -68,8 +81,7 @@ def read_pairs(data: RegimeData, name: str, split: Literal["train", "test"]) -> 
         case HHPairs():
             frame = read_hh_pairs(source, split, data.data_root)
         case OwnPairs():
-            files = files_of(Path(data.data_root) / getattr(source, split), split=split)
-            frame = pairs_of({str(file): load_rows(file) for file in files}, source.columns)
+            frame = own_pairs(source, split, data.data_root)
     kept, odd = sift(frame, name, split)
     found = odd.filter(pl.col("n") > 0).select(pl.format("{} {} ({})", "n", "reason", "treatment"))
     logger.info("%s, %s: %d pairs, %s", name, split, len(frame), ", ".join(found.to_series()) or "nothing odd")
@@ -93,7 +105,8 @@ def hold_out(pairs: pl.DataFrame, fraction: float, seed: int) -> tuple[pl.DataFr
 
 
 def openings(pairs: pl.DataFrame) -> pl.Series:
-    return pairs.select(opening(pl.col("chosen"))).to_series()
+    """A pair without one has the empty one, as all such."""
+    return pairs.select(opening(pl.col("chosen")).fill_null("")).to_series()
 
 
 def divide(pairs: pl.DataFrame, questions: pl.Series) -> tuple[pl.DataFrame, pl.DataFrame]:

@@ -47,17 +47,17 @@ class OwnPairs(Section):
 
     kind: Literal["own"]
     train: Place = Field(description="File or folder of shards of the train split, relative to data_root.")
-    test: Place = Field(description="File or folder of shards of the test split, relative to data_root.")
+    test: Place | None = Field(
+        None, description="Of the test split likewise; without it, that is the pairs of half the opening questions."
+    )
     columns: Columns = Columns()
     max_train: Count | None = Field(None, description="Keep this many train pairs, drawn by `seed`.")
     max_test: Count | None = Field(None, description="Keep this many test pairs, drawn by `seed`.")
     seed: Seed = Field(0, description="Draws what is kept.")
 
     def files(self, data_root: str) -> list[Path]:
-        return [
-            *data_files(Path(data_root) / self.train, "train"),
-            *data_files(Path(data_root) / self.test, "test"),
-        ]
+        places = {"train": self.train, "test": self.test}
+        return [file for split, place in places.items() if place for file in data_files(Path(data_root) / place, split)]
 
 
 PairSource = Annotated[SyntheticPairs | HHPairs | OwnPairs, Field(discriminator="kind")]

@@ -63,7 +63,8 @@ def own_data(study: Study) -> dict[str, tuple[Path, str]]:
     own: dict[str, tuple[Path, str]] = {}
     for key, section in origins(study).items():
         if isinstance(section, OwnPairs):
-            own |= {f"{key}.train": (root / section.train, "train"), f"{key}.test": (root / section.test, "test")}
+            places = {"train": section.train, "test": section.test}
+            own |= {f"{key}.{split}": (root / place, split) for split, place in places.items() if place}
         elif isinstance(section, OwnBenchmark):
             own[f"{key}.path"] = root / section.path, ""
     return own

@@ -161,6 +161,26 @@ def test_own_pairs_of_whole_dialogues(tmp_path: Path) -> None:
         regime_pairs(regime(source, tmp_path))
 
 
+def test_pairs_of_one_file_are_divided_by_opening_question(tmp_path: Path) -> None:
+    """So that no set is tested on the pairs it was found on."""
+    pairs = [{"chosen": dialogue(f"q{i % 10}", f"a{i}"), "rejected": dialogue(f"q{i % 10}", "b")} for i in range(40)]
+    (tmp_path / "all.json").write_text(json.dumps([*pairs, {"chosen": "none", "rejected": "nothing"}]))
+    source = OwnPairs(kind="own", train="all.json", columns=Columns(prompt=None))
+    splits = regime_pairs(regime(source, tmp_path))
+    known, test = pl.concat([splits["train"], splits["validation"]]), splits["test"]
+    rows = {name: {int(id.split("/")[2]) for id in frame["comparison_id"]} for name, frame in
+            (("known", known), ("test", test))}  # fmt: skip
+    assert rows["known"] | rows["test"] == set(range(40)) and len(rows["test"]) == 20
+    assert {row % 10 for row in rows["known"]}.isdisjoint(row % 10 for row in rows["test"])
+    left_out = splits["hygiene"].filter(reason="a side without an assistant turn")
+    assert left_out["n"].sum() == 1 and left_out["of"].sum() == 41
+    again = regime(source.model_copy(update={"seed": 1}), tmp_path)
+    assert set(regime_pairs(again)["test"]["chosen"]) != set(test["chosen"])
+    (tmp_path / "all.json").write_text(json.dumps(pairs[::10]))
+    with pytest.raises(UserError, match=r"all\.json: one opening question, .* give 'test' a file"):
+        regime_pairs(regime(source, tmp_path))
+
+
 ASKED = [{"role": role, "content": text} for role, text in TURNS]
 REPLY = {"role": "assistant", "content": "a"}
 HEAD = "\n\nHuman: q1\n\nAssistant: a1\n\nHuman: q2\n\nAssistant: "
