@@ -87,7 +87,7 @@ EDITS = {
     "undefined regime": ("[helpful, harmless]", "[helpful, harm]", r"regimes\.both\.mixes: unknown name 'harm'; did "),
     "undefined benchmark": ("[own]", "[won]", r"ablation\.sweep_benchmarks: unknown name 'won'; did you mean 'own'"),
     "benchmark twice": ("[own]", "[own, own]", r"ablation\.sweep_benchmarks: own is given more than once"),
-    "mix of a mix": ("[helpful, harmless]", "[helpful, both]", r"regimes\.both\.mixes: unknown name 'both'; known: "),
+    "mix of a mix": ("[helpful, harmless]", "[helpful, both]", r"regimes\.both\.mixes: 'both' itself is made of two o"),
     "mix of three": ("[helpful, harmless]", "[helpful, harmless, helpful]", r"regimes\.both: 'mixes' names two differ"),
     "mix of one": ("[helpful, harmless]", "[helpful]", r"regimes\.both: 'mixes' names two different regimes"),
     "source twice": ("train: [mine]", "train: [mine, mine]", r"regimes\.helpful\.train: mine is given more than once"),

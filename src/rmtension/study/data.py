@@ -11,7 +11,7 @@ from pydantic_core import PydanticCustomError
 
 from rmtension.study.inputs import SPLITS, data_files, found
 from rmtension.study.naming import exclusive_names
-from rmtension.study.section import Count, Located, Name, Place, Section, Seed, require_known
+from rmtension.study.section import Count, Located, Name, Place, Section, Seed, refuse_repeats, require_known
 
 
 class SyntheticPairs(Section):
@@ -125,14 +125,23 @@ def with_curves(regimes: Any) -> Any:
     curves: dict[str, Any] = {}
     for name, regime in regimes.items():
         weights = regime.get("weights") if isinstance(regime, Mapping) else None
-        points = {name: regime}
-        if isinstance(weights, list) and weights and all(isinstance(one, list) and one for one in weights):
-            points = {f"{name}-{one[0]}": {**regime, "weights": one} for one in weights}
-        for point in points:
+        points = [(name, regime)]
+        if isinstance(weights, list) and weights and all(map(is_point, weights)):
+            shares = [f"{one[0] + 0.0:g}" for one in weights]  # 1 and 1.0 are one share, and so are 0 and -0.0
+            refuse_repeats(f"regimes.{name}.weights", shares)
+            points = [
+                (f"{name}-{share}", regime | {"weights": one}) for share, one in zip(shares, weights, strict=True)
+            ]
+        for point, of_point in points:
             if point in curves or (point != name and point in regimes):
                 raise PydanticCustomError("taken", "{m}", {"m": f"regimes: '{point}' is there more than once"})
-        curves |= points
+            curves[point] = of_point
     return curves
+
+
+def is_point(weights: Any) -> bool:
+    """Whether these can be one point of a curve: a list that begins with a number."""
+    return isinstance(weights, list) and bool(weights) and isinstance(weights[0], int | float)
 
 
 class Validation(Section):

@@ -44,6 +44,7 @@ Size = Annotated[
     Discriminator(lambda size: "[count]" if isinstance(size, str) and size.endswith("n") else "[percent]"),
 ]
 Count = Annotated[int, Field(ge=1), AfterValidator(machine_integer)]
+AtLeastTwo = Annotated[int, Field(ge=2), AfterValidator(machine_integer)]
 Seed = Annotated[int, Field(ge=0), AfterValidator(machine_integer)]
 # Not in braces, which Snakemake would take for wildcards.
 Place = Annotated[str, Field(pattern=r"^[^{}\x00-\x1f]+$", max_length=1000)]
@@ -55,7 +56,7 @@ def nearest(word: str, known: Iterable[str]) -> str:
     """A hint naming the known word closest to `word`, or all of them where none is close."""
     words = sorted(known)
     close = difflib.get_close_matches(word, words, n=1)
-    return f"did you mean '{close[0]}'?" if close else f"known: {', '.join(words)}"
+    return f"did you mean '{close[0]}'?" if close else f"known: {', '.join(words) or 'none'}"
 
 
 class Section(BaseModel):

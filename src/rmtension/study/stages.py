@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from rmtension.study.section import Count, Name, Section, Seed
+from rmtension.study.section import AtLeastTwo, Count, Name, Section, Seed
 
 
 class Training(Section):
@@ -44,7 +44,9 @@ class Patching(Section):
 class Conflict(Section):
     """Gradients of two objectives in one reward model (docs/methods.md, section 14)."""
 
-    max_pairs: Count | None = Field(None, description="Use this many test pairs of each objective, drawn by `seed`.")
+    max_pairs: AtLeastTwo | None = Field(  # two halves of them are compared
+        None, description="Use this many test pairs of each objective, drawn by `seed`."
+    )
     seed: Seed = Field(0, description="Draws what is kept, and what of it is in which half.")
 
 

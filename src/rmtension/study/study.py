@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 from typing import Any, Literal, Self
 
@@ -19,7 +19,7 @@ from rmtension.study.naming import (
     UNORIENTED,
 )
 from rmtension.study.scorings import Ablation, Neurons
-from rmtension.study.section import Name, Place, Section, Seed, refuse_repeats, refuse_taken, require_known
+from rmtension.study.section import Name, Place, Section, Seed, nearest, refuse_repeats, refuse_taken, require_known
 from rmtension.study.stages import Activations, Analysis, Conflict, Figures, Patching, Training
 
 VALIDATION = "validation"  # stands for the regime's validation split where that is scored as benchmarks are
@@ -135,7 +135,7 @@ def require_known_names(study: Study) -> None:
         refuse_repeats(f"regimes.{name}.test", regime.test)
         require_known(f"regimes.{name}.train", regime.train, study.sources)
         require_known(f"regimes.{name}.test", regime.test, study.sources)
-        require_known(f"regimes.{name}.mixes", regime.mixes, study.single_regimes())
+        require_parts(study, name, regime.mixes)
     for name, benchmark in study.benchmarks.items():
         if isinstance(benchmark, PublishedBenchmark):
             refuse_repeats(f"benchmarks.{name}.tasks", benchmark.tasks or [])
@@ -155,7 +155,21 @@ def require_known_names(study: Study) -> None:
     if study.patching is not None:
         refuse_repeats("patching.benchmarks", study.patching.benchmarks)
         require_known("patching.benchmarks", study.patching.benchmarks, study.benchmarks)
+    for key in ("patching", "conflict"):
+        if getattr(study, key) is not None and not study.mixed_regimes():
+            message = f"{key}: it looks at regimes trained on two others' data, and none is: leave it out, or add one"
+            raise PydanticCustomError("no_mixed", "{m}", {"m": message})
     require_known("ablation.scoring", [study.ablation.scoring], study.neurons.scorings)
+
+
+def require_parts(study: Study, name: str, mixes: Sequence[str]) -> None:
+    """A regime mixes those that have data of their own."""
+    singles = study.single_regimes()
+    for part in mixes:
+        if part in study.regimes and part not in singles:
+            message = f"regimes.{name}.mixes: '{part}' itself is made of two others; {nearest(part, singles)}"
+            raise PydanticCustomError("mixed", "{m}", {"m": message})
+    require_known(f"regimes.{name}.mixes", mixes, singles)
 
 
 def beside_given(study: Study) -> Iterator[tuple[str, str]]:

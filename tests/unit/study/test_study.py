@@ -52,10 +52,32 @@ REPAIRS: dict[str, tuple[dict[str, Any], str]] = {
     "frozen matched": (MIXES | {"method": "frozen", "frozen": "matchd"}, "did you mean 'matched'"),
     "epochs of an ensemble": (MIXES | {"method": "ensemble", "epochs": 1}, "trains nothing"),
     "neurons of a mixed one": (MIXES | {"neurons": False}, "is for repairs"),
-    "parts that are mixed": ({"mixes": ["helpful", "helpful-harmless"]}, "unknown name 'helpful-harmless'; did you"),
-}
+    "parts that are mixed": (
+        {"mixes": ["helpful", "helpful-harmless"]},
+        "regimes.repair.mixes: 'helpful-harmless' itself is made of two others; did you mean 'harmless'?",
+    ),
+    "part that is a repair": ({"mixes": ["helpful", "merged"]}, "repair.mixes: 'merged' itself is made of two others"),
+    "part that is itself": ({"mixes": ["helpful", "repair"]}, "regimes.repair.mixes: 'repair' itself is made of two"),
+    "weight twice": (
+        MIXES | {"method": "merged", "weights": [[0.5, 0.5], [0.50, 0.5]]}, "repair.weights: 0.5 is given more than",
+    ),
+    "weight twice, once with a point": (
+        MIXES | {"method": "merged", "weights": [[1, 0], [1.0, 0.0]]}, "repair.weights: 1 is given more than once",
+    ),
+    "weight twice, but for rounding": (
+        MIXES | {"method": "merged", "weights": [[0.1, 0.9], [0.1 + 2e-17, 0.9]]}, "repair.weights: 0.1 is given more",
+    ),
+    "curve of words": (MIXES | {"method": "merged", "weights": [["a", "b"]]}, "regimes.repair.weights.0: "),
+    "point without weights": (MIXES | {"method": "merged", "weights": [[]]}, "regimes.repair.weights.0: "),
+}  # fmt: skip
+SINGLES = {name: DEFAULT["regimes"][name] for name in ("helpful", "harmless")}
 MISTAKES: dict[str, tuple[str, Any, str]] = {
     **{what: ("regimes/repair", regime, said) for what, (regime, said) in REPAIRS.items()},
+    "repairs of nothing": (
+        "regimes", {"soup": MIXES | {"method": "ensemble"}}, "soup.mixes: unknown name 'helpful'; known: none",
+    ),
+    "patching without a mixed regime": ("regimes", SINGLES, "patching: it looks at regimes trained on two others'"),
+    "one pair for two halves": ("conflict", {"max_pairs": 1}, "conflict.max_pairs: Input should be greater than"),
     "column of an own file": (
         "benchmarks/mine", OWN | {"columns": {"promt": "q"}}, "benchmarks.mine.columns: unknown key 'promt'; did you",
     ),
