@@ -21,13 +21,14 @@ how = settings["budget"], settings["threads"], settings["precision"], device
 folders = [Path(file).parent for file in snakemake.input.parts]
 
 
-def scores(folder, file):
+def scores(folder, file, is_judged=True):
     inputs = scoring_fingerprint(folder, file, code, *how)
-    return evaluate(folder, read_comparisons(file), NO_SETS, ["none"], None, inputs, settings["budget"], device)
+    budget, pairs = settings["budget"], read_comparisons(file)
+    return evaluate(folder, pairs, NO_SETS, ["none"], None, inputs, budget, device, is_judged=is_judged)
 
 
 with arithmetic(settings["precision"], device):
-    of_validation = [scores(folder, Path(snakemake.input.validation)) for folder in folders]
+    of_validation = [scores(folder, Path(snakemake.input.validation), is_judged=False) for folder in folders]
     spreads = [spread(frame, str(folder)) for frame, folder in zip(of_validation, folders, strict=True)]
     for file, output in zip(snakemake.input.comparisons, snakemake.output.scores, strict=True):
         write_parquet(together([scores(folder, Path(file)) for folder in folders], spreads), Path(output))

@@ -21,7 +21,11 @@ def spread(scores: pl.DataFrame, name: str) -> float:
     of the pairs, in the form of evaluation.SCHEMA; name: of the reward model. UserError where there is none.
     """
     chosen, rejected = (pl.col(side).list.explode().cast(pl.Float64) for side in SIDES)
-    root = scores.drop_nulls("correct").select(summable((chosen - rejected).pow(2)).mean().sqrt()).item()
+    scored = scores.drop_nulls("correct")
+    if scored.is_empty():
+        raise UserError(f"{name}: it can read none of the validation pairs, whose margins are its unit in an ensemble: "
+                        "hold out others (validation), or leave the ensemble out")  # fmt: skip
+    root = scored.select(summable((chosen - rejected).pow(2)).mean().sqrt()).item()
     if not root:
         raise UserError(f"{name}: rewards every validation pair's two texts alike: it has no say in an ensemble")
     return float(root)

@@ -26,9 +26,15 @@ def test_a_spread_is_the_root_mean_square_of_margins_of_scored_pairs() -> None:
     assert spread(pairs, "rm") == pytest.approx(((9 + 16) / 2) ** 0.5)
 
 
-@pytest.mark.parametrize("chosen", [[[1.0], [2.0]], [None, None]])
-def test_without_a_spread_there_is_no_ensemble(chosen: list[list[float] | None]) -> None:
-    with pytest.raises(UserError, match=r"^rm: rewards every validation pair's two texts alike: it has no say"):
+@pytest.mark.parametrize(
+    ("chosen", "said"),
+    [
+        ([[1.0], [2.0]], "rewards every validation pair's two texts alike: it has no say"),
+        ([None, None], "it can read none of the validation pairs"),
+    ],
+)
+def test_without_a_spread_there_is_no_ensemble(chosen: list[list[float] | None], said: str) -> None:
+    with pytest.raises(UserError, match=f"^rm: {said}"):
         spread(scores(chosen, chosen, "a"), "rm")
 
 
