@@ -56,11 +56,19 @@ from rmtension.study.naming import AVERAGE, OVERALL
 from rmtension.study.study import Study
 
 
+class Plain(yaml.SafeDumper):
+    """Writes what stands in two places twice: a name for it (&id001) is of no use where one is copied alone."""
+
+    def ignore_aliases(self, _data: object) -> bool:
+        return True
+
+
 def line(settings: Settings) -> str:
     """Settings as one line of YAML; "" for none."""
     if not settings:
         return ""
-    flow = yaml.safe_dump(dict(settings), default_flow_style=True, width=inf, sort_keys=False, allow_unicode=True)
+    flow = yaml.dump(dict(settings), None, Plain, default_flow_style=True, width=inf, sort_keys=False,
+                     allow_unicode=True)  # fmt: skip
     return flow.strip()[1:-1] if len(settings) == 1 else flow.strip()
 
 

@@ -12,7 +12,7 @@ from rmtension.analysis.official import EARNED, sections
 from rmtension.analysis.published import BACKBONES
 from rmtension.data.tasks import known_tasks, wanted_tasks
 from rmtension.study.benchmarks import ALL, PUBLISHED, OwnBenchmark, PublishedBenchmark
-from rmtension.study.data import MATCHED
+from rmtension.study.data import EPOCHS, MATCHED
 from rmtension.study.measured import own_tests
 from rmtension.study.naming import OVERALL, UNORIENTED
 from rmtension.study.scorings import SCORINGS
@@ -220,9 +220,11 @@ def repairs(study: Study, _tables: Tables, wanted: Mapping[str, dict[str, Any]] 
         known = [(regime.method, regime.frozen) for regime in present]
         lacking = {n: how for n, how in wanted.items() if (how["method"], how.get("frozen")) not in known}
         if lacking:
-            mixes = study.regimes[mixed].mixes
+            mixes, epochs = study.regimes[mixed].mixes, study.regimes[mixed].epochs
             names = {unused(f"{mixed[:60]}-{name}", study.regimes): how for name, how in lacking.items()}
-            added = {name: {"mixes": mixes, **how} for name, how in names.items()}
+            # What is trained sees the same pairs as the mixed one.
+            same = {method: {"epochs": epochs} for method in ("projected", "frozen") if epochs != EPOCHS}
+            added = {name: {"mixes": mixes, **how, **same.get(how["method"], {})} for name, how in names.items()}
             what = f"how much of what {mixed} falls short by other ways close (repair): {listing([*lacking])}"
             yield Hole(what, f"no such regime beside {mixed}", {"regimes": added})
 

@@ -91,6 +91,18 @@ def test_a_line_put_into_the_study_file_closes_its_hole(case: tuple[Study, dict[
     assert closed > 3
 
 
+def test_repairs_that_are_lacking_see_the_pairs_of_the_mixed_regime() -> None:
+    regimes = SETTINGS["regimes"] | {"mixed": SETTINGS["regimes"]["mixed"] | {"epochs": 5}}
+    made = study({"regimes": regimes})
+    tables = make_tables(example(made))
+    lines = [line for line in holes_table(made, tables, ledger(tables, made))["line"] if "method" in line]
+    assert lines and not any("&" in line or "*" in line for line in lines), "each can be copied alone"
+    for line in lines:
+        for repair in yaml.safe_load(line)["regimes"].values():
+            trained = repair["method"] in ("projected", "frozen")
+            assert repair["mixes"] == ["helpful", "harmless"] and repair.get("epochs") == (5 if trained else None)
+
+
 def test_official_metrics_without_a_value_are_named_with_what_they_lack(monkeypatch: pytest.MonkeyPatch) -> None:
     rows, benchmarks = dict(TASKS), dict(SETTINGS["benchmarks"])
     for kind in ("reward-bench", "reward-bench-2"):
