@@ -7,7 +7,7 @@ job = jobs.start(snakemake)
 from pathlib import Path
 
 from rmtension.base.device import start_torch
-from rmtension.engine.given import give_reward_model
+from rmtension.engine.given_models import give_reward_model
 from rmtension.study.models import GivenModel
 
 settings = snakemake.params.settings

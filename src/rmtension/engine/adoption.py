@@ -31,14 +31,19 @@ def check_backbone(folder: Path, model: Any, backbone: Path) -> None:
         raise UserError(f"{folder}: its tokenizer gives other ids than the backbone's")
 
 
-def check_reward_model(folder: Path) -> Any:
-    """The reward model in `folder`; UserError with one line where it is none, or cannot be read as it is."""
+def check_settings(folder: Path) -> None:
+    """UserError with one line where what a folder says of itself is no reward model."""
     for file in ("config.json", "tokenizer_config.json"):
         if not (folder / file).exists():
             raise UserError(f"{folder}: {file} is missing")
     config = load_config(folder)
     if config.num_labels != 1:
         raise UserError(f"{folder}: {config.num_labels} labels; a reward model has one")
+
+
+def check_reward_model(folder: Path) -> Any:
+    """The reward model in `folder`; UserError with one line where it is none, or cannot be read as it is."""
+    check_settings(folder)
     model, tokenizer = load_reward_model(folder, torch.device("cpu")), load_tokenizer(folder)
     check_states(folder, model, tokenizer)
     check_ending(folder, tokenizer, model.config.pad_token_id)

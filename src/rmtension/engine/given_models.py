@@ -4,12 +4,39 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Literal
+
+from transformers import AutoModelForSequenceClassification
 
 from rmtension.base.files import CHECKSUMS, fingerprint, link_files, replacing, write_checksums
-from rmtension.engine.adoption import check_reward_model
+from rmtension.data.dialogues import Turn, rendered
+from rmtension.engine.adoption import check_reward_model, check_settings
+from rmtension.engine.reward_model import load_tokenizer, load_whole, opening
 from rmtension.study.models import GivenModel
 
 SAID = "given.json"  # what the study says of how its folder is to be read, so that whoever loads it knows
+
+
+def look_at(folder: Path) -> int:
+    """Number of parameters of the reward model in `folder`, without reading its weights.
+
+    UserError, one line, where it is none, or where its weights are not those of its settings.
+    """
+    check_settings(folder)
+    model = load_whole(AutoModelForSequenceClassification, folder, is_backbone=False, device_map="meta")
+    return int(model.num_parameters())
+
+
+def own_form(folder: Path) -> Literal["chat", "hh"]:
+    """The form in which a reward model reads dialogues: its tokenizer's chat template, unless that renders hh's."""
+    tokenizer = load_tokenizer(folder)
+    if tokenizer.chat_template is None:
+        return "hh"
+    turns = [Turn("user", "How are you?"), Turn("assistant", "Well.")]
+    messages = [turn._asdict() for turn in turns]
+    with opening(folder, "chat template"):
+        text = tokenizer.apply_chat_template(messages, tokenize=False)
+    return "hh" if text == rendered(turns, "hh") else "chat"
 
 
 def give_reward_model(source: GivenModel, data_root: str, output: Path) -> None:

@@ -164,12 +164,13 @@ def load_whole(kind: Any, folder: Path, is_backbone: bool, **settings: Any) -> A
             folder, dtype=torch.float32, use_safetensors=True, ignore_mismatched_sizes=True, output_loading_info=True,
             attn_implementation=PACKED, return_dict=True, **NO_CODE, **settings,
         )  # fmt: skip
+    state = model.state_dict()
     body, prefix = {name for name, _ in model.base_model.named_children()}, f"{model.base_model_prefix}."
     faults = {
         "has no place for": report["unexpected_keys"],
         "misses": report["missing_keys"],
         "has another shape of": {name for name, *_ in report["mismatched_keys"]},
-        "reads values that are not finite in": {k for k, t in model.state_dict().items() if not t.isfinite().all()},
+        "reads values that are not finite in": {k for k, t in state.items() if not (t.is_meta or t.isfinite().all())},
     }
     for fault, names in faults.items():
         for name in sorted(names):
