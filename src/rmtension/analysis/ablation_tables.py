@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import polars as pl
 
 from rmtension.analysis.results import Results, empty_table
 from rmtension.analysis.sets import NONE, mixed_sets, mixed_sizes, own_sets, own_sizes, shared_set, with_values
 from rmtension.analysis.statistics import REWARD_MODEL, TASK, Draws, concat, discovery_rates
-from rmtension.study.naming import ranks_heads
+from rmtension.study.naming import MEAN, ranks_heads
 from rmtension.study.study import Study
 
 
@@ -17,6 +18,15 @@ def change(figures: Draws, sets: pl.DataFrame) -> tuple[Draws, Draws, Draws]:
     ablated = figures.joined(sets, [column for column in ("regime", "ablation") if column in sets.columns])
     delta = ablated.minus(figures.filter(NONE), on)
     return Draws(ablated.keys, ablated.values - delta.values), ablated, delta
+
+
+def where_held(results: Results, figures: Draws) -> Draws:
+    """Figures keyed by reward model and ablation; NaN of a set that holds nothing, whose ablation changes nothing."""
+    sizes = results.sizes.select(pl.col(*REWARD_MODEL[:2], "ablation").cast(pl.String), pl.col("seed").cast(pl.Int64))
+    names = figures.keys.select(*REWARD_MODEL, pl.col("ablation").str.strip_suffix(MEAN))
+    is_held = names.join(sizes.with_columns(is_held=True), on=names.columns, how="left", maintain_order="left")
+    held = is_held["is_held"].fill_null(value=False).to_numpy()
+    return Draws(figures.keys, np.where(held[:, None], figures.values, np.nan))
 
 
 def own_ablation_table(results: Results) -> pl.DataFrame:

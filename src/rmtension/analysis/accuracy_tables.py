@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from itertools import combinations
+
+import numpy as np
 import polars as pl
 import polars.selectors as cs
 
 from rmtension.analysis.official import official_metrics
 from rmtension.analysis.results import Results, empty_table
 from rmtension.analysis.sets import NONE
-from rmtension.analysis.statistics import REWARD_MODEL, TASK, between, concat, discovery_rates
+from rmtension.analysis.statistics import REWARD_MODEL, TASK, Draws, between, concat, discovery_rates, limits
+from rmtension.analysis.units import held
 from rmtension.data.tasks import subset_names
+from rmtension.study.measured import own_tests
 from rmtension.study.naming import OVERALL
 
 
@@ -17,29 +22,51 @@ def benchmark_accuracy_table(results: Results) -> pl.DataFrame:
     """model, regime, benchmark; accuracy over all its comparisons together; n_comparisons and, of these, n_unscored
     (means over seeds and models)."""
     by = ["model", "regime", "benchmark"]
-    unablated = results.scores.filter(NONE).cast({cs.categorical(): pl.String})
+    unablated = results.scores.filter(NONE).cast({cs.categorical(): pl.String}).filter(results.once_each)
     counts = unablated.group_by([*by, "seed"], maintain_order=True).agg(
         n_comparisons=pl.len(), n_unscored=pl.col("chosen").null_count()
     )
     counts = pl.concat([counts, counts.with_columns(model=pl.lit(OVERALL))])
     counts = counts.group_by(by, maintain_order=True).agg(pl.col("n_comparisons", "n_unscored").mean())
-    table = results.table(results.benchmark_accuracy.filter(NONE), by, "accuracy").drop("p")
+    table = results.table(results.benchmark_accuracy.filter(NONE, results.once_each), by, "accuracy").drop("p")
     return table.join(counts, on=by, how="left", maintain_order="left")
 
 
 def accuracy_table(results: Results) -> pl.DataFrame:
     """model, regime, orientation, task; accuracy."""
-    return results.table(results.task_accuracy.filter(NONE), ["model", "regime", *TASK], "accuracy").drop("p")
+    accuracy = results.task_accuracy.filter(NONE, results.once)
+    return results.table(accuracy, ["model", "regime", *TASK], "accuracy").drop("p")
 
 
 def contrasts_table(results: Results) -> pl.DataFrame:
     """model, first, second (regimes), orientation, task; difference, accuracy of the first minus that of the second
     on the same comparisons."""
     by = ["model", "first", "second", *TASK]
-    parts = between(results.task_accuracy.filter(NONE), [*results.study.regimes])
+    parts = between(results.task_accuracy.filter(NONE), results.study.distinct_regimes())
     if not parts:
         return empty_table(["difference"], by, "p", "q")
     return discovery_rates(results.table(concat(parts), by, "difference"), ["model", "first", "second"])
+
+
+def model_contrasts_table(results: Results) -> pl.DataFrame:
+    """first, second (models), regime, orientation, task; difference, accuracy of the first one's minus that of the
+    second's on the same comparisons. Own test splits have their sources as tasks, and are in no average."""
+    keys, by = ["regime", *TASK], ["first", "second", "regime", *TASK]
+    own = [block for block in results.blocks if block.benchmark in own_tests(results.study)]
+    parts = [results.task_accuracy.filter(NONE, results.once)]
+    if own:
+        of_tests = results.bootstrap.accuracy(own).filter(NONE, results.once_each)
+        parts.append(of_tests.mean([*REWARD_MODEL, "ablation", *TASK]))
+    figures = results.bootstrap.over_seeds(concat(parts), ["model", *keys])
+    frames = [empty_table(["difference"], by, "p", "q").drop("difference_sd", "n_seeds")]
+    for first, second in combinations(results.study.models, 2):
+        difference = figures.filter(model=first).minus(figures.filter(model=second), keys)
+        difference = Draws(difference.keys, np.round(difference.values, 12) + 0.0)
+        frame = difference.frame("difference_mean").hstack(limits(difference, results.bootstrap.confidence))
+        named = frame.select(*keys, "difference_mean", difference_low="low", difference_high="high", p="p",
+                             first=pl.lit(first), second=pl.lit(second))  # fmt: skip
+        frames.append(discovery_rates(held(named, "difference"), ["regime"]).select(frames[0].columns))
+    return results.sorted(pl.concat(frames), by)
 
 
 def official_table(results: Results) -> pl.DataFrame:
@@ -49,7 +76,7 @@ def official_table(results: Results) -> pl.DataFrame:
     ablations, frames = ["none", results.study.ablation.main_set], []
     for name, benchmark in results.study.benchmarks.items():
         scores = results.lists.filter(pl.col("benchmark") == name, pl.col("ablation").is_in(ablations))
-        scores = scores.cast({cs.categorical(): pl.String})
+        scores = scores.cast({cs.categorical(): pl.String}).filter(results.once)
         named = scores.join(subset_names(benchmark.kind), on="task", how="left", maintain_order="left")
         named = named.with_columns(subset=pl.coalesce("subset", "task"))
         frames.append(official_metrics(named, benchmark.kind, [*REWARD_MODEL, "ablation"]))

@@ -21,7 +21,7 @@ def calibration_table(results: Results) -> pl.DataFrame:
     rescaled_log_loss, or nearly so (docs/methods.md, section 12)."""
     by = ["model", "regime", "benchmark", "ablation"]
     first, others = FIGURES[0], [*FIGURES[1:-1], "temperature", FIGURES[-1]]
-    figures = results.pairs.calibration
+    figures = {name: draws.filter(results.once_each) for name, draws in results.pairs.calibration.items()}
     table = results.table(figures[first], by, first, **{name: figures[name] for name in others}).drop("p")
     fits = figures["temperature"].frame("fit")
     every = pl.concat([fits, fits.with_columns(model=pl.lit(OVERALL))])
@@ -66,6 +66,6 @@ def reliability_table(results: Results) -> pl.DataFrame:
     """model, regime, benchmark, ablation (none, or the own main set); left and right edge of a bin of confidences;
     share of the pairs that are in it, their mean confidence, and their accuracy."""
     by = ["model", "regime", "benchmark", "ablation", "left", "right"]
-    figures = results.pairs.curves
+    figures = {name: draws.filter(results.once_each) for name, draws in results.pairs.curves.items()}
     first, *others = figures
     return results.table(figures[first], by, first, **{name: figures[name] for name in others}).drop("p")

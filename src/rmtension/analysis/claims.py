@@ -161,9 +161,10 @@ def neurons_overlap(tables: Tables, study: Study) -> Iterator[Part]:
     chance = partial(overlap_by_chance, tables, study)
     shared = partial(look_pair, tables, "neuron_overlap", "jaccard", selection=selection)
     for pair in combinations(study.single_regimes(), 2):
-        control = Control("change", shared(*pair, scoring="change"), chance(pair, "change")[0])
-        yield Part(" and ".join(pair), shared(*pair, scoring=main), [control], chance(pair, main)[0])
-    for mixed in study.mixed_regimes():
+        change = Control("change", shared(*pair, scoring="change"), chance(pair, "change")[0])
+        controls = [] if study.given else [change]  # which is beside a backbone
+        yield Part(" and ".join(pair), shared(*pair, scoring=main), controls, chance(pair, main)[0])
+    for mixed in dict(mixtures(study, study.mixed_regimes())):
         retained = partial(look, tables, "neuron_retention", "retained", regime=mixed, selection=selection)
         parts = study.regimes[mixed].mixes
         control = Control("change", retained(scoring="change"), chance(parts, "change")[1])
@@ -321,6 +322,8 @@ def without_temperature(tables: Tables, study: Study, regime: str, ablation: str
     return f"{name}: {every - fitted} of {every} without a temperature" if fitted < every else ""
 
 
+# About what training does, between reward models or beside a backbone: studies of given ones have no part of these.
+OF_TRAINING = ["C1", "C2", "C3", "C4", "C5", "C6", "P1", "R1", "R2", "R3", "R4", "L1", "L2", "K1"]
 # What is claimed, and all thresholds. Each claim is a conjunction of its parts.
 CLAIMS: dict[str, Claim] = {
     "C1": Claim(own_orientation_wins, "Single-objective reward models win on their own orientation",

@@ -71,7 +71,8 @@ def checkpoint(tables: Tables, results: Results) -> pl.DataFrame:
     """R6: the checkpoint chosen on the test split, or on the validation split. One run has one of the two."""
     study = results.study
     table = tables["benchmark_accuracy"].filter(pl.col("benchmark").is_in(own_tests(study)))
-    sides = (table if study.training.select_on == split else table.clear() for split in ("test", "validation"))
+    chosen = "" if study.given else study.training.select_on  # nothing is chosen where nothing is trained
+    sides = (table if chosen == split else table.clear() for split in ("test", "validation"))
     return compared("accuracy_mean", "accuracy on the regime's own test split (%)", *sides)
 
 
@@ -93,7 +94,7 @@ def rm_bench(_tables: Tables, results: Results) -> pl.DataFrame:
     """R8: responses of one style against each other, or all chosen ones above all rejected ones."""
     kinds = [name for name, benchmark in results.study.benchmarks.items() if benchmark.kind == "rm-bench"]
     scores = results.lists.filter(pl.col("benchmark").is_in(kinds), ablation="none")
-    scores = scores.drop_nulls("chosen_scores").cast({cs.categorical(): pl.String})
+    scores = scores.drop_nulls("chosen_scores").cast({cs.categorical(): pl.String}).filter(results.once)
     strict = pl.col("chosen_scores").list.min() > pl.col("rejected_scores").list.max()
     same = scores.explode("chosen_scores", "rejected_scores")
     sides = []

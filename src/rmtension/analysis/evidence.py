@@ -13,6 +13,9 @@ from rmtension.study.naming import AVERAGE, OVERALL
 Tables = Mapping[str, pl.DataFrame]
 
 
+ONE_SEED = "one seed: chance in training is not seen"
+
+
 class Interval(NamedTuple):
     """An estimate between low and high, each NaN where the study has none; then `note` says why."""
 
@@ -65,7 +68,7 @@ def look(tables: Tables, table: str, value: str, **keys: Any) -> Interval:
     estimate, low, high = (nan if figure is None else figure for figure in found)
     unknown = "no interval" if isnan(low) or isnan(high) else ""
     reason = UNDEFINED.get(table, "") if isnan(estimate) else ""
-    single = "one seed: chance in training is not seen" if row.get("n_seeds") == 1 else ""
+    single = ONE_SEED if row.get("n_seeds") == 1 else ""
     notes = [unknown, reason, single, tasks_left_out(frame, value, keys)]
     return Interval(estimate, low, high, row.get("n_seeds"), "; ".join(filter(None, notes)))
 

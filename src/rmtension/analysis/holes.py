@@ -9,7 +9,7 @@ from math import inf
 import polars as pl
 import yaml
 
-from rmtension.analysis.claims import CLAIMS
+from rmtension.analysis.claims import CLAIMS, OF_TRAINING
 from rmtension.analysis.evidence import Tables
 from rmtension.analysis.published import (
     BACKBONES,
@@ -34,6 +34,7 @@ from rmtension.analysis.study_holes import (
     choices,
     conflict,
     drawn,
+    given,
     left_out,
     listing,
     mean_values,
@@ -179,7 +180,7 @@ def untested(study: Study, tables: Tables, claims: pl.DataFrame) -> Iterator[Hol
     """Claims that have no parts in this study, or parts without an interval."""
     parts = claims.filter(pl.col("part") != "").unique(["claim", "part"], maintain_order=True)
     paper = read("tasks")
-    for claim in CLAIMS:
+    for claim in (claim for claim in CLAIMS if not (study.given and claim in OF_TRAINING)):
         own = parts.filter(claim=claim)
         gaps = own.filter(pl.col("low").is_null())
         if len(own) and gaps.is_empty():
@@ -189,14 +190,16 @@ def untested(study: Study, tables: Tables, claims: pl.DataFrame) -> Iterator[Hol
         known += paper_tasks(study, tables, named)
         known = known if own.is_empty() or gaps["estimate"].null_count() else []
         known += [*seeds(study, tables), *one_set(study, tables)] if gaps["estimate"].count() else []
-        notes = gaps["note"].unique(maintain_order=True).to_list()
+        notes = gaps["note"].str.split("; ").explode().unique(maintain_order=True).to_list()
         why = "; ".join(dict.fromkeys([hole.why for hole in known] or notes)) or "no such regimes in this study"
         settings = merged(*(hole.settings for hole in known))
         yield Hole(f"claim {claim}: {len(gaps)} of {len(own)} parts" if len(own) else f"claim {claim}", why, settings)
 
 
 def unmatched(study: Study, tables: Tables) -> Iterator[Hole]:
-    """Figures of the paper that no figure of this study stands beside, by what is missing."""
+    """Figures of the paper that no figure of this study stands beside, by what is missing; of given ones none can."""
+    if study.given:
+        return
     names = paper_models(study)
     cells = published_cells().with_columns(own=pl.col("model").replace_strict(
         {paper: own for own, paper in names.items()}, default=None, return_dtype=pl.String))  # fmt: skip
@@ -250,6 +253,7 @@ SEARCHES: list[Search] = [
     repairs,
     choices,
     adopted,
+    given,
 ]
 
 

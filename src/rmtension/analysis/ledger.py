@@ -7,8 +7,8 @@ from typing import Any
 
 import polars as pl
 
-from rmtension.analysis.claims import CLAIMS
-from rmtension.analysis.evidence import Tables
+from rmtension.analysis.claims import CLAIMS, OF_TRAINING
+from rmtension.analysis.evidence import ONE_SEED, Tables
 from rmtension.analysis.judgement import together
 from rmtension.analysis.presentation import as_markdown
 from rmtension.analysis.published import (
@@ -20,9 +20,12 @@ from rmtension.analysis.published import (
     read,
     with_like_averages,
 )
-from rmtension.study.naming import AVERAGE
+from rmtension.study.naming import AVERAGE, OVERALL
 from rmtension.study.study import Study
 
+NONE = "none in this study"
+NONE_OF_GIVEN = f"{NONE}: it is about training, and the reward models are given"
+AS_GIVEN = "a given reward model: chance in training is not seen"
 TEXT, NUMBER = pl.String(), pl.Float64()
 SCHEMA = {
     "claim": TEXT, "part": TEXT, "statement": TEXT, "published": NUMBER, "unit": TEXT, "estimate": NUMBER,
@@ -46,10 +49,32 @@ def published_figures(tables: Tables, study: Study) -> pl.DataFrame:
     ]
     unsigned = pl.col("of_sets") & (not is_signed(study.ablation.scoring, study))
     aside = pl.when(unsigned).then(pl.lit(UNSIGNED)).when("of_lengths").then(pl.lit(BY_CHARACTERS))
+    conditions.append(pl.lit(not study.given))  # the paper's figures are of what it trained
     return read("claims").filter(conditions).select("claim", "part", "published", aside=aside)
 
 
-def summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def judged(name: str, tables: Tables, study: Study) -> list[dict[str, Any]]:
+    """The rows of a claim's parts; where reward models are given, of each by itself, as their mean is of none."""
+    if not study.given:
+        return CLAIMS[name](tables, study)
+    if name in OF_TRAINING:
+        return []
+    rows = []
+    for model, settings in study.models.items():
+        alone = study.model_copy(update={"models": {model: settings}})
+        of_model = {table: as_all(frame, model) for table, frame in tables.items()}
+        prefix = f"{model}: " if len(study.models) > 1 else ""
+        rows += [row | {"part": prefix + row["part"], "note": row["note"].replace(ONE_SEED, AS_GIVEN)}
+                 for row in CLAIMS[name](of_model, alone)]  # fmt: skip
+    return rows
+
+
+def as_all(frame: pl.DataFrame, model: str) -> pl.DataFrame:
+    """A table with the rows of one model in the place of those of all."""
+    return frame.filter(model=model).with_columns(model=pl.lit(OVERALL)) if "model" in frame.columns else frame
+
+
+def summary(rows: Sequence[Mapping[str, Any]], study: Study) -> dict[str, Any]:
     """The row of a whole claim: its parts together, and what is left of them beside their controls."""
     verdicts = [row["verdict"] for row in {row["part"]: row for row in rows}.values()]
     controls = {row["control"]: row for row in rows if row["control"]}
@@ -59,7 +84,7 @@ def summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {
         "part": "", "unit": "", "direction": "", "verdict": together(verdicts), "control": ", ".join(controls),
         "control_verdict": together(beside) if beside else "", "n_seeds": min(seeds, default=None),
-        "note": f"parts: {', '.join(counted) or 'none in this study'}",
+        "note": f"parts: {', '.join(counted) or (NONE_OF_GIVEN if study.given else NONE)}",
     }  # fmt: skip
 
 
@@ -67,8 +92,8 @@ def ledger(tables: Tables, study: Study) -> pl.DataFrame:
     """Every claim: a row that sums it up, part "", then one for each part and control (docs/outputs.md, Claims)."""
     lines: list[dict[str, Any]] = []
     for name, claim in CLAIMS.items():
-        rows = claim(tables, study)
-        lines += [row | {"claim": name, "statement": claim.statement} for row in (summary(rows), *rows)]
+        rows = judged(name, tables, study)
+        lines += [row | {"claim": name, "statement": claim.statement} for row in (summary(rows, study), *rows)]
     frame = pl.DataFrame(lines, schema=SCHEMA).drop("published").fill_nan(None)
     frame = frame.join(published_figures(tables, study), on=["claim", "part"], how="left", maintain_order="left")
     frame = frame.with_columns(pl.when(pl.col("estimate").is_not_null()).then("published").alias("published"))

@@ -26,10 +26,11 @@ def length_table(results: Results) -> pl.DataFrame:
     the shorter one (shorter), the mean of the two (balanced), and n_longer, n_shorter, how many those pairs are (means
     over seeds and models). The three are null where either side has fewer than 5 comparisons."""
     by = ["model", "regime", *TASK, "ablation"]
-    balanced, longer, shorter = (results.pairs.length[name] for name in ("balanced", "longer", "shorter"))
+    figures = {name: results.pairs.length[name].filter(results.once) for name in ("balanced", "longer", "shorter")}
+    balanced, longer, shorter = figures.values()
     table = results.table(balanced, by, "balanced", longer=longer, shorter=shorter).drop("p")
     for name in COUNTED:
-        counts = results.bootstrap.summary(results.pairs.length[name], by, name).select(
+        counts = results.bootstrap.summary(results.pairs.length[name].filter(results.once), by, name).select(
             *by, pl.col(f"{name}_mean").alias(name)
         )
         table = table.join(counts, on=by, how="left", maintain_order="left")
@@ -40,7 +41,7 @@ def length_contrasts_table(results: Results) -> pl.DataFrame:
     """model, first, second (regimes), orientation, task; difference, balanced accuracy of the first minus that of the
     second on the same pairs."""
     by = ["model", "first", "second", *TASK]
-    parts = between(results.pairs.length["balanced"].filter(NONE), [*results.study.regimes])
+    parts = between(results.pairs.length["balanced"].filter(NONE), results.study.distinct_regimes())
     return results.table(concat(parts), by, "difference") if parts else empty_table(["difference"], by, "p")
 
 
@@ -60,7 +61,7 @@ def length_correlation_table(results: Results) -> pl.DataFrame:
     """model, regime, benchmark, orientation, task; correlation, Spearman's over pairs of a chosen and a rejected
     response, of their difference in reward and their difference in length."""
     by = ["model", "regime", "benchmark", *TASK]
-    return results.table(results.pairs.length_correlations, by, "correlation").drop("p")
+    return results.table(results.pairs.length_correlations.filter(results.once_each), by, "correlation").drop("p")
 
 
 def length_lead_table(results: Results) -> pl.DataFrame:
@@ -70,7 +71,8 @@ def length_lead_table(results: Results) -> pl.DataFrame:
     interval is over tasks and seeds."""
     by = ["model", "first", "second", "tasks"]
     accuracy = results.task_accuracy.filter(NONE, pl.col("task") != AVERAGE).mean([*REWARD_MODEL, *TASK])
-    parts = between(accuracy, results.study.single_regimes())
+    distinct = results.study.distinct_regimes()
+    parts = between(accuracy, [regime for regime in results.study.single_regimes() if regime in distinct])
     if not parts or parts[0].keys.is_empty():
         return empty_table(["correlation"], by, "n_tasks").drop("correlation_sd")
     frame = concat(parts).frame("lead").select("model", "seed", "first", "second", *TASK, "lead")

@@ -24,9 +24,9 @@ def retention_table(results: Results) -> pl.DataFrame:
     retention |M and (A or B)| / |A or B|, of the parts' unablated A and B; what M could not score is not counted."""
     whole = mixed_sets(results.study).filter(control="whole")["ablation"].unique(maintain_order=True)
     parts = []
-    for regime, settings in results.study.regimes.items():
-        for block in results.shared_blocks if settings.mixes else []:
-            first, second = (paired(block, regime, single, None) for single in settings.mixes)
+    for regime in dict(mixtures(results.study, results.study.regimes)):
+        for block in results.shared_blocks:
+            first, second = (paired(block, regime, single, None) for single in results.study.regimes[regime].mixes)
             either = block.correct[first["part"]] | block.correct[second["part"]]
             either &= block.scored[first["row"]]
             kept = block.correct[first["row"]] & either

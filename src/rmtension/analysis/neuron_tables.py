@@ -10,14 +10,17 @@ from __future__ import annotations
 from itertools import combinations
 
 import polars as pl
+import polars.selectors as cs
 
 from rmtension.analysis.results import Results, empty_table
+from rmtension.analysis.sets import mixtures
 from rmtension.analysis.statistics import REWARD_MODEL
 from rmtension.base.sums import summable
 from rmtension.neurons.ranking import NEURON
 from rmtension.study.naming import OVERALL, THIRDS
 
 GROUP = [*REWARD_MODEL, "scoring", "selection"]
+FIRST = 10  # neurons of each reward model in `top_neurons`
 
 
 def depth_table(results: Results) -> pl.DataFrame:
@@ -32,6 +35,23 @@ def depth_table(results: Results) -> pl.DataFrame:
     long = by_seed.unpivot(THIRDS, index=GROUP, variable_name="third", value_name="share")
     by = ["model", "regime", "scoring", "selection", "third"]
     return results.table(results.bootstrap.constant(long, "share"), by, "share").drop("p")
+
+
+def top_neurons_table(results: Results) -> pl.DataFrame:
+    """model, regime, seed; rank, layer and neuron of the first 10 by the main scoring, their score, and also: the other
+    regimes whose oriented neurons they are among, each with their rank there."""
+    main, place = results.study.ablation.scoring, ["model", "seed", *NEURON]
+    ranked = results.neurons.filter(pl.col("scoring") == main).cast({cs.categorical(): pl.String})
+    first = ranked.filter(pl.col("rank") <= FIRST).select(*REWARD_MODEL, "rank", *NEURON, "score")
+    sets = results.oriented.filter(scoring=main, selection="exact").select(*REWARD_MODEL, *NEURON)
+    others = ranked.join(sets, on=sets.columns, how="semi").select(*place, other="regime", at="rank")
+    met = results.sorted(others.rename({"other": "regime"}), ["regime"]).rename({"regime": "other"})
+    both = first.join(met, on=place, maintain_order="left_right").filter(pl.col("other") != pl.col("regime"))
+    also = both.group_by(*REWARD_MODEL, *NEURON, maintain_order=True).agg(
+        also=pl.format("{} {}", "other", "at").str.join(", ")
+    )
+    joined = first.join(also, on=[*REWARD_MODEL, *NEURON], how="left").with_columns(pl.col("also").fill_null(""))
+    return results.sorted(joined, [*REWARD_MODEL, "rank"])
 
 
 def neuron_overlap_table(results: Results) -> pl.DataFrame:
@@ -73,10 +93,8 @@ def neuron_retention_table(results: Results) -> pl.DataFrame:
     oriented sets of its parts and M its own."""
     by, frames = ["model", "regime", "scoring", "selection"], []
     group, sets = ["model", "seed", "scoring", "selection"], results.oriented
-    for regime in results.study.with_neurons():
+    for regime in dict(mixtures(results.study, results.study.with_neurons())):
         mixes = results.study.regimes[regime].mixes
-        if not mixes:
-            continue
         of = sets.filter(pl.col("regime").is_in([regime, *mixes]))
         single = pl.col("regime").is_in(mixes)
         places = of.group_by([*group, *NEURON], maintain_order=True).agg(part=single.any(), mixed=(~single).any())

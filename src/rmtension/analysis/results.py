@@ -25,7 +25,7 @@ from rmtension.analysis.loading import (
     load_words,
 )
 from rmtension.analysis.pair_figures import PairFigures
-from rmtension.analysis.sets import mixed_sets, oriented
+from rmtension.analysis.sets import NONE, mixed_sets, oriented
 from rmtension.analysis.statistics import REWARD_MODEL, Block, Bootstrap, Draws, blocks
 from rmtension.analysis.surface import LONGER, SHORTER
 from rmtension.analysis.units import held
@@ -100,6 +100,19 @@ class Results:
         read = self.lists, self.lengths, self.words, self.validation, self.texts
         return PairFigures(self.study, self.bootstrap, *read)
 
+    @property
+    def once(self) -> pl.Expr:
+        """Of what reward models do as they are, the rows that say it once: of given ones not those of each place. What
+        they do under an ablation differs from place to place."""
+        return ~NONE | pl.col("regime").is_in(self.study.distinct_regimes())
+
+    @property
+    def once_each(self) -> pl.Expr:
+        """`once` by benchmark; own tests are of the regimes that have data of their own."""
+        regimes = self.study.single_regimes() if self.study.given else list(self.study.regimes)
+        own = pl.col("benchmark").is_in(own_tests(self.study))
+        return ~NONE | pl.when(own).then(pl.col("regime").is_in(regimes)).otherwise(self.once)
+
     @cached_property
     def oriented(self) -> pl.DataFrame:
         """The oriented neurons: see sets.oriented."""
@@ -151,7 +164,7 @@ def study_order(study: Study, made: list[Block]) -> Mapping[str, list[str]]:
     sets = [*mixed_sets(study)["set"].unique(maintain_order=True), *study.neurons.scorings]
     return {
         "model": [*study.models, OVERALL],
-        **{key: [*regimes, *study.neurons.scorings] for key in (*REGIMES, "first", "second", "single")},
+        **{key: [*regimes, *study.neurons.scorings, *study.models] for key in (*REGIMES, "first", "second", "single")},
         "against": ["none", *regimes, UNABLATED, *sets, *CONTROLS],
         "benchmark": list(study.benchmarks),
         "scoring": list(study.neurons.scorings),

@@ -19,8 +19,8 @@ NONE = pl.col("ablation") == "none"
 
 
 def mixtures(study: Study, regimes: Iterable[str]) -> list[tuple[str, str]]:
-    """Each of these regimes that mixes two others, with each of its parts."""
-    return [(mixed, single) for mixed in regimes for single in study.regimes[mixed].mixes]
+    """Each of these regimes that mixes two others, with each of its parts, where their reward models differ."""
+    return [] if study.given else [(mixed, single) for mixed in regimes for single in study.regimes[mixed].mixes]
 
 
 def shared_set(study: Study) -> str:

@@ -7,12 +7,14 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
+from rmtension.analysis.claims import OF_TRAINING
 from rmtension.analysis.evidence import Tables
 from rmtension.analysis.official import EARNED, sections
 from rmtension.analysis.published import BACKBONES
 from rmtension.data.tasks import known_tasks, wanted_tasks
 from rmtension.study.benchmarks import ALL, PUBLISHED, OwnBenchmark, PublishedBenchmark
 from rmtension.study.data import EPOCHS, MATCHED
+from rmtension.study.given import NEED_BASE
 from rmtension.study.measured import own_tests
 from rmtension.study.naming import OVERALL, UNORIENTED
 from rmtension.study.scorings import SCORINGS
@@ -25,9 +27,13 @@ Search = Callable[[Study, Tables], Iterator["Hole"]]
 # Tables that need two regimes, a mixed one, a task, a sweep, ...
 OF_TWO = "contrasts, length_contrasts, length_lead, neuron_overlap"
 OF_MIXED = "retention, agreement, score_shift, shared_ablation, shared_contrasts, neuron_retention"
-OF_MIXED += ", patching, patching_contrasts, conflict, conflict_contrasts, conflict_layers, repair"
+OF_MIXED += ", tension, patching, patching_contrasts, conflict, conflict_contrasts, conflict_layers, repair"
+# Of given reward models: what a mixed regime makes known of them, and what is of training alone.
+OF_PARTS = "tension, shared_ablation, shared_contrasts, conflict, conflict_contrasts, conflict_layers"
+OF_TRAINED = "contrasts, length_contrasts, length_lead, retention, agreement, score_shift, neuron_retention, patching"
+OF_TRAINED += ", patching_contrasts, repair, published"
 OF_TASKS = "accuracy, contrasts, retention, agreement, own_ablation, shared_ablation, shared_contrasts, length"
-OF_TASKS += ", length_contrasts, length_change, length_lead, thirds, repair"
+OF_TASKS += ", length_contrasts, length_change, length_lead, thirds, tension, model_contrasts, repair"
 OF_SCORES = "score_shift, score_histogram, compression"
 OF_SWEEP = "ablation_curve, scoring_contrasts, set_size"
 OF_SEEDS = "depth, rmsd, neuron_overlap, neuron_retention, control_overlap, official"  # their intervals
@@ -70,7 +76,7 @@ def unused(name: str, taken: Mapping[str, Any]) -> str:
 
 
 def seeds(study: Study, _tables: Tables) -> Iterator[Hole]:
-    if len(study.seeds) == 1:
+    if len(study.seeds) == 1 and not study.given:
         more = [seed for seed in range(4) if seed not in study.seeds][:2]
         what = f"differences between trainings (stability; intervals of {OF_SEEDS})"
         yield Hole(what, "one seed", {"seeds": [*study.seeds, *more]})
@@ -84,8 +90,11 @@ def one_set(study: Study, _tables: Tables) -> Iterator[Hole]:
 
 def one_backbone(study: Study, _tables: Tables) -> Iterator[Hole]:
     if len(study.models) == 1:
-        entry = {unused("gpt2", study.models): backbone("gpt2-small")}
-        yield Hole(f"whether other backbones agree (rows of {OVERALL})", "one model", {"models": entry})
+        known = {unused("gpt2", study.models): backbone("gpt2-small")}
+        other = {unused("other", study.models): {"source": {"kind": "given", "path": "FOLDER"}}}
+        what = f"whether other {'reward models' if study.given else 'backbones'} agree (model_contrasts"
+        what += ")" if study.given else f"; rows of {OVERALL})"
+        yield Hole(what, "one model", {"models": other if study.given else known})
 
 
 def regimes(study: Study, _tables: Tables) -> Iterator[Hole]:
@@ -102,6 +111,9 @@ def regimes(study: Study, _tables: Tables) -> Iterator[Hole]:
         what, why = f"what regimes differ in, and what mixing them keeps ({OF_TWO}, {OF_MIXED})", "one regime"
     else:
         what, why = f"what mixing two regimes keeps ({OF_MIXED})", "no regime mixes two others"
+    if study.given:
+        of_two = "neuron_overlap, " if added else ""
+        what = f"which neurons are of both objectives, and which of one alone ({of_two}{OF_PARTS})"
     mixed = {unused("-".join(singles[:2])[:80], study.regimes): {"mixes": singles[:2]}}
     yield Hole(what, why, merged(added, {"regimes": mixed}))
 
@@ -164,6 +176,7 @@ def drawn(study: Study, _tables: Tables) -> Iterator[Hole]:
 def scorings(study: Study, _tables: Tables, among: Sequence[str] = tuple(SCORINGS)) -> Iterator[Hole]:
     present, twins = [*study.neurons.scorings], {"magnitude", study.neurons.magnitude}  # two names of one scoring
     known = {*present, *twins} if twins & {*present} else {*present}
+    known |= NEED_BASE if study.given else set()
     for scoring in (scoring for scoring in among if scoring not in known):
         settings = {"neurons": {"scorings": [*present, scoring]}}
         yield Hole(SCORINGS[scoring], f"neurons.scorings has no {scoring}", settings)
@@ -186,7 +199,7 @@ def sweep(study: Study, _tables: Tables) -> Iterator[Hole]:
 
 
 def patching(study: Study, _tables: Tables) -> Iterator[Hole]:
-    if study.mixed_regimes() and study.patching is None:
+    if study.mixed_regimes() and study.patching is None and not study.given:
         what = "how much of the gap comes back with activations of the parts' (patching, patching_contrasts)"
         yield Hole(what, "no section patching", {"patching": {"benchmarks": [*study.benchmarks]}})
 
@@ -215,7 +228,7 @@ EVERY_REPAIR |= {"ensemble": {"method": "ensemble"}}
 
 def repairs(study: Study, _tables: Tables, wanted: Mapping[str, dict[str, Any]] = EVERY_REPAIR) -> Iterator[Hole]:
     """Ways in which a mixed regime's parts do not come together in this study."""
-    for mixed in study.mixed_regimes():
+    for mixed in [] if study.given else study.mixed_regimes():
         present = [study.regimes[repair] for repair, of in study.repaired() if of == mixed]
         known = [(regime.method, regime.frozen) for regime in present]
         lacking = {n: how for n, how in wanted.items() if (how["method"], how.get("frozen")) not in known}
@@ -231,6 +244,8 @@ def repairs(study: Study, _tables: Tables, wanted: Mapping[str, dict[str, Any]] 
 
 def choices(study: Study, _tables: Tables) -> Iterator[Hole]:
     """What one run has under one of two ways (docs/methods.md, section 9)."""
+    if study.given:
+        return
     other = {"validation": "test", "test": "validation"}[study.training.select_on]
     what = f"accuracy with weights chosen on the {other} split (R6 in compatibility)"
     yield Hole(what, "one run has one of the two: a study of its own", {"training": {"select_on": other}})
@@ -243,6 +258,17 @@ def choices(study: Study, _tables: Tables) -> Iterator[Hole]:
             settings = {"benchmarks": {unused(f"{name}-{form}", study.benchmarks): entry}}
             what = f"accuracy on {name} with texts in the form {form} (R7 in compatibility)"
             yield Hole(what, f"no benchmark of kind {benchmark.kind} has that template", settings)
+
+
+def given(study: Study, _tables: Tables) -> Iterator[Hole]:
+    """What no line can measure of reward models that are there."""
+    if study.given:
+        why = "the reward models are given: a regime says which pairs to look at, and nothing is trained"
+        yield Hole(f"what objectives, mixing and repairs do to a reward model ({OF_TRAINED})", why, {})
+        yield Hole(f"claims about training: {', '.join(OF_TRAINING)}", why, {})
+        yield Hole("what training has changed (the scoring change)", "no backbone beside a given reward model", {})
+        what = f"differences between trainings (stability; intervals of {OF_SEEDS})"
+        yield Hole(what, "the reward models are given: there is one of each", {})
 
 
 def adopted(study: Study, _tables: Tables) -> Iterator[Hole]:

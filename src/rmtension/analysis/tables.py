@@ -23,7 +23,13 @@ from rmtension.analysis.ablation_tables import (
     shared_ablation_table,
     shared_contrasts_table,
 )
-from rmtension.analysis.accuracy_tables import accuracy_table, benchmark_accuracy_table, contrasts_table, official_table
+from rmtension.analysis.accuracy_tables import (
+    accuracy_table,
+    benchmark_accuracy_table,
+    contrasts_table,
+    model_contrasts_table,
+    official_table,
+)
 from rmtension.analysis.calibration_tables import calibration_contrasts_table, calibration_table, reliability_table
 from rmtension.analysis.compatibility import compatibility_table
 from rmtension.analysis.conflict_tables import (
@@ -47,12 +53,14 @@ from rmtension.analysis.neuron_tables import (
     neuron_retention_table,
     rmsd_table,
     stability_table,
+    top_neurons_table,
 )
 from rmtension.analysis.patching_tables import patching_contrasts_table, patching_table
 from rmtension.analysis.published import twin
 from rmtension.analysis.repair_tables import repair_table
 from rmtension.analysis.results import Results
 from rmtension.analysis.score_tables import compression_table, score_histogram_table, score_shift_table
+from rmtension.analysis.tension_tables import tension_table
 from rmtension.analysis.thirds_tables import thirds_table
 
 
@@ -70,12 +78,14 @@ TABLES: dict[str, Callable[[Results], pl.DataFrame]] = {
     "benchmark_accuracy": benchmark_accuracy_table,
     "accuracy": accuracy_table,
     "contrasts": contrasts_table,
+    "model_contrasts": model_contrasts_table,
     "retention": retention_table,
     "agreement": agreement_table,
     "score_shift": score_shift_table,
     "ablation_curve": ablation_curve_table,
     "scoring_contrasts": scoring_contrasts_table,
     "depth": depth_table,
+    "top_neurons": top_neurons_table,
     "rmsd": rmsd_table,
     "neuron_overlap": neuron_overlap_table,
     "neuron_retention": neuron_retention_table,
@@ -85,6 +95,7 @@ TABLES: dict[str, Callable[[Results], pl.DataFrame]] = {
     "score_histogram": score_histogram_table,
     "shared_ablation": shared_ablation_table,
     "shared_contrasts": shared_contrasts_table,
+    "tension": tension_table,
     "control_overlap": control_overlap_table,
     "set_size": set_size_table,
     "thirds": thirds_table,

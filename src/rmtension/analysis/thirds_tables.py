@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import numpy as np
 import polars as pl
 
+from rmtension.analysis.ablation_tables import where_held
 from rmtension.analysis.patching_tables import places
 from rmtension.analysis.results import Results, empty_table
 from rmtension.analysis.sets import NONE, mean_sizes
-from rmtension.analysis.statistics import REWARD_MODEL, Draws, blocks, concat
+from rmtension.analysis.statistics import Draws, blocks, concat
 from rmtension.study.naming import THIRDS, thirds_names
 
 NO_SET = "no decile of loudness has neurons in every third of the layers"
@@ -32,11 +32,7 @@ def deltas(results: Results, sets: pl.DataFrame) -> Draws | None:
             parts.append(Draws(delta.keys.with_columns(**keys), delta.values))
     if not parts:
         return None
-    every = concat(parts)
-    sizes = results.sizes.select(pl.col(*REWARD_MODEL[:2], "ablation").cast(pl.String), pl.col("seed").cast(pl.Int64))
-    is_set = every.keys.join(sizes.with_columns(is_set=True), on=[*REWARD_MODEL, "ablation"], how="left",
-                             maintain_order="left")["is_set"].fill_null(value=False).to_numpy()  # fmt: skip
-    return Draws(every.keys, np.where(is_set[:, None], every.values, np.nan))
+    return where_held(results, concat(parts))
 
 
 def thirds_table(results: Results) -> pl.DataFrame:

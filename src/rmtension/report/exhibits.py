@@ -69,6 +69,8 @@ SECTIONS: dict[str, list[Exhibit]] = {
         Exhibit("radar", "The same, means over models: look where a regime's line leaves the others'; chance differs "
                 "between tasks.", "Figure 2"),
         Exhibit("radar_by_model", "The same for each model."),
+        Exhibit("model_contrasts", "Accuracy of the first model's reward model minus the second's, in points, on the "
+                "same comparisons.", "", "difference", ["first", "second"]),
     ],
     "Is it length?": [
         Exhibit("surface", "What rules without a model get right, by length or by the words that a regime's train "
@@ -131,6 +133,8 @@ SECTIONS: dict[str, list[Exhibit]] = {
         Exhibit("thirds", "Change in accuracy, in points, with random neurons of one third of the layers set to zero, "
                 "as many and as loud in each: lower in the late third than in the early one, late neurons matter more.",
                 "claim C7", "delta", ["third"]),
+        Exhibit("top_neurons", "The first neurons by the main scoring, and of which other regimes' oriented neurons "
+                "they are, with their rank there."),
     ],
     "Chosen against rejected texts": [
         Exhibit("rmsd", "How far mean activations on chosen and on rejected texts lie apart; the ratio compares it "
@@ -160,6 +164,9 @@ SECTIONS: dict[str, list[Exhibit]] = {
         Exhibit("shared_contrasts", "Change without the shared neurons minus change without others, in points: below "
                 "0, the shared ones matter more; size-matched rows compare like with like.",
                 "claim C12", "difference", ["control", "against"]),
+        Exhibit("tension", "What each set does for each of the two objectives, on an orientation's tasks and on its "
+                "test split: delta in points, and as difference what it is beyond random neurons, as many, as deep and "
+                "as loud.", "", "delta", ["orientation", "tasks"]),
         Exhibit("control_overlap", "Percent of a set that its matched-random control has in common with it: where it "
                 "is high, loudness alone nearly fixes the set, and the control says little.",
                 "", "share", ["regime"]),
