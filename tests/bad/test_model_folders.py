@@ -148,9 +148,9 @@ FAULTS: dict[str, tuple[Callable[[Path], Any], str]] = {
     ),
     "no family": (
         partial(put, "config.json", "{}"),
-        r"no adapter for model family 'None' \(known: gpt2, .* says how to",
+        r"no adapter for model family 'None' \(known: gemma, gemma2, .* says how to",
     ),
-    "unknown family": (lambda f: configure(f, model_type="mine"), r"no adapter for model family 'mine' \(known: gpt2"),
+    "unknown family": (lambda f: configure(f, model_type="mine"), r"no adapter for model family 'mine' \(known: gemma"),
     "family that is a list": (
         lambda f: configure(f, model_type=["gpt2"]),
         r"its config\.json cannot be used \(unhashable",

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -12,15 +15,23 @@ from torch import Tensor, nn
 from transformers import (
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
+    Gemma2Config,
+    Gemma3TextConfig,
+    GemmaConfig,
     GPT2Config,
     GPTNeoXConfig,
     LlamaConfig,
+    MistralConfig,
     Olmo2Config,
+    Olmo3Config,
+    Phi3Config,
     PretrainedConfig,
     Qwen2Config,
     Qwen3Config,
+    SmolLM3Config,
     set_seed,
 )
+from transformers.activations import ACT2FN
 
 from rmtension.data import synthetic
 from rmtension.engine.attention import PACKED
@@ -30,19 +41,38 @@ from rmtension.engine.packing import Packed, pack
 torch.set_num_threads(1)  # for models this small, threads only wait for each other
 
 VOCABULARY = 50
+NEURONS = 24  # of a layer
 WORDS = [f"w{i}" for i in range(VOCABULARY)]  # a token each, w0 that of an unknown one
 COMMON: dict[str, Any] = {
     "vocab_size": VOCABULARY, "max_position_embeddings": 64, "hidden_size": 16, "num_hidden_layers": 3,
-    "intermediate_size": 24,
+    "intermediate_size": NEURONS,
 }  # fmt: skip
 GROUPED = COMMON | {"num_attention_heads": 4, "num_key_value_heads": 2}  # two heads share their keys and values
+SLIDING, FULL = "sliding_attention", "full_attention"
 CONFIGS: dict[str, PretrainedConfig] = {
-    "gpt2": GPT2Config(vocab_size=VOCABULARY, n_positions=64, n_embd=16, n_layer=3, n_head=2, n_inner=24),
+    "gemma": GemmaConfig(**GROUPED, head_dim=6),
+    # A window shorter than many prefixes and responses, and a cap that bends logits of small weights, too.
+    "gemma2": Gemma2Config(
+        **GROUPED,
+        head_dim=6,
+        query_pre_attn_scalar=9,
+        attn_logit_softcapping=1.5,
+        sliding_window=5,
+        layer_types=[SLIDING, FULL, SLIDING],
+    ),
+    "gemma3_text": Gemma3TextConfig(
+        **GROUPED, head_dim=6, query_pre_attn_scalar=9, sliding_window=7, layer_types=[SLIDING, SLIDING, FULL]
+    ),
+    "gpt2": GPT2Config(vocab_size=VOCABULARY, n_positions=64, n_embd=16, n_layer=3, n_head=2, n_inner=NEURONS),
     "gpt_neox": GPTNeoXConfig(**COMMON, num_attention_heads=2),
     "llama": LlamaConfig(**GROUPED),
+    "mistral": MistralConfig(**GROUPED, head_dim=6, sliding_window=9),
     "olmo2": Olmo2Config(**GROUPED),
+    "olmo3": Olmo3Config(**GROUPED, sliding_window=5, layer_types=[SLIDING, FULL, SLIDING]),
+    "phi3": Phi3Config(**GROUPED, pad_token_id=0, sliding_window=9),
     "qwen2": Qwen2Config(**GROUPED),
     "qwen3": Qwen3Config(**GROUPED, head_dim=6),  # four heads of 6 in a width of 16, as in the real ones
+    "smollm3": SmolLM3Config(**GROUPED, no_rope_layers=[1, 0, 1]),
 }
 
 
@@ -66,7 +96,7 @@ def random_model(family: str, seed: int = 0, **changes: Any) -> Any:
 class Block(NamedTuple):
     """What surrounds the neurons and heads of a layer, found without the engine's adapters."""
 
-    before: nn.Module  # its output is what the activation function is applied to
+    before: nn.Module  # its first outputs, one a neuron, are what the activation function is applied to
     projection: nn.Module  # mixes the outputs of the heads
     from_heads: Tensor  # [heads * size of a head, width] its weight
     from_neurons: Tensor  # [neurons, width] of the projection behind the activation
@@ -92,6 +122,10 @@ def block(model: Any, layer: int) -> Block:
             part = model.gpt_neox.layers[layer]
             before, down = part.mlp.dense_h_to_4h, part.mlp.dense_4h_to_h
             attention, made = part.attention.dense, part.attention.query_key_value
+        case "phi3":  # queries, then keys, then values; all gates, then what they are gates of
+            part = model.model.layers[layer]
+            before, down = part.mlp.gate_up_proj, part.mlp.down_proj
+            attention, made = part.self_attn.o_proj, part.self_attn.qkv_proj
         case _:
             part = model.model.layers[layer]
             before, down = part.mlp.gate_proj, part.mlp.down_proj
@@ -99,6 +133,34 @@ def block(model: Any, layer: int) -> Block:
     # Query, key and value of a head lie side by side in GPT-NeoX, so that the last rows are a head's values there too.
     values = [parameter[-size:] for parameter in made.parameters()]
     return Block(before, attention, attention.weight.T, down.weight.T, values)
+
+
+@contextmanager
+def plain(model: Any) -> Iterator[None]:
+    """Within the context, the model is in transformers' own attention; `eager` where no other knows its soft cap.
+
+    That without its rounding to float32 in models of float64.
+    """
+    capped = getattr(model.config, "attn_logit_softcapping", None)
+    model.set_attn_implementation("eager" if capped else "sdpa")
+    with patch.object(nn.functional, "softmax", lambda logits, dim, dtype: logits.softmax(dim)):
+        yield
+    model.set_attn_implementation(PACKED)
+
+
+def plain_activations(model: Any, text: Tensor) -> Tensor:
+    """Neurons' values [layers, tokens, neurons] of one text alone: the configured function, applied by hand."""
+    inputs: list[Tensor] = []
+    config = model.config
+    befores = [block(model, layer).before for layer in range(config.num_hidden_layers)]
+    handles = [module.register_forward_hook(lambda _m, _i, x: inputs.append(x.flatten(0, -2))) for module in befores]
+    with torch.no_grad(), plain(model):
+        model.base_model(text[None])
+    for handle in handles:
+        handle.remove()
+    names = (getattr(config, name, None) for name in ("hidden_activation", "hidden_act", "activation_function"))
+    values: Tensor = ACT2FN[next(filter(None, names))](torch.stack(inputs)[..., :NEURONS])
+    return values
 
 
 def save_backbone(family: str, folder: Path, vocabulary: int = 0) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor, nn
+from transformers import CONFIG_MAPPING, MODEL_MAPPING
 from transformers.pytorch_utils import Conv1D
 
 from rmtension.base.errors import UserError
@@ -52,57 +53,92 @@ ARCHITECTURES: dict[str, Architecture] = {
         incoming=lambda backbone: [[layer.mlp.dense_h_to_4h] for layer in backbone.layers],
         outgoing=lambda backbone: [layer.mlp.dense_4h_to_h for layer in backbone.layers],
     ),
-    # Of the same build under the same names; their norms, biases and sizes of a head are no concern of an adapter.
-    **dict.fromkeys(("llama", "olmo2", "qwen2", "qwen3"), LLAMA),
+    # Gate and up projection are one layer, whose outputs are the gates of all neurons and then what they are a gate of.
+    "phi3": replace(
+        LLAMA,
+        activations=lambda backbone: [layer.mlp.activation_fn for layer in backbone.layers],
+        incoming=lambda backbone: [[layer.mlp.gate_up_proj] for layer in backbone.layers],
+    ),
+    # Of the same build under the same names; norms, biases, windows, soft caps, scales and sizes of a head are no
+    # concern of an adapter. A "gemma3" reads pictures, too: its text part is a "gemma3_text".
+    **dict.fromkeys(("gemma", "gemma2", "gemma3", "gemma3_text", "llama", "mistral"), LLAMA),
+    **dict.fromkeys(("olmo2", "olmo3", "qwen2", "qwen3", "smollm3"), LLAMA),
 }
 
 
+def carries_state(family: str) -> bool:
+    """Whether transformers knows the family and says of it that its layers hand a state from token to token."""
+    try:
+        return bool(MODEL_MAPPING[CONFIG_MAPPING[family]]._is_stateful)
+    except (KeyError, TypeError):
+        return False
+
+
 def architecture(family: str) -> Architecture:
-    """The adapter for a family, which is the `model_type` of its models' configurations; UserError if unknown."""
-    if family not in ARCHITECTURES:
-        known = ", ".join(sorted(ARCHITECTURES))
+    """The adapter for a family, which is the `model_type` of its models' configurations; UserError if there is none."""
+    if family in ARCHITECTURES:
+        return ARCHITECTURES[family]
+    if carries_state(family):
         raise UserError(
-            f"no adapter for model family '{family}' (known: {known}); docs/adding-a-model.md says how to add one"
+            f"model family '{family}': its layers hand a state from token to token (linear attention, state spaces), "
+            "in which responses to one prompt, side by side behind it, would run together: no adapter is possible"
         )
-    return ARCHITECTURES[family]
+    known = ", ".join(sorted(ARCHITECTURES))
+    raise UserError(
+        f"no adapter for model family '{family}' (known: {known}); docs/adding-a-model.md says how to add one"
+    )
+
+
+def text_part(model: Any) -> Any:
+    """The layers' owner in a reward model or a bare backbone: that itself, or the part of it that reads texts."""
+    return model.base_model.get_decoder()
 
 
 def activation_modules(model: Any) -> list[nn.Module]:
     """One activation module a layer, from the bottom up, of a reward model or a bare backbone."""
-    return architecture(model.config.model_type).activations(model.base_model)
+    return architecture(model.config.model_type).activations(text_part(model))
 
 
 def projection_modules(model: Any) -> list[nn.Module]:
     """One attention output projection a layer, likewise."""
-    return architecture(model.config.model_type).projections(model.base_model)
+    return architecture(model.config.model_type).projections(text_part(model))
 
 
 def neuron_weights(model: Any) -> list[list[tuple[Tensor, int]]]:
     """Of each layer the parameters that hold its neurons' incoming and outgoing weights, and the axis of the neurons.
 
     Incoming biases are a neuron's, outgoing ones are not. Linear layers have their outputs first, GPT-2's Conv1D last.
+    An axis may hold all neurons once, or several times one after the other (Phi-3's gates and what they are gates of).
     """
-    family, layers = architecture(model.config.model_type), []
-    for read, readers in zip(family.incoming(model.base_model), family.outgoing(model.base_model), strict=True):
+    family, layers, part = architecture(model.config.model_type), [], text_part(model)
+    for read, readers in zip(family.incoming(part), family.outgoing(part), strict=True):
         held: list[tuple[Tensor, int]] = [(module.weight, 1 if isinstance(module, Conv1D) else 0) for module in read]
         held += [(module.bias, 0) for module in read if module.bias is not None]
         layers.append([*held, (readers.weight, 0 if isinstance(readers, Conv1D) else 1)])
     return layers
 
 
+def by_neuron(values: Tensor, axis: int, neurons: int) -> Tensor:
+    """Values of the form of one of neuron_weights' parameters, as [neurons, all that are of one neuron]."""
+    return values.movedim(axis, 0).unflatten(0, (-1, neurons)).movedim(1, 0).flatten(1)
+
+
 def layer_sizes(config: Any) -> tuple[int, int, int]:
     """Number of layers, neurons of a layer, attention heads of a layer."""
-    return config.num_hidden_layers, architecture(config.model_type).neurons(config), config.num_attention_heads
+    text = config.get_text_config()
+    return text.num_hidden_layers, architecture(config.model_type).neurons(text), text.num_attention_heads
 
 
 def longest_text(config: Any) -> int:
     """Most tokens of a text that a model reads for itself.
 
-    One beyond a sliding window the packed form would show it whole; by LongRoPE, one beyond the pretrained length would
-    move the positions of all texts of its batch.
+    By LongRoPE, one beyond the pretrained length would move the positions of all texts of its batch.
     """
-    positions: int = config.max_position_embeddings
-    rope = getattr(config, "rope_parameters", None) or {}
-    if rope.get("rope_type") == "longrope":
-        positions = min(positions, rope["original_max_position_embeddings"])
-    return min(positions, getattr(config, "sliding_window", None) or positions)
+    text = config.get_text_config()
+    positions: int = text.max_position_embeddings
+    rope = getattr(text, "rope_parameters", None) or {}
+    of_layers = (part for part in rope.values() if isinstance(part, dict))  # where kinds of layers differ
+    for part in (rope, *of_layers):
+        if part.get("rope_type") == "longrope":
+            positions = min(positions, part["original_max_position_embeddings"])
+    return positions

@@ -2,30 +2,74 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import AttentionInterface
-from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from torch.nn import functional
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.masking_utils import causal_mask_function
 
 from rmtension.engine.packing import Batch
 
 PACKED = "packed"  # its name among transformers' ways to compute attention
 
 
-def of_texts(states: Tensor, places: Tensor, heads: int) -> Tensor:
-    """States [1, heads or a part of them, T, size] at places [texts, N]: [texts, heads or a part, N, size].
+@dataclass(frozen=True)
+class Sight:
+    """What a token sees of its own text in the layers of one kind, where that is not all before it: in a window.
 
-    Heads that share keys and values have a copy each, except in half precision: on a GPU, fused attention for float32
-    knows no sharing, and what torch would take instead holds the weight of every pair of tokens.
+    Of positions in the text, which are places in a row of `Batch.texts`, and not of places in the packed batch.
     """
+
+    sees: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]  # text, head, position that looks, position looked at
+    window: int  # a text of no more tokens is seen as if there were none
+    masks: dict[int, Tensor] = field(default_factory=dict)  # by length: all layers of a pass have the same
+
+    def mask(self, length: int, device: torch.device) -> Tensor | None:
+        """Bool [1, 1, length, length] for texts of that many tokens; None where each token sees all before it."""
+        if length <= self.window:
+            return None
+        if length not in self.masks:
+            first, place = torch.zeros(1, 1, 1, 1, dtype=torch.long, device=device), torch.arange(length, device=device)
+            self.masks[length] = self.sees(first, first, place[:, None], place[None, None, None])
+        return self.masks[length]
+
+
+def packed_mask(mask_function: Any, local_size: int | None = None, **_: Any) -> Sight | None:
+    """What transformers hands to every layer of one kind, by its own function for that kind, in place of a mask."""
+    return None if mask_function is causal_mask_function else Sight(mask_function, local_size or 0)
+
+
+def of_texts(states: Tensor, heads: int, places: Tensor) -> Tensor:
+    """States [1, heads or a part of them, T, size] at places [texts, N]: [texts, heads, N, size]."""
     tokens = states[0].transpose(0, 1)  # as they lie in memory: whole rows are copied
     apart = tokens.index_select(0, places.flatten())
-    if apart.element_size() > 2 and heads > apart.shape[1]:
+    if heads > apart.shape[1]:
         apart = apart.repeat_interleave(heads // apart.shape[1], dim=1)
     in_texts: Tensor = apart.unflatten(0, places.shape)
     return in_texts.transpose(1, 2)
+
+
+def attention(
+    query: Tensor, key: Tensor, value: Tensor, sight: Sight | None, scaling: float, softcap: float | None
+) -> Tensor:
+    """Outputs [texts, N, heads, size] of causal attention within each of several texts [texts, heads, N, size]."""
+    length, shares = query.shape[2], key.shape[1] < query.shape[1]
+    mask = sight.mask(length, query.device) if sight else None
+    if softcap is None:
+        of_heads = functional.scaled_dot_product_attention(
+            query, key, value, mask, is_causal=mask is None, scale=scaling, enable_gqa=shares
+        )
+    else:  # nothing fused knows a cap: the weight of every pair of tokens is held, as in transformers' own
+        logits = torch.tanh(query @ key.mT * (scaling / softcap)) * softcap
+        seen = torch.ones(length, length, dtype=torch.bool, device=query.device).tril() if mask is None else mask
+        wide = torch.promote_types(logits.dtype, torch.float32)
+        of_heads = logits.masked_fill(~seen, -torch.inf).softmax(-1, dtype=wide).to(value.dtype) @ value
+    outputs: Tensor = of_heads.transpose(1, 2)
+    return outputs
 
 
 def packed_attention(
@@ -33,23 +77,32 @@ def packed_attention(
     query: Tensor,
     key: Tensor,
     value: Tensor,
-    attention_mask: Tensor | None,
+    attention_mask: Sight | None,
+    scaling: float,
     packed: Batch | None = None,
-    **options: Any,
+    softcap: float | None = None,
+    **_: Any,
 ) -> tuple[Tensor, None]:
     """Outputs [1, T, heads, size] of causal attention within each text of a packed batch; without one, of plain texts.
 
     Here alone texts stand apart, a shared prefix in each of them; all else computes every token of the batch once.
     """
-    if packed is None:
-        return sdpa_attention_forward(module, query, key, value, attention_mask, **options)
     # Where products are in less precision, rotary embeddings have widened them; attention narrows them all the same.
     query, key = query.to(value.dtype), key.to(value.dtype)
+    heads, key_heads = query.shape[1], key.shape[1]
+    # Heads that share keys and values have a copy each, except in half precision: on a GPU, fused attention for float32
+    # or with a mask knows no sharing, and what torch would take instead holds the weight of every pair of tokens.
+    if value.element_size() > 2 or attention_mask or softcap is not None:
+        key_heads = heads
+    if packed is None:
+        key, value = (states.repeat_interleave(key_heads // states.shape[1], dim=1) for states in (key, value))
+        return attention(query, key, value, attention_mask, scaling, softcap), None
     outputs = []
     for places in packed.texts:
-        q, k, v = (of_texts(states, places, query.shape[1]) for states in (query, key, value))
-        outputs.append(sdpa_attention_forward(module, q, k, v, None, **options)[0].flatten(0, 1))
+        of_kind = (of_texts(*part, places) for part in ((query, heads), (key, key_heads), (value, key_heads)))
+        outputs.append(attention(*of_kind, attention_mask, scaling, softcap).flatten(0, 1))
     return torch.cat(outputs)[None, packed.place], None
 
 
 AttentionInterface.register(PACKED, packed_attention)
+AttentionMaskInterface.register(PACKED, packed_mask)

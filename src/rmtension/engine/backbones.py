@@ -76,10 +76,11 @@ def made_config(model: MadeModel, tokenizer: Any) -> PreTrainedConfig:
             n_inner=model.neurons, activation_function="gelu_pytorch_tanh", resid_pdrop=0.0, embd_pdrop=0.0,
             attn_pdrop=0.0, **common,
         )  # fmt: skip
+    size = model.width // model.heads
     return AutoConfig.for_model(
         # What a family has no use for, its configuration carries along unread.
         model.family, max_position_embeddings=POSITIONS, hidden_size=model.width, num_hidden_layers=model.layers,
-        num_attention_heads=model.heads, num_key_value_heads=model.heads, head_dim=model.width // model.heads,
+        num_attention_heads=model.heads, num_key_value_heads=model.heads, head_dim=size, query_pre_attn_scalar=size,
         intermediate_size=model.neurons, tie_word_embeddings=True, **common,
     )  # fmt: skip
 

@@ -16,7 +16,7 @@ from rmtension.base.errors import UserError
 from rmtension.base.memory import within_memory
 from rmtension.base.progress import Progress
 from rmtension.engine.activations import packed_pairs
-from rmtension.engine.architectures import neuron_weights
+from rmtension.engine.architectures import by_neuron, layer_sizes, neuron_weights
 from rmtension.engine.learner import bradley_terry, margins
 from rmtension.engine.packing import Packed, batches
 from rmtension.engine.reward_model import load_reward_model, score
@@ -80,6 +80,7 @@ def products(model: Any, first: Halves, second: Halves, share: tuple[float, floa
     one's, pairs that are in its first half, as the gradient of all is the mean of its halves weighted by it.
     """
     rows: list[Tensor] = []
+    _, neurons, _ = layer_sizes(model.config)
     gradients = zip(*first, *second, strict=True)  # of one weight after another
     for layer in neuron_weights(model):
         sums: list[Tensor] = []
@@ -88,7 +89,7 @@ def products(model: Any, first: Halves, second: Halves, share: tuple[float, floa
             g, other = share[0] * h + (1 - share[0]) * h2, share[1] * s + (1 - share[1]) * s2
             square = g.square() + other.square()
             terms = [h * h2, s * s2, (h + h2) * (s + s2) / 4, square, square * (g * other < 0)]
-            sums.append(torch.stack([term.movedim(axis, 0).reshape(term.shape[axis], -1).sum(1) for term in terms]))
+            sums.append(torch.stack([by_neuron(term, axis, neurons).sum(1) for term in terms]))
         rows.append(torch.stack(sums).sum(0))
     return dict(zip(PRODUCTS, torch.stack(rows, dim=1).cpu(), strict=True))
 

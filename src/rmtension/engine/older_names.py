@@ -14,20 +14,35 @@ Settings = dict[str, Any]
 def add_to_config(file: Path) -> None:
     """Say in a config.json in version 4's names, too, what it says of rotary positions."""
     config = read(file)
-    if config.get("rope_parameters"):
-        write(config | rotary_positions(config), file)
+    for part in (config, config.get("text_config", {})):
+        if part.get("rope_parameters"):
+            part |= rotary_positions(part)
+    write(config, file)
 
 
 def rotary_positions(config: Settings) -> Settings:
     """The rope_parameters of a configuration under the names of version 4."""
-    rope = dict(config["rope_parameters"])
+    rope, sliding = config["rope_parameters"], None
+    if "full_attention" in rope:  # each kind of layer has its own
+        rope, sliding = rope["full_attention"], rope["sliding_attention"]
+    rope = dict(rope)
     base, part = rope.pop("rope_theta"), rope.pop("partial_rotary_factor", None)
     rope.pop("type", None)  # what rope_type was called before; version 4 reads it first
     older = {"rope_theta": base}
     if config["model_type"] == "gpt_neox":
         older = {"rotary_emb_base": base, "rotary_pct": part}
+    if config["model_type"] == "phi3" and part is not None:
+        older["partial_rotary_factor"] = part
     if rope["rope_type"] != "default":
         older["rope_scaling"] = scaling(rope, config["max_position_embeddings"])
+    if sliding:  # never scaled in version 4; Gemma 3 alone has a base of their own
+        has_words = sliding["rope_type"] == "default"
+        if config["model_type"] == "gemma3_text":
+            older["rope_local_base_freq"] = sliding["rope_theta"]
+        else:
+            has_words &= sliding["rope_theta"] == base
+        if not has_words:
+            older["rope_scaling"] = {}
     return older
 
 

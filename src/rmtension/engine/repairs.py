@@ -9,7 +9,7 @@ import polars as pl
 import torch
 from torch import Tensor
 
-from rmtension.engine.architectures import neuron_weights
+from rmtension.engine.architectures import layer_sizes, neuron_weights
 from rmtension.engine.learner import Learner
 from rmtension.engine.packing import Packed
 from rmtension.engine.placement import Replicated
@@ -69,11 +69,12 @@ class Frozen(Learner):
         """neurons: layer, neuron."""
         super().__init__(placed, gradient_clip)
         self.free = list[tuple[Tensor, Tensor]]()  # a parameter, and which of its weights are free, along one axis
+        _, size, _ = layer_sizes(placed.model.config)
         for layer, weights in enumerate(neuron_weights(placed.model)):
             held = neurons.filter(layer=layer)["neuron"].to_list()
             for parameter, axis in weights if held else []:
                 free = torch.ones(parameter.shape[axis], dtype=torch.bool)
-                free[held] = False
+                free.view(-1, size)[:, held] = False
                 along = [-1 if i == axis else 1 for i in range(parameter.ndim)]
                 self.free.append((parameter, placed.beside(free.view(along), parameter)))
 

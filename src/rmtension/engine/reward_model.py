@@ -250,7 +250,11 @@ def hidden_states(model: Any, batch: Batch) -> Tensor:
     if model.config._attn_implementation != PACKED:  # texts would see each other
         raise ValueError(f"a model loaded without attn_implementation={PACKED!r}")
     output = model.base_model(
-        input_ids=batch.tokens[None], position_ids=batch.positions[None], packed=batch, use_cache=False
+        input_ids=batch.tokens[None],
+        attention_mask=torch.ones_like(batch.tokens[None]),  # or transformers would seek texts in the positions
+        position_ids=batch.positions[None],
+        packed=batch,
+        use_cache=False,
     )
     states: Tensor = output.last_hidden_state[0]
     return states

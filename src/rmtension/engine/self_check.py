@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 import torch
 import transformers
+from torch import Tensor
 
 from rmtension.base.errors import UserError
 from rmtension.base.files import cause_of
 from rmtension.engine.architectures import longest_text
 from rmtension.engine.attention import PACKED
-from rmtension.engine.packing import Tokens, collate, pack
+from rmtension.engine.packing import Tokens, collate, common_prefix_length, pack
 from rmtension.engine.reward_model import hidden_states, opening, tokenise
 
 DIALOGUE = "\n\nHuman: How is bread made, in a few hours?\n\nAssistant: Knead 500 g of flour, let it rest, bake it."
@@ -58,6 +59,24 @@ def alone(model: Any, text: Tokens) -> Any:
 
 
 @contextmanager
+def narrowed(model: Any, window: int) -> Iterator[None]:
+    """Within the context, no sliding window is longer than that, or probes would have to be longer than is cheap.
+
+    In either form a pass makes its masks by the number in the configuration, so that what holds of one number holds of
+    any.
+    """
+    config = model.config.get_text_config()
+    own = getattr(config, "sliding_window", None)
+    if own:
+        config.sliding_window = min(own, window)
+    try:
+        yield
+    finally:
+        if own:
+            config.sliding_window = own
+
+
+@contextmanager
 def taking_packed(folder: Path, model: Any) -> Iterator[None]:
     """Turn whatever goes wrong with a model that is sound in its plain form into one line."""
     try:
@@ -72,6 +91,11 @@ def taking_packed(folder: Path, model: Any) -> Iterator[None]:
         ) from error
 
 
+def distance(states: Tensor, expected: Tensor) -> float:
+    """As a share of their size; not finite where states are not."""
+    return float((states - expected).norm() / expected.norm())
+
+
 @torch.inference_mode()
 def check_states(folder: Path, model: Any, tokenizer: Any) -> None:
     """UserError where a backbone or reward model in the packed form is another one than transformers' own.
@@ -80,14 +104,19 @@ def check_states(folder: Path, model: Any, tokenizer: Any) -> None:
     packed form does not know, is found here: windows under another name, attention that is not causal, another mask.
     """
     texts = probes(read_dialogue(folder, tokenizer), model)
-    with opening(folder, "model"), plain(model):
-        theirs = torch.cat([alone(model.base_model, text).last_hidden_state[:, -1] for text in texts])
-    if not theirs.isfinite().all():
+    window = max(1, len(texts[0]) // 3)
+    with opening(folder, "model"), plain(model), narrowed(model, window):
+        theirs = [alone(model.base_model, text).last_hidden_state[0] for text in texts]
+    if not all(states.isfinite().all() for states in theirs):
         raise UserError(f"{folder}: its states of a text are not finite; give it whole weights and settings")
     batch = collate([pack(texts[:1], texts[1:2]), pack(texts[2:], [])], [0, 1])
-    with taking_packed(folder, model):
-        ours = hidden_states(model, batch)[batch.end]
-        off = ((ours - theirs).norm(dim=1) / theirs.norm(dim=1)).max()
+    shared = common_prefix_length(texts[:2])
+    of_tokens = torch.cat([theirs[0], theirs[1][shared:], theirs[2]])
+    of_ends = torch.stack([states[-1] for states in theirs])
+    with taking_packed(folder, model), narrowed(model, window):
+        found = hidden_states(model, batch)
+        # All of them together, too: in a window, a last token sees nothing of what is wrong far before it.
+        off = max(distance(found, of_tokens), *map(distance, found[batch.end], of_ends))
         if not off < NOISE:
             raise ValueError(f"states of a text are off by {off:.2g} of their size")
 

@@ -10,6 +10,11 @@ from pydantic import Field, model_validator
 from rmtension.study.inputs import model_files
 from rmtension.study.section import Count, Located, Name, Place, Section, Seed
 
+Family = Literal[
+    "gemma", "gemma2", "gemma3_text", "gpt2", "gpt_neox", "llama", "mistral", "olmo2", "olmo3", "phi3", "qwen2",
+    "qwen3", "smollm3",
+]  # fmt: skip
+
 
 class Pretraining(Section):
     """Brief language-model training of a made backbone on the synthetic corpus."""
@@ -22,7 +27,7 @@ class Pretraining(Section):
 
 class MadeModel(Section):
     kind: Literal["made"]
-    family: Literal["gpt2", "gpt_neox", "llama", "olmo2", "qwen2", "qwen3"] = Field(description="Architecture.")
+    family: Family = Field(description="Architecture.")
     layers: Count = Field(description="Number of layers.")
     width: Count = Field(description="Hidden size.")
     heads: Count = Field(description="Attention heads of a layer; divides width.")

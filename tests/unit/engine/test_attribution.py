@@ -11,14 +11,13 @@ import polars as pl
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tiny_models import CONFIGS, VOCABULARY, block, head_size, random_model
+from tiny_models import CONFIGS, VOCABULARY, block, head_size, plain, random_model
 from torch import Tensor
 
 from rmtension.base.errors import UserError
 from rmtension.data.comparisons import PAIRS
 from rmtension.engine.activations import packed_pairs
 from rmtension.engine.architectures import activation_modules, layer_sizes
-from rmtension.engine.attention import PACKED
 from rmtension.engine.attribution import SCHEMA, attributions, reward_model_attributions
 from rmtension.engine.packing import Tokens, pack
 from rmtension.study.stages import Activations
@@ -42,9 +41,8 @@ every_family = pytest.mark.parametrize("family", sorted(CONFIGS))
 
 def naive_margin(model: Any, chosen: Tokens, rejected: Tokens) -> Tensor:
     """Of two texts, each alone in transformers' own attention."""
-    model.set_attn_implementation("sdpa")
-    states = [model.base_model(torch.from_numpy(text)[None]).last_hidden_state for text in (chosen, rejected)]
-    model.set_attn_implementation(PACKED)
+    with plain(model):
+        states = [model.base_model(torch.from_numpy(text)[None]).last_hidden_state for text in (chosen, rejected)]
     margin: Tensor = (model.score(states[0][0, -1]) - model.score(states[1][0, -1])).sum()
     return margin
 

@@ -16,7 +16,7 @@ from rmtension.base.errors import UserError
 from rmtension.data.synthetic import corpus
 from rmtension.engine import backbones
 from rmtension.engine.activations import observed_neurons, reward_model_statistics
-from rmtension.engine.architectures import ARCHITECTURES, layer_sizes, neuron_weights, projection_modules
+from rmtension.engine.architectures import ARCHITECTURES, by_neuron, layer_sizes, neuron_weights, projection_modules
 from rmtension.engine.backbones import make_backbone, prepare_backbone
 from rmtension.engine.packing import collate
 from rmtension.engine.reward_model import (
@@ -83,8 +83,9 @@ def test_the_weights_of_a_neuron_are_those_that_it_lives_by(family: str) -> None
     assert len(mlp - {part.data_ptr() for part, _ in held}) <= 1  # the bias of what reads them
     with torch.no_grad():
         for weight, axis in held:
-            assert weight.shape[axis] == before.shape[-1]
-            weight.index_fill_(axis, torch.tensor([neuron]), 0.0)
+            assert by_neuron(weight, axis, before.shape[-1]).shape[0] == before.shape[-1]
+            places = torch.arange(neuron, weight.shape[axis], before.shape[-1])
+            weight.index_fill_(axis, places, 0.0)
     after = values()
     others = [i for i in range(before.shape[-1]) if i != neuron]
     assert (after[:, neuron] == 0).all() and not (before[:, neuron] == 0).any()

@@ -10,12 +10,11 @@ import polars as pl
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tiny_models import CONFIGS, WORDS
+from tiny_models import CONFIGS, NEURONS, WORDS, plain
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from rmtension.base.errors import UserError
-from rmtension.engine.attention import PACKED
 from rmtension.engine.conflict import SCHEMA, conflict, halves, mean_gradient, neuron_conflicts
 from rmtension.engine.packing import pack
 from rmtension.engine.reward_model import load_reward_model, load_tokenizer, pack_comparisons
@@ -30,6 +29,7 @@ PAIRS = {
 PLACES = {
     "gpt2": {"mlp.c_fc.weight": 1, "mlp.c_fc.bias": 0, "mlp.c_proj.weight": 0},
     "gpt_neox": {"mlp.dense_h_to_4h.weight": 0, "mlp.dense_h_to_4h.bias": 0, "mlp.dense_4h_to_h.weight": 1},
+    "phi3": {"mlp.gate_up_proj.weight": 0, "mlp.down_proj.weight": 1},  # the first of all neurons, then the second
 }
 GATED = {"mlp.gate_proj.weight": 0, "mlp.up_proj.weight": 0, "mlp.down_proj.weight": 1}
 
@@ -45,9 +45,8 @@ def written(folder: Path, pairs: dict[str, list[tuple[str, str]]]) -> dict[str, 
 
 
 def naive_reward(model: Any, ids: list[int]) -> Tensor:
-    model.set_attn_implementation("sdpa")
-    states = model.base_model(torch.tensor([ids])).last_hidden_state
-    model.set_attn_implementation(PACKED)
+    with plain(model):
+        states = model.base_model(torch.tensor([ids])).last_hidden_state
     reward: Tensor = model.score(states[0, -1])[0]
     return reward
 
@@ -67,8 +66,8 @@ def naive_gradient(model: Any, family: str, tokenizer: Any, pairs: list[tuple[st
         for ending, axis in PLACES.get(family, GATED).items():
             if name.endswith(ending):
                 layer = next(int(part) for part in name.split(".") if part.isdigit())
-                for neuron, of_neuron in enumerate(gradient.unbind(axis)):
-                    places.setdefault((layer, neuron), []).append(of_neuron.flatten())
+                for i, of_neuron in enumerate(gradient.unbind(axis)):
+                    places.setdefault((layer, i % NEURONS), []).append(of_neuron.flatten())
     return {place: torch.cat(parts).numpy() for place, parts in places.items()}
 
 
@@ -84,7 +83,7 @@ def test_products_are_those_of_every_parameters_gradient(budget: int, folder: Pa
         for name in PAIRS for half in split[name]
     )  # fmt: skip
     h, s = (naive_gradient(model, family, tokenizer, of) for of in PAIRS.values())
-    assert found.select("layer", "neuron").rows() == sorted(h) and len(h) == 3 * 24
+    assert found.select("layer", "neuron").rows() == sorted(h) and len(h) == 3 * NEURONS
     scale = max(float(h[place] @ h[place] + s[place] @ s[place]) for place in h)
     for row in found.iter_rows(named=True):
         place = row["layer"], row["neuron"]

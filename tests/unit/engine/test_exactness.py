@@ -11,15 +11,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny_models import CONFIGS, VOCABULARY, block, head_size, random_model
+from tiny_models import CONFIGS, FULL, SLIDING, VOCABULARY, block, head_size, plain, plain_activations, random_model
 from torch.nn.functional import logsigmoid, scaled_dot_product_attention
-from transformers.activations import ACT2FN
 
 from rmtension.base.device import arithmetic
 from rmtension.engine.ablation import Mask, ablated
 from rmtension.engine.activations import activation_statistics
 from rmtension.engine.architectures import activation_modules, layer_sizes, longest_text
-from rmtension.engine.attention import PACKED
 from rmtension.engine.evaluation import candidate_scores
 from rmtension.engine.learner import bradley_terry, margins
 from rmtension.engine.packing import Batch, Packed, Tokens, batches, collate, group_by_length, pack
@@ -62,9 +60,8 @@ def packed(data: list[tuple[list[Tokens], int]]) -> list[Packed]:
 
 def naive_score(model: Any, text: Tokens) -> torch.Tensor:
     """The reward of one text alone, in transformers' own attention, read at its last token by hand."""
-    model.set_attn_implementation("sdpa")
-    states = model.base_model(torch.from_numpy(text)[None]).last_hidden_state
-    model.set_attn_implementation(PACKED)
+    with plain(model):
+        states = model.base_model(torch.from_numpy(text)[None]).last_hidden_state
     reward: torch.Tensor = model.score(states[0, -1])[0]
     return reward
 
@@ -106,20 +103,6 @@ def test_gradients_equal_separate_sequences(data: list[Any], family: str) -> Non
         torch.testing.assert_close(one / scale, other / scale, atol=1e-5, rtol=0)
 
 
-def naive_activations(model: Any, text: Tokens) -> torch.Tensor:
-    """Activations [layers, tokens, neurons] of one text alone: the configured function, applied by hand."""
-    inputs: list[torch.Tensor] = []
-    befores = [block(model, layer).before for layer in range(model.config.num_hidden_layers)]
-    handles = [module.register_forward_hook(lambda _m, _i, x: inputs.append(x.flatten(0, -2))) for module in befores]
-    with torch.no_grad():
-        model.base_model(torch.from_numpy(text)[None])
-    for handle in handles:
-        handle.remove()
-    activation = getattr(model.config, "hidden_act", None) or model.config.activation_function
-    values: torch.Tensor = ACT2FN[activation](torch.stack(inputs))
-    return values
-
-
 def naive_head_norms(model: Any, text: Tokens) -> torch.Tensor:
     """Norm [layers, tokens, heads] of every head's output on one text alone, head by head."""
     layers, _, heads = layer_sizes(model.config)
@@ -128,7 +111,7 @@ def naive_head_norms(model: Any, text: Tokens) -> torch.Tensor:
         block(model, layer).projection.register_forward_pre_hook(lambda _m, x: inputs.append(x[0][0]))
         for layer in range(layers)
     ]
-    with torch.no_grad():
+    with torch.no_grad(), plain(model):
         model.base_model(torch.from_numpy(text)[None])
     for handle in handles:
         handle.remove()
@@ -145,8 +128,8 @@ def test_statistics_equal_a_pass_over_each_text(data: list[Any], budget: int, fa
     try:
         ours = activation_statistics(trained, base, packed(data), budget, CPU)
         for side, response in enumerate(("chosen", "rejected")):
-            a = torch.cat([naive_activations(trained, texts[side]) for texts, _ in data], dim=1)
-            b = torch.cat([naive_activations(base, texts[side]) for texts, _ in data], dim=1)
+            a = torch.cat([plain_activations(trained, torch.from_numpy(texts[side])) for texts, _ in data], dim=1)
+            b = torch.cat([plain_activations(base, torch.from_numpy(texts[side])) for texts, _ in data], dim=1)
             rows = ours.neurons.filter(response=response).sort("layer", "neuron")
             assert set(rows["n_tokens"]) == {a.shape[1]}
             expected = {
@@ -171,7 +154,7 @@ def test_float32_statistics_stay_close(family: str) -> None:
     texts = [[rng.integers(0, VOCABULARY, 30), rng.integers(0, VOCABULARY, 20)] for _ in range(20)]
     data = [pack(t[:1], t[1:]) for t in texts]
     ours = activation_statistics(MODELS[family], BASES[family], data, 100, CPU).neurons.filter(response="chosen")
-    a = torch.cat([naive_activations(MODELS[family], t[0]) for t in texts], dim=1).double()
+    a = torch.cat([plain_activations(MODELS[family], torch.from_numpy(t[0])) for t in texts], dim=1).double()
     scale = a.square().mean(1).sqrt().flatten().numpy()
     for name, values in {"mean": a.mean(1), "mean_abs": a.abs().mean(1)}.items():
         error = np.abs(ours.sort("layer", "neuron")[name].to_numpy() - values.flatten().numpy())
@@ -209,15 +192,38 @@ def test_ablated_scores_equal_a_naive_hook_and_edited_weights(
     np.testing.assert_allclose(ours, naive, atol=1e-5, rtol=0)
 
 
-def test_a_sliding_window_bounds_the_length_of_a_text() -> None:
-    """Within the window nothing slides; the packed form, which knows no window, is wrong beyond it."""
-    model = random_model("qwen3", layer_types=["sliding_attention"] * 3, sliding_window=8)
-    assert [longest_text(m.config) for m in (model, MODELS["qwen3"])] == [8, 64]
-    for length, exact in ((8, True), (9, False)):
-        text = np.arange(1, length + 1)
-        ours = candidate_scores(model, [pack([text], [])], [random_mask(model, 0)], 100, CPU)[0]
-        with torch.no_grad():
-            assert (ours.item() == pytest.approx(naive_score(model, text).item(), abs=1e-5)) == exact
+WINDOWED = {
+    "gemma2": {"layer_types": [SLIDING, FULL, SLIDING]},
+    "gemma3_text": {"layer_types": [FULL, SLIDING, SLIDING]},
+    "mistral": {},
+    "olmo3": {"layer_types": [SLIDING, SLIDING, FULL]},
+    "phi3": {},
+    "qwen2": {"layer_types": [FULL, FULL, SLIDING], "use_sliding_window": True},
+    "qwen3": {"layer_types": [SLIDING, FULL, SLIDING], "use_sliding_window": True},
+    "smollm3": {"layer_types": [SLIDING, FULL, SLIDING], "use_sliding_window": True},
+}
+
+
+@pytest.mark.parametrize("window", [1, 2, 6, 13, 20, 21, 60])
+@pytest.mark.parametrize("family", WINDOWED)
+def test_windows_slide_over_texts_and_not_over_the_batch(family: str, window: int) -> None:
+    """Shorter and longer than prefixes, responses, both together; another window shows in every one of them."""
+    model, other = (
+        random_model(family, sliding_window=size, **WINDOWED[family]).double() for size in (window, window + 1)
+    )
+    rng = np.random.default_rng(window)
+    data = []
+    for prefix, *own in ((12, 8, 3, 30), (0, 9, 14), (25, 0, 20), (3, 1, 1)):
+        start, *ends = (rng.integers(1, VOCABULARY, n) for n in (prefix, *own))
+        data.append(([np.concatenate([start, end]) for end in ends], 1))
+    ours = candidate_scores(model, packed(data), [random_mask(model, 0)], 90, CPU)[0]
+    texts = [text for of, _ in data for text in of]
+    with torch.no_grad():
+        naive, others = (np.array([naive_score(m, text).item() for text in texts]) for m in (model, other))
+    np.testing.assert_allclose(ours, naive, atol=1e-6, rtol=0)
+    longer = np.array([len(text) > window for text in texts])
+    assert (np.abs(ours - others)[longer] > 1e-5).all() and longer.any() == (window < 45)
+    np.testing.assert_allclose(ours[~longer], others[~longer], atol=1e-6)
 
 
 @every_family
@@ -334,7 +340,7 @@ def test_keys_are_as_fused_attention_on_a_gpu_takes_them(precision: str, key_hea
         score(model, collate([pack([text], [text[::-1].copy()])], [0]))
     assert attention.call_count
     for call in attention.call_args_list:
-        query, key, value = call.args
+        query, key, value, *_ = call.args
         assert (query.shape[1], key.shape[1], value.shape[1]) == (4, key_heads, key_heads)
 
 
@@ -351,7 +357,9 @@ def test_no_text_moves_the_positions_of_others() -> None:
     factors = {"short_factor": [1.0, 1.0], "long_factor": [3.0, 9.0], "factor": 4.0}
     rope = {"rope_type": "longrope", "rope_theta": 500.0, "original_max_position_embeddings": 16}
     model = random_model("llama", rope_parameters=rope | factors)
-    assert longest_text(model.config) == 16
+    by_layer = {"full_attention": rope | factors, "sliding_attention": {"rope_type": "default", "rope_theta": 5.0}}
+    layered = random_model("olmo3", rope_parameters=by_layer)
+    assert [longest_text(m.config) for m in (model, layered, MODELS["llama"])] == [16, 16, 64]
 
     def score_beside(length: int) -> float:
         packed = [pack([np.arange(1, n + 1)], []) for n in (8, length)]

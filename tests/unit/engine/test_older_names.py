@@ -49,24 +49,52 @@ def saved(family: str, folder: Path, **changes: Any) -> dict[str, Any]:
     return config
 
 
+SLIDING_BASES = {"gemma3_text": 70.0, "olmo3": 500.0}  # of families whose kinds of layers have positions of their own
+
+
+def of_layers(family: str, rope: dict[str, Any], **sliding: Any) -> dict[str, Any]:
+    """The rope_parameters of a configuration of a family, whose sliding layers have none scaled."""
+    if family not in SLIDING_BASES:
+        return rope
+    unscaled = {"rope_type": "default", "rope_theta": SLIDING_BASES[family]}
+    return {"full_attention": rope, "sliding_attention": unscaled | sliding}
+
+
 @pytest.mark.parametrize(("rope", "older"), ROPES.values(), ids=list(ROPES))
-@pytest.mark.parametrize("family", sorted(set(CONFIGS) - {"gpt2"}))
+@pytest.mark.parametrize("family", sorted(set(CONFIGS) - {"gpt2", "phi3"}))  # Phi-3 has LongRoPE or nothing
 def test_scaled_positions(family: str, rope: dict[str, Any], older: dict[str, Any] | None, tmp_path: Path) -> None:
     parameters = rope | {"rope_theta": 500.0}
     if family == "gpt_neox":
         parameters["partial_rotary_factor"] = 0.5
-    config = saved(family, tmp_path, rope_parameters=parameters)
+    config = saved(family, tmp_path, rope_parameters=of_layers(family, parameters))
     assert config["rope_scaling"] == (rope if older is None else older)
 
 
 def test_unscaled_positions(family: str, tmp_path: Path) -> None:
     unscaled = {"rope_type": "default", "rope_theta": 500.0, "partial_rotary_factor": 0.5}
-    config = saved(family, tmp_path, **({} if family == "gpt2" else {"rope_parameters": unscaled}))
-    names = {
-        name: config[name] for name in ("rope_theta", "rotary_emb_base", "rotary_pct", "rope_scaling") if name in config
+    config = saved(family, tmp_path, **({} if family == "gpt2" else {"rope_parameters": of_layers(family, unscaled)}))
+    older = (
+        "rope_theta",
+        "rotary_emb_base",
+        "rotary_pct",
+        "partial_rotary_factor",
+        "rope_local_base_freq",
+        "rope_scaling",
+    )
+    of_family = {
+        "gpt2": {},
+        "gpt_neox": {"rotary_emb_base": 500.0, "rotary_pct": 0.5},
+        "phi3": {"rope_theta": 500.0, "partial_rotary_factor": 0.5},
+        "gemma3_text": {"rope_theta": 500.0, "rope_local_base_freq": 70.0},
     }
-    of_family = {"gpt2": {}, "gpt_neox": {"rotary_emb_base": 500.0, "rotary_pct": 0.5}}
-    assert names == of_family.get(family, {"rope_theta": 500.0})
+    assert {name: config[name] for name in older if name in config} == of_family.get(family, {"rope_theta": 500.0})
+
+
+@pytest.mark.parametrize(("family", "sliding"), [("gemma3_text", {"rope_type": "linear", "factor": 2.0}),
+                                                 ("olmo3", {"rope_theta": 400.0})])  # fmt: skip
+def test_sliding_layers_that_version_4_has_no_words_for(family: str, sliding: dict[str, Any], tmp_path: Path) -> None:
+    full = {"rope_type": "default", "rope_theta": 500.0}
+    assert saved(family, tmp_path, rope_parameters=of_layers(family, full, **sliding))["rope_scaling"] == {}
 
 
 @pytest.mark.parametrize("before", [True, False])

@@ -44,7 +44,11 @@ def comparisons(texts: list[tuple[list[str], list[str]]]) -> pl.DataFrame:
 
 
 def activations(model: Any) -> list[nn.Module]:
-    return [module for name, module in model.named_modules() if name.endswith(("mlp.act", "mlp.act_fn"))]
+    return [
+        module
+        for name, module in model.named_modules()
+        if name.endswith(("mlp.act", "mlp.act_fn", "mlp.activation_fn"))
+    ]
 
 
 @torch.no_grad()

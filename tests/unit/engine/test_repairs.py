@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
-from tiny_models import block, pairs, random_model, texts
+from tiny_models import NEURONS, block, pairs, random_model, texts
 from torch import Tensor
 
 from rmtension.engine import training
@@ -172,6 +172,7 @@ def weights_of(model: Any, layer: int, neuron: int) -> list[Tensor]:
     modules: dict[str, Any] = dict(model.named_modules())
     gated = modules.get(f"model.layers.{layer}.mlp.up_proj")
     into += [gated.weight] if gated else []
+    into = [part for weight in into for part in weight.split(NEURONS)]
     into += [place.before.bias[:, None]] if place.before.bias is not None else []
     return [*(weight[neuron] for weight in into), place.from_neurons[neuron]]
 

@@ -14,14 +14,20 @@ import pytest
 import torch
 from tiny_models import save_backbone
 from tokenizers.processors import TemplateProcessing
-from transformers import AttentionInterface, BloomConfig, BloomForCausalLM, LlamaConfig, set_seed
-from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers import (
+    AttentionInterface,
+    AttentionMaskInterface,
+    BloomConfig,
+    BloomForCausalLM,
+    LlamaConfig,
+    set_seed,
+)
 
 from rmtension.base.errors import UserError
 from rmtension.engine import self_check
 from rmtension.engine.adoption import adopt_reward_model
 from rmtension.engine.architectures import ARCHITECTURES
-from rmtension.engine.attention import PACKED
+from rmtension.engine.attention import PACKED, packed_attention
 from rmtension.engine.backbones import prepare_backbone
 from rmtension.engine.packing import Batch, Packed, Tokens, collate, pack
 from rmtension.engine.reward_model import load_backbone, load_tokenizer, new_reward_model, save_reward_model
@@ -122,7 +128,7 @@ def test_a_release_that_loses_the_batch_on_its_way_is_one_line(backbone: Path, m
     """Where keywords of a model's call no longer come to attention; of reward models and made backbones too."""
 
     def without_batch(*states: Any, packed: Batch | None = None, **options: Any) -> Any:
-        return sdpa_attention_forward(*states, **options)
+        return packed_attention(*states, **options)
 
     reward_model = backbone.parent / "reward_model"
     save_reward_model(new_reward_model(backbone, 0, 0.5), load_tokenizer(backbone), reward_model)
@@ -146,21 +152,40 @@ def configure(folder: Path, **values: Any) -> None:
     file.write_text(json.dumps(json.loads(file.read_text()) | values))
 
 
-def test_settings_that_the_packed_form_does_not_know_are_one_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Attention to later tokens; and a window, as if under a name that `longest_text` does not read."""
+def test_settings_that_the_packed_form_does_not_know_are_one_line(tmp_path: Path) -> None:
     folder = tmp_path / "backbone"
     save_backbone("qwen2", folder)
     prepare(folder)
     configure(folder, is_causal=False)
     with refused(folder, OFF):
         prepare(folder)
-    configure(folder, is_causal=True, use_sliding_window=True, sliding_window=99, layer_types=["sliding_attention"] * 3)
-    prepare_backbone(FolderModel(kind="pretrained", path=folder.name), str(tmp_path), tmp_path / "another")
-    monkeypatch.setattr(self_check, "longest_text", lambda config: config.max_position_embeddings)
+
+
+@pytest.mark.parametrize("window", [3, 99, 1000])
+def test_a_window_that_is_lost_is_one_line(window: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a release that no longer asks for masks, for example; of windows longer than any probe, too."""
+    folder, reads = tmp_path / "backbone", FolderModel(kind="pretrained", path="backbone")
+    save_backbone("qwen2", folder)
+    configure(folder, use_sliding_window=True, sliding_window=window, layer_types=["sliding_attention"] * 3)
+    prepare(folder)
+    model = load_backbone(folder, CPU)
+    self_check.check_states(folder, model, load_tokenizer(folder))
+    assert model.config.sliding_window == window
+    monkeypatch.setitem(AttentionMaskInterface._global_mapping, PACKED, lambda **_: None)
     with refused(folder, OFF):
-        prepare(folder)
+        prepare_backbone(reads, str(tmp_path), tmp_path / "another")
+
+
+def test_a_soft_cap_that_is_lost_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def without_cap(*states: Any, softcap: float | None = None, **options: Any) -> Any:
+        return packed_attention(*states, **options)
+
+    folder = tmp_path / "backbone"
+    save_backbone("gemma2", folder)
+    prepare(folder)
+    monkeypatch.setitem(AttentionInterface._global_mapping, PACKED, without_cap)
+    with refused(folder, OFF):
+        prepare_backbone(FolderModel(kind="pretrained", path="backbone"), str(tmp_path), tmp_path / "another")
 
 
 def test_a_setting_that_breaks_in_a_forward_pass_alone_is_named(tmp_path: Path) -> None:

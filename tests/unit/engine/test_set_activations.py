@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from itertools import product
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tiny_models import CONFIGS, WORDS, block
+from tiny_models import CONFIGS, WORDS, plain_activations
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
-from transformers.activations import ACT2FN
 
 from rmtension.base.errors import UserError
 from rmtension.engine.set_activations import SCHEMA, set_activations
@@ -39,20 +37,6 @@ def pairs(texts: list[tuple[str, str]]) -> pl.DataFrame:
     return pl.DataFrame(rows, ["comparison_id", "task", "orientation", "chosen", "rejected"], orient="row")
 
 
-@torch.no_grad()
-def activations(model: Any, ids: list[int]) -> torch.Tensor:
-    """[layers, tokens, neurons] of one text alone."""
-    inputs: list[torch.Tensor] = []
-    befores = [block(model, layer).before for layer in range(model.config.num_hidden_layers)]
-    hooks = [before.register_forward_hook(lambda _m, _i, output: inputs.append(output[0])) for before in befores]
-    model(torch.tensor([ids]))
-    for hook in hooks:
-        hook.remove()
-    name = getattr(model.config, "activation_function", None) or model.config.hidden_act
-    values: torch.Tensor = ACT2FN[name](torch.stack(inputs))
-    return values.double()
-
-
 @pytest.mark.parametrize(("is_signed", "budget"), [(True, 1000), (False, 1000), (False, 9)])
 def test_means_are_those_of_each_text_and_neuron_alone(is_signed: bool, budget: int, folder: Path) -> None:
     found = set_activations(folder, pairs(TEXTS), SELECTED, [*SETS], is_signed, budget, CPU)
@@ -69,7 +53,7 @@ def test_means_are_those_of_each_text_and_neuron_alone(is_signed: bool, budget: 
         ids = [tokenizer(text)["input_ids"] for text in texts]
         shared = next((i for i, (a, b) in enumerate(zip(*ids, strict=False)) if a != b), min(map(len, ids)))
         for text in ids:
-            row, values = next(rows), activations(model, text)
+            row, values = next(rows), plain_activations(model, torch.tensor(text)).double()
             of_set = [float(values[layer, t, neuron]) for layer, neuron in places for t in range(shared, len(text))]
             assert row["n_tokens"] == len(text) - shared
             if not of_set:
