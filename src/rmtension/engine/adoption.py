@@ -46,7 +46,7 @@ def check_reward_model(folder: Path) -> Any:
     check_settings(folder)
     model, tokenizer = load_reward_model(folder, torch.device("cpu")), load_tokenizer(folder)
     check_states(folder, model, tokenizer)
-    check_ending(folder, tokenizer, model.config.pad_token_id)
+    check_ending(folder, tokenizer, model.config.get_text_config().pad_token_id)
     check_score(folder, model, tokenizer)
     return model
 

@@ -27,6 +27,11 @@ class Scorer(nn.Module):
         return score(self.model, batch)
 
 
+def learning(scorer: nn.Module) -> list[nn.Parameter]:
+    """The weights that training moves."""
+    return [parameter for parameter in scorer.parameters() if parameter.requires_grad]
+
+
 def mixed_precision(precision: str) -> str:
     """Accelerate's name for the arithmetic; weights stay float32 in either case."""
     capable = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
@@ -50,7 +55,7 @@ class Replicated:
         self.accelerator = Accelerator(mixed_precision=mixed_precision(precision), cpu=not torch.cuda.is_available())
         scorer = Scorer(model)
         self.spread(scorer)
-        optimizer = torch.optim.AdamW(scorer.parameters(), lr=learning_rate, weight_decay=0.0, fused=True)
+        optimizer = torch.optim.AdamW(learning(scorer), lr=learning_rate, weight_decay=0.0, fused=True)
         # Not for evaluation only, but without DistributedDataParallel: a process that runs out of memory between its
         # collectives could not tell the others. `sum_gradients` adds them up instead.
         self.scorer = self.accelerator.prepare_model(scorer, evaluation_mode=True)
@@ -67,18 +72,18 @@ class Replicated:
     def sum_gradients(self) -> None:
         """Make every process's gradients those of all."""
         if self.accelerator.num_processes > 1:
-            for parameter in self.scorer.parameters():
+            for parameter in learning(self.scorer):
                 distributed.all_reduce(parameter.grad)
 
     def take_gradients(self) -> list[Tensor]:
         """The gradients of all parameters, which no longer have any."""
-        taken = [parameter.grad for parameter in self.scorer.parameters()]
+        taken = [parameter.grad for parameter in learning(self.scorer)]
         self.optimizer.zero_grad()
         return taken
 
     def give_gradients(self, gradients: list[Tensor]) -> None:
         """What take_gradients has taken, or as many of the same form."""
-        for parameter, gradient in zip(self.scorer.parameters(), gradients, strict=True):
+        for parameter, gradient in zip(learning(self.scorer), gradients, strict=True):
             parameter.grad = gradient
 
     def inner_product(self, first: list[Tensor], second: list[Tensor]) -> float:

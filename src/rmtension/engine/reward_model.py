@@ -24,7 +24,7 @@ from transformers import (
 
 from rmtension.base.errors import UserError
 from rmtension.base.files import cause_of, refuse_pointer
-from rmtension.engine.architectures import architecture
+from rmtension.engine.architectures import architecture, text_part
 from rmtension.engine.attention import PACKED
 from rmtension.engine.faults import setting_at_fault
 from rmtension.engine.older_names import add_to_config, add_to_tokenizer
@@ -99,7 +99,7 @@ def load_tokenizer(folder: Path) -> Any:
         known = tokenizer("a b", add_special_tokens=False)["input_ids"]
     if not known:
         raise UserError(f"{folder}: its tokenizer knows no words (tokenizer.json is missing or empty); {COMPLETE}")
-    check_ids(folder, tokenizer, config.vocab_size)
+    check_ids(folder, tokenizer, config.get_text_config().vocab_size)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     if tokenizer.pad_token is None:
@@ -185,7 +185,10 @@ def load_whole(kind: Any, folder: Path, is_backbone: bool, **settings: Any) -> A
 def new_reward_model(backbone: Path, seed: int, head_deviation: float) -> Any:
     """A backbone under a fresh head drawn from N(0, head_deviation^2) by `seed`, float32 weights."""
     model = load_whole(AutoModelForSequenceClassification, backbone, is_backbone=True, num_labels=1)
-    model.config.pad_token_id = load_tokenizer(backbone).pad_token_id
+    model.config.get_text_config().pad_token_id = load_tokenizer(backbone).pad_token_id
+    model.requires_grad_(False)  # of what no text comes to, as a tower that sees
+    for part in (text_part(model), model.score):
+        part.requires_grad_(True)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         model.score.weight.copy_(torch.randn(model.score.weight.shape, generator=generator) * head_deviation)

@@ -82,7 +82,7 @@ def size_of(config: Any) -> Size:
     embeddings = sum(m.weight.numel() for m in model.modules() if isinstance(m, nn.Embedding))
     parameters = sum(p.numel() for p in model.parameters())
     layers, neurons, heads = layer_sizes(config)
-    return Size(parameters, parameters - embeddings, config.hidden_size, layers, neurons, heads)
+    return Size(parameters, parameters - embeddings, config.get_text_config().hidden_size, layers, neurons, heads)
 
 
 class Amounts:
