@@ -60,12 +60,12 @@ def train_tokenizer(texts: list[str], vocabulary: int) -> PreTrainedTokenizerFas
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=END, pad_token=PAD, model_max_length=POSITIONS)
 
 
-def made_config(model: MadeModel, tokenizer: Any) -> PreTrainedConfig:
-    """Configuration of a made backbone; no dropout anywhere."""
+def made_config(model: MadeModel, vocabulary: int, padding: int | None, end: int | None) -> PreTrainedConfig:
+    """Configuration of a made backbone of that many tokens, two of them with a use; no dropout anywhere."""
     common = {
-        "vocab_size": len(tokenizer),
-        "pad_token_id": tokenizer.pad_token_id,
-        "eos_token_id": tokenizer.eos_token_id,
+        "vocab_size": vocabulary,
+        "pad_token_id": padding,
+        "eos_token_id": end,
         "bos_token_id": None,
         # The usual 0.02 suits widths near 1,000; at a tenth of that it leaves the MLPs with next to nothing to say.
         "initializer_range": model.width**-0.5,
@@ -111,7 +111,8 @@ def make_backbone(model: MadeModel, folder: Path) -> None:
     texts = synthetic.corpus(settings.texts, settings.seed)
     tokenizer = train_tokenizer(texts, model.vocabulary)
     torch.manual_seed(settings.seed)
-    network = AutoModelForCausalLM.from_config(made_config(model, tokenizer))
+    config = made_config(model, len(tokenizer), tokenizer.pad_token_id, tokenizer.eos_token_id)
+    network = AutoModelForCausalLM.from_config(config)
     tokens = np.concatenate([[*ids, tokenizer.eos_token_id] for ids in tokenizer(texts)["input_ids"]])
     if len(tokens) < BLOCK:
         raise UserError(f"pretraining.texts = {settings.texts}: {len(tokens)} tokens; give more than {BLOCK}")

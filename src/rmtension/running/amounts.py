@@ -16,6 +16,7 @@ from rmtension.data.benchmarks import read_benchmark
 from rmtension.data.pairs import read_pairs
 from rmtension.data.tasks import wanted_tasks
 from rmtension.engine.architectures import layer_sizes
+from rmtension.engine.backbones import made_config
 from rmtension.study.data import SyntheticPairs
 from rmtension.study.measured import ablated_sets, compared_sets
 from rmtension.study.models import GgufModel, MadeModel
@@ -59,12 +60,7 @@ def at_hand(part: Section, study: Study) -> bool:
 def configuration(source: Any, study: Study) -> Any:
     """A backbone's configuration, without any network."""
     if isinstance(source, MadeModel):
-        neurons = {"n_inner" if source.family == "gpt2" else "intermediate_size": source.neurons}
-        return AutoConfig.for_model(
-            source.family, hidden_size=source.width, num_hidden_layers=source.layers, vocab_size=source.vocabulary,
-            num_attention_heads=source.heads, max_position_embeddings=512, bos_token_id=None, eos_token_id=None,
-            **neurons,
-        )  # fmt: skip
+        return made_config(source, source.vocabulary, padding=None, end=None)
     if isinstance(source, GgufModel):
         file = Path(study.data_root) / source.path
         return AutoConfig.from_pretrained(file.parent, gguf_file=file.name)
