@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shlex
+import subprocess
 import sys
 from collections.abc import Iterator
 from itertools import chain
@@ -225,6 +227,57 @@ def plan(
     show_table(made.rules.vstack(made.total), f"{study}: jobs, hours of all and of the longest job, memory of one job")
     for title, lines in {"Assumptions": made.assumptions, "Not priced, or not possible": made.problems}.items():
         print("\n".join([title, *(f"- {line}" for line in lines)]) if lines else "", end="\n\n" if lines else "")
+
+
+@app.command()
+def xray(
+    models: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="MODEL...",
+            help="Reward models: folders, such as results/*/reward_models/MODEL/REGIME/seed-SEED, or ORG/NAME@COMMIT.",
+        ),
+    ],
+    helpful: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Pairs of your own, instead of HH-RLHF's helpful ones.")
+    ] = None,
+    harmless: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Pairs of your own, instead of HH-RLHF's harmless ones.")
+    ] = None,
+    benchmark: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FILE", help="Comparisons of your own, instead of RewardBench; can be repeated."),
+    ] = None,
+    study: Annotated[Path | None, typer.Option(metavar="FILE", help="Where to; by default studies/NAME.yaml.")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the study; by default xray-MODEL.")] = None,
+    run: Annotated[bool, typer.Option("--run", help="Run it, too: on all cores of this machine.")] = False,
+) -> None:
+    """Write the study of reward models that are there: what they get right, and with which neurons.
+
+    Nothing is trained. Neurons are found on half of the opening questions of a file of pairs, and looked at on the
+    other half. What is not named comes from the hub, which needs a network. docs/xray.md: how to read the report.
+
+    Examples:
+
+    \b
+    rmtension xray my-reward-model
+    rmtension xray my-reward-model ORG/NAME@COMMIT --run
+    rmtension xray RM --helpful mine.jsonl --harmless others.parquet --benchmark judged.jsonl
+    """
+    from transformers.utils import logging
+
+    from rmtension.running.xray import command, make_xray
+
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+    made = make_xray(models, helpful, harmless, benchmark or [], study, name)
+    made.write()
+    print(f"{made.file}: a study of {', '.join(made.study.models)}\n")
+    show_table(made.plan.total.drop("rule"), "What it takes: hours of all and of the longest job, memory of one job")
+    print("\n".join([*made.plan.problems, f"rmtension plan {made.file}: the same, rule by rule"]), end="\n\n")
+    print(f"{shlex.join(command(made.file))}\nresults/{made.study.name}/report.html", flush=True)
+    if run:
+        sys.exit(subprocess.run([sys.executable, "-m", *command(made.file)], check=False).returncode)
 
 
 @app.command()

@@ -21,10 +21,11 @@ from project import Project
 from running import wait_until
 
 from rmtension.engine.backbones import make_backbone
+from rmtension.engine.reward_model import load_tokenizer, new_reward_model, save_reward_model
 from rmtension.study.benchmarks import PublishedBenchmark
 from rmtension.study.data import HHPairs
 from rmtension.study.inputs import INDEX
-from rmtension.study.models import FolderModel, MadeModel, Pretraining
+from rmtension.study.models import FolderModel, GivenModel, MadeModel, Pretraining
 from rmtension.study.places import READS
 
 MODEL, PAIRS, BENCHMARK = "tiny/gpt2", "tiny/hh", "tiny/bench"
@@ -32,7 +33,7 @@ TINY = MadeModel(
     kind="made", family="gpt2", layers=2, width=16, heads=2, neurons=16, vocabulary=300,
     pretraining=Pretraining(texts=40, epochs=1),
 )  # fmt: skip
-SHARDED = "tiny/sharded"
+SHARDED, REWARD_MODEL = "tiny/sharded", "tiny/rm"
 SHARDS = [f"model-0000{i}-of-00003.safetensors" for i in (1, 2, 3)]
 IN_SHARDS = [*SHARDS, "config.json", "tokenizer.json"]
 BESIDE = [
@@ -72,6 +73,9 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
     make_backbone(TINY, made)
     files = {file.name: file.read_bytes() for file in made.iterdir()}
     hub.add("models", MODEL, files | {"pytorch_model.bin": b"pickle", "onnx/config.json": b"{}", "README.md": b"#"})
+    scored = tmp_path_factory.mktemp("scored")
+    save_reward_model(new_reward_model(made, 0, 0.5), load_tokenizer(made), scored)
+    hub.add("models", REWARD_MODEL, {file.name: file.read_bytes() for file in scored.iterdir()})
     hub.add("models", SHARDED, dict.fromkeys(BESIDE, b"beside") | {name: name.encode() for name in IN_SHARDS} | {
         INDEX: json.dumps({"weight_map": dict(zip("abc", SHARDS, strict=True))}).encode(),
     })  # fmt: skip
@@ -173,7 +177,7 @@ def test_pairs(hub: Hub, fetch: Fetcher, tmp_path: Path) -> None:
 def test_every_kind_that_can_come_from_the_hub_says_what_it_reads() -> None:
     kinds = {
         kind
-        for section in (FolderModel, HHPairs, PublishedBenchmark)
+        for section in (FolderModel, GivenModel, HHPairs, PublishedBenchmark)
         for kind in get_args(section.model_fields["kind"].annotation)
     }
     assert kinds == set(READS)
@@ -351,6 +355,32 @@ def test_from_a_name_on_the_hub_to_scores_without_a_network(hub: Hub, project: P
         shutil.copy(project.folder / file, clone.folder)
     (clone.folder / "workflow" / "scripts" / "fetch.py").touch()
     assert "fetch" not in clone.planned()
+
+
+def test_an_xray_of_a_name_on_the_hub(hub: Hub, environment: None, tmp_path: Path) -> None:
+    """It is fetched into the cache, at the commit that the study then has, and not again."""
+    own = tmp_path / "own.json"
+    own.write_text(json.dumps([{"prompt": f"q{i}", "chosen": "yes", "rejected": "no"} for i in range(9)]))
+    program = [sys.executable, "-c", "from rmtension.cli import main; main()", "xray"]
+    files = ["--helpful", str(own), "--harmless", str(own), "--benchmark", str(own), "--study", "x.yaml"]
+
+    def xray(model: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([*program, model, *files], cwd=tmp_path, capture_output=True, text=True, check=False)
+
+    done = xray(f"{REWARD_MODEL}@main")
+    assert done.returncode == 0, done.stderr
+    written, commit = (tmp_path / "x.yaml").read_text(), commit_of(REWARD_MODEL)
+    assert f"{{kind: given, hub: {REWARD_MODEL}, revision: {commit}}}" in written
+    assert (tmp_path / "hub/given" / REWARD_MODEL / commit / "checksums.json").exists()
+    before = list(hub.requests)
+    assert xray(f"{REWARD_MODEL}@{commit}").returncode == 0
+    assert hub.requests == before and (tmp_path / "x.yaml").read_text() == written
+    for model, expected in {
+        "tiny/pickles": f"error: tiny/pickles at {commit_of('tiny/pickles')}: neither model.safetensors nor ",
+        "tiny/none": "error: tiny/none: the hub has no such repository, or not for you",
+    }.items():
+        refused = xray(model)
+        assert refused.returncode == 1 and expected in refused.stderr.splitlines()[-1]
 
 
 def test_without_a_network(hub: Hub, project: Project, monkeypatch: pytest.MonkeyPatch) -> None:

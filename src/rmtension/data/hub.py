@@ -152,19 +152,24 @@ def read_study(file: Path) -> Study:
     return load_study(read_settings(file), str(file), read_lock(lock_file(file)))
 
 
+def commit_of(repository: str, kind: str, revision: str | None) -> str:
+    """The commit that a branch of a repository is at, by default the main one."""
+    from huggingface_hub import HfApi
+
+    with asking_the_hub(repository):
+        found = HfApi().repo_info(repository, repo_type=repository_type(kind), revision=revision)
+    return str(found.sha)
+
+
 def lock(study_file: Path) -> dict[str, str]:
     """Look up the commit of all that a study reads from the hub by name or branch, and add it to its lock file.
 
     What the lock file has stays as it is. Returns what was added.
     """
-    from huggingface_hub import HfApi
-
     added = {}
     for part in origins(read_study(study_file)).values():
         if isinstance(part, Located) and part.hub is not None and not COMMIT.fullmatch(part.revision or ""):
-            with asking_the_hub(part.hub):
-                found = HfApi().repo_info(part.hub, repo_type=repository_type(part.kind), revision=part.revision)
-            added[lock_key(part.hub, part.revision)] = str(found.sha)
+            added[lock_key(part.hub, part.revision)] = commit_of(part.hub, part.kind, part.revision)
     file = lock_file(study_file)
     write_text(HEADER + yaml.safe_dump(read_lock(file) | added), file)
     return added

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from functools import cache
+from os.path import commonprefix
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+import polars as pl
 import torch
 import yaml
 from torch import nn
@@ -17,7 +19,8 @@ from rmtension.data.pairs import read_pairs
 from rmtension.data.tasks import wanted_tasks
 from rmtension.engine.architectures import layer_sizes
 from rmtension.engine.backbones import made_config
-from rmtension.study.data import SyntheticPairs
+from rmtension.study.benchmarks import OwnBenchmark
+from rmtension.study.data import OwnPairs, SyntheticPairs
 from rmtension.study.measured import ablated_sets, compared_sets
 from rmtension.study.models import GgufModel, MadeModel
 from rmtension.study.section import Located, Section
@@ -90,6 +93,7 @@ class Amounts:
         self.size = cache(self.find_size)
         self.pairs = cache(self.count_pairs)
         self.comparisons = cache(self.count_comparisons)
+        self.pair_tokens, self.comparison_tokens = cache(self.count_pair_tokens), cache(self.count_comparison_tokens)
 
     def assume(self, text: str) -> None:
         self.assumptions[text] = None
@@ -104,6 +108,29 @@ class Amounts:
             raise UnknownError(f"mean tokens of a comparison of {kind}: not in resources/plan.yaml")
         self.assume(f"{kind}: {KNOWN['tokens'][kind]} tokens a comparison, whatever the tokenizer")
         return float(KNOWN["tokens"][kind])
+
+    def tokens_of_own(self, name: str, comparisons: pl.DataFrame) -> float:
+        """Of a user's own file, by its characters; what all texts of a comparison begin with counts once."""
+        sides = comparisons.select(pl.concat_list("chosen", "rejected")).to_series()
+        shared = sum((len(texts) - 1) * len(commonprefix(texts)) for texts in sides.to_list())  # noqa: RUF071  no paths
+        total = sides.explode().str.len_chars().sum() - shared
+        tokens = float(total / KNOWN["characters"] / len(sides))
+        self.assume(f"{name}: {tokens:,.0f} tokens a comparison, of {KNOWN['characters']} characters each")
+        return tokens
+
+    def count_pair_tokens(self, regime: str, name: str, split: Literal["train", "test"]) -> float:
+        """Mean tokens of a source's pair."""
+        source = self.study.sources[name]
+        if isinstance(source, OwnPairs):
+            return self.tokens_of_own(f"{name}, {split}", read_pairs(regime_data(self.study, regime), name, split)[0])
+        return self.tokens(getattr(source, "folder", source.kind))
+
+    def count_comparison_tokens(self, name: str) -> float:
+        """Mean tokens of a benchmark's comparison."""
+        benchmark = self.study.benchmarks[name]
+        if isinstance(benchmark, OwnBenchmark):
+            return self.tokens_of_own(name, read_benchmark(name, benchmark, self.study.data_root))
+        return self.tokens(benchmark.kind)
 
     def count_pairs(self, regime: str, name: str, split: Literal["train", "test"]) -> int:
         source: Any = self.study.sources[name]
@@ -125,8 +152,7 @@ class Amounts:
         share = {"train": 1 - fraction, "validation": fraction, "test": 1}[split]
         origin: Literal["train", "test"] = "test" if split == "test" else "train"
         names = regime_sources(self.study, regime, origin)
-        kinds = {name: getattr(self.study.sources[name], "folder", self.study.sources[name].kind) for name in names}
-        return [(share * self.pairs(regime, name, origin), self.tokens(kinds[name]), 2) for name in names]
+        return [(share * self.pairs(regime, name, origin), self.pair_tokens(regime, name, origin), 2) for name in names]
 
     def one_pass(self, model: str, regime: str) -> float:
         """Operations of a forward pass over the train pairs that `activations` draws."""
@@ -149,7 +175,7 @@ class Amounts:
             return self.volume(regime, "validation")
         kind = self.study.benchmarks[benchmark].kind
         return self.volume(regime, "test") if kind == "regime-test" else [
-            (self.comparisons(benchmark), self.tokens(kind), KNOWN["texts"].get(kind, 2))
+            (self.comparisons(benchmark), self.comparison_tokens(benchmark), KNOWN["texts"].get(kind, 2))
         ]  # fmt: skip
 
     def score_rows(self, regime: str, benchmark: str) -> float:

@@ -217,6 +217,28 @@ def test_the_papers_study_is_priced_whole() -> None:
     assert total["disk_gb"] > 9 * 4e-9 * sum(PAPER.values())  # all saved reward models
 
 
+def test_a_given_reward_model_is_looked_at_alone(tmp_path: Path) -> None:
+    """Its statistics take one pass where those beside a backbone take two, and nothing is trained."""
+    sizes = {"hidden_size": 512, "num_hidden_layers": 8, "num_attention_heads": 8, "intermediate_size": 2048}
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "llama", "vocab_size": 1000, **sizes}))
+    regimes = {name: {key: value for key, value in regime.items() if key != "epochs"}
+               for name, regime in SMALL["regimes"].items()}  # fmt: skip
+    kept = {key: value for key, value in SMALL.items() if key not in ("patching", "training")}
+    settings = kept | {"seeds": [0], "regimes": regimes, "neurons": {"scorings": ["magnitude", "matched-random"]}}
+    given, trained = (
+        planned(settings | {"models": {"tiny": {"source": {"kind": kind, "path": str(tmp_path)}}}})
+        for kind in ("given", "pretrained")
+    )
+    jobs = {rule: row["jobs"] for rule, row in given.items()}
+    assert jobs.items() >= {"check_given": 1, "put_given": 3, "activations": 3, "conflict": 1}.items()
+    assert jobs.keys().isdisjoint({"train", "backbone", "adopt"})
+    start = KNOWN["devices"]["cpu"]["start"]
+    one, two = (3600 * rules["activations"]["longest_hours"] - start for rules in (given, trained))
+    assert 2 * one == pytest.approx(two)
+    parameters = 1000 * 512 + 512 + 8 * (4 * 512**2 + 3 * 512 * 2048 + 2 * 512)  # no output layer
+    assert given["activations"]["memory_gb"] == pytest.approx(1 + 4e-9 * parameters)
+
+
 def test_what_cannot_be_priced_is_named_and_the_rest_is_priced() -> None:
     settings = paper(["openai-community/gpt2", "nobody/unheard-of"])
     plan = make_plan(Study.model_validate(settings))

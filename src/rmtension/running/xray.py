@@ -1,0 +1,241 @@
+"""An x-ray: the study of reward models that are there, written for whoever has them and asks what they do."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from string import Template
+from textwrap import indent
+from typing import Any, NamedTuple
+
+import psutil
+import torch
+import yaml
+from pydantic import ValidationError
+
+from rmtension.base.errors import UserError
+from rmtension.base.files import RESOURCES, write_text
+from rmtension.data import hub
+from rmtension.data.rows import load_rows
+from rmtension.engine.given_models import look_at, own_form
+from rmtension.running.plan import Plan, Planner, make_plan
+from rmtension.study.inputs import data_files
+from rmtension.study.loading import load_study
+from rmtension.study.models import GivenModel
+from rmtension.study.naming import UNORIENTED
+from rmtension.study.section import COMMIT
+from rmtension.study.study import Study
+
+TEMPLATE = RESOURCES / "xray.yaml"
+MOST = {"max_train": 1000, "max_test": 500}  # pairs of a source
+PER_TASK = {"max_per_task": 100}
+# What stands for data that nobody names, at the commits of studies/hub.lock.
+HH = {"kind": "hh-rlhf", "hub": "Anthropic/hh-rlhf", "revision": "09be8c5bbc57cb3887f3a9732ad6aa7ec602a1fa"}
+REWARD_BENCH = {
+    "kind": "reward-bench", "hub": "allenai/reward-bench", "revision": "168d848cdbbea9764fae4a544dc9ca1e6cca4931",
+}  # fmt: skip
+SMALL = 20e6  # parameters up to which a second core gains nothing, and a GPU neither
+LARGE = 1e9  # above which a batch for a backward pass holds no more than one long pair
+
+
+class Given(NamedTuple):
+    """A reward model as the study names it."""
+
+    source: GivenModel
+    parameters: int
+
+
+@dataclass(frozen=True)
+class Xray:
+    """A study file that is not written yet."""
+
+    file: Path
+    text: str
+    study: Study
+    plan: Plan
+
+    def write(self) -> None:
+        """UserError where the file is there and says something else: it may have been changed by hand."""
+        if self.file.exists() and self.file.read_text(encoding="utf-8") != self.text:
+            raise UserError(f"{self.file}: there is another study in it; run that, or name another --study or --name")
+        write_text(self.text, self.file)
+
+
+# --- models ---------------------------------------------------------------------------------------------------
+
+
+def given_model(place: str) -> Given:
+    """The reward model of a folder or, as ORG/NAME@COMMIT, of the hub, from which it is fetched into the cache first.
+
+    UserError, one line, where it is none or cannot be read.
+    """
+    if Path(place).is_file():
+        raise UserError(f"{place}: a file; name the folder of a reward model, with its config.json and tokenizer")
+    said = {"path": place} if Path(place).exists() else on_hub(place)
+    try:
+        source = GivenModel.model_validate({"kind": "given", **said})
+    except ValidationError as error:
+        raise UserError(f"{place}: {error.errors()[0]['msg'].removeprefix('Value error, ')}") from None
+    root, cache = (Study.model_fields[name].default for name in ("data_root", "hub_cache"))
+    if source.hub is not None and not source.checksums(root, cache).exists():
+        print(f"fetching {place}", file=sys.stderr)
+        hub.fetch(f"{source.kind}/{source.hub}/{source.revision}", source.checksums(root, cache).parent)
+    folder = source.cached(cache).local(root)
+    parameters = look_at(folder)
+    return Given(source.model_copy(update={"template": own_form(folder)}), parameters)
+
+
+def on_hub(place: str) -> dict[str, str]:
+    """hub and revision, a commit, of what is named as ORG/NAME, with @ and a commit or branch or without."""
+    repository, _, revision = place.partition("@")
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", repository):
+        raise UserError(f"{place}: no such folder; a reward model of the hub is named as ORG/NAME@COMMIT")
+    pinned = COMMIT.fullmatch(revision)
+    return {
+        "hub": repository,
+        "revision": revision if pinned else hub.commit_of(repository, "given", revision or None),
+    }
+
+
+def name_of(place: str) -> str:
+    """A name for a reward model: its folder's, or of one of a study those of its model and regime."""
+    *above, name = Path(place.partition("@")[0] if not Path(place).exists() else os.path.abspath(place)).parts
+    if above[-3:-2] == ["reward_models"]:
+        name = "-".join([*above[-2:], *([name] if name != "seed-0" else [])])
+    return cleaned(name, "model")
+
+
+def cleaned(name: str, otherwise: str) -> str:
+    """What of a name a study can have."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).lstrip("._-")[:80] or otherwise
+
+
+def unique(names: Sequence[str]) -> list[str]:
+    """The same names, later ones numbered where they occur again."""
+    found: list[str] = []
+    for name in names:
+        numbered = (f"{name}-{number}" if number > 1 else name for number in range(1, len(names) + 1))
+        found.append(next(one for one in numbered if one not in found))
+    return found
+
+
+# --- data -----------------------------------------------------------------------------------------------------
+
+
+def pairs(file: Path | None, objective: str) -> dict[str, Any]:
+    """A source of pairs: of one's own file, divided by opening question, or HH-RLHF's of an objective."""
+    if file is None:
+        return {**HH, "folder": f"{objective}-base", **MOST}
+    has_prompt = "prompt" in fields_of(file)
+    columns = {} if has_prompt else {"columns": {"prompt": None}}
+    return {"kind": "own", "train": str(file), **columns, **MOST}
+
+
+def benchmark(file: Path) -> dict[str, Any]:
+    """A benchmark of one's own file: its tasks by name, or all of it as one; nobody says of what orientation."""
+    fields = fields_of(file)
+    columns = {ours: None for ours in ("prompt", "task") if ours not in fields}
+    tasks = fields.get("task", [cleaned(file.stem, "task")])
+    if not all(isinstance(task, str) for task in tasks):
+        raise UserError(f"{file}: field 'task': not in every row the name of a task")
+    about: dict[str, Any] = {"columns": columns} if columns else {}
+    return {"kind": "own", "path": str(file), **about, "tasks": dict.fromkeys(tasks, UNORIENTED), **PER_TASK}
+
+
+def fields_of(place: Path) -> dict[str, list[Any]]:
+    """Fields that all rows of a file or folder of shards have, and of each its values."""
+    if not place.exists():
+        raise UserError(f"{place}: no such file")
+    rows = [row for file in data_files(place) for row in load_rows(file)]
+    if not rows or not all(isinstance(row, dict) for row in rows):
+        raise UserError(f"{place}: {'a row is no mapping of fields to values' if rows else 'no rows'}")
+    return {name: [row[name] for row in rows] for name in rows[0] if all(name in row for row in rows)}
+
+
+# --- the study ------------------------------------------------------------------------------------------------
+
+
+def make_xray(
+    places: Sequence[str],
+    helpful: Path | None,
+    harmless: Path | None,
+    benchmarks: Sequence[Path],
+    file: Path | None,
+    name: str | None,
+) -> Xray:
+    """The study of these reward models, and what it takes; UserError where one of them or of the files is of no use."""
+    models = dict(zip(unique([name_of(place) for place in places]), map(given_model, places), strict=True))
+    named = name or f"xray-{next(iter(models))}" + (f"-and-{len(models) - 1}-more" if len(models) > 1 else "")
+    file = file or Path("studies", f"{named}.yaml")
+    names = unique(["own-test", *(cleaned(one.stem, "benchmark") for one in benchmarks)])[1:]
+    own = dict(zip(names, map(benchmark, benchmarks), strict=True))
+    parts = {
+        "name": flow(named),
+        "results": f"results/{named}",
+        "file": shlex.quote(str(file)),
+        "helpful": flow(pairs(helpful, "helpful")),
+        "harmless": flow(pairs(harmless, "harmless")),
+        "benchmarks": listed(own or {"reward-bench": REWARD_BENCH | PER_TASK}),
+    }
+    template = Template(TEMPLATE.read_text(encoding="utf-8"))
+
+    def written(jobs: dict[str, dict[str, Any]]) -> tuple[str, Study]:
+        about = {
+            model: {"source": given.source.model_dump(exclude_defaults=True), "compute": jobs[model]}
+            for model, given in models.items()
+        }
+        text = template.substitute(parts, models=below(about))
+        return text, load_study(yaml.safe_load(text), str(file), hub.read_lock(hub.lock_file(file)))
+
+    _, study = written({model: machine(given.parameters) for model, given in models.items()})
+    text, study = written({model: asked_for(model, study) for model in models})
+    return Xray(file, text, study, make_plan(study))
+
+
+def flow(value: Any) -> str:
+    """On one line, as YAML."""
+    return str(yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=math.inf)).splitlines()[0]
+
+
+def listed(sections: dict[str, Any]) -> str:
+    """Named sections, a line each."""
+    return "\n".join(f"  {flow(name)}: {flow(section)}" for name, section in sections.items())
+
+
+def below(models: dict[str, dict[str, Any]]) -> str:
+    """Named sections, a line for each of their keys."""
+    parts = (f"  {flow(name)}:\n" + indent(listed(about), "  ") for name, about in models.items())
+    return "\n".join(parts)
+
+
+def machine(parameters: int) -> dict[str, Any]:
+    """What this machine has for jobs of a model of that size."""
+    gpus = {"gpus": 1} if torch.cuda.is_available() else {}
+    tokens = {"training_tokens": 2048} if parameters > LARGE else {}
+    return {"threads": cores(), **gpus, **tokens} if parameters > SMALL else {}
+
+
+def asked_for(model: str, study: Study) -> dict[str, Any]:
+    """`compute` of a model: what this machine has, and what its largest job takes of memory and its longest of time."""
+    asked = study.models[model].compute.model_dump(exclude_defaults=True)
+    prices = [price() for _, _, of, price in Planner(study, None, None).jobs() if of == model]
+    memory, seconds = max(price[1] for price in prices), max(price[0] for price in prices)
+    return asked | {"mem_mb": 500 * math.ceil(1.1 * memory / 500e6), "runtime": max(30, math.ceil(2 * seconds / 60))}
+
+
+def cores() -> int:
+    return len(os.sched_getaffinity(0))
+
+
+def command(file: Path) -> list[str]:
+    """What runs the study on this machine: no more jobs at once than its memory holds."""
+    memory = int(psutil.virtual_memory().total / 1e6)
+    gpus = [f"gpu={torch.cuda.device_count()}"] if torch.cuda.is_available() else []
+    resources = ["--resources", f"mem_mb={memory}", *gpus]
+    return ["snakemake", "--cores", str(cores()), *resources, "--configfile", str(file)]

@@ -1,0 +1,168 @@
+"""`rmtension xray` writes the study of reward models that are there, or says in one line why it cannot."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from tiny_models import save_backbone
+from typer.testing import CliRunner
+
+from rmtension.base.errors import UserError
+from rmtension.cli import app
+from rmtension.data.hub import read_lock, read_study
+from rmtension.data.pairs import regime_pairs
+from rmtension.engine.reward_model import load_tokenizer, new_reward_model, save_reward_model
+from rmtension.running import xray
+from rmtension.running.plan import make_plan
+from rmtension.study.sources import regime_data
+
+ROOT = Path(__file__).parents[3]
+CHATML = (
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+PROMPTED = [{"prompt": f"q{i % 9}?", "chosen": f"a{i}", "rejected": "no", "task": "crafts"} for i in range(36)]
+WHOLE = [{"chosen": f"\n\nHuman: q{i}\n\nAssistant: a", "rejected": f"\n\nHuman: q{i}\n\nAssistant: b"}
+         for i in range(20)]  # fmt: skip
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a reward model that this project saved, in the place of a study's, and pairs of one's own."""
+    monkeypatch.chdir(tmp_path)
+    save_backbone("llama", Path("backbone"))
+    folder = Path("results/s/reward_models/tiny/both/seed-0")
+    save_reward_model(new_reward_model(Path("backbone"), 0, 0.5), load_tokenizer(Path("backbone")), folder)
+    Path("prompted.json").write_text(json.dumps(PROMPTED))
+    Path("whole.json").write_text(json.dumps(WHOLE))
+    return folder
+
+
+def run(*arguments: object) -> str:
+    result = CliRunner().invoke(app, ["xray", *map(str, arguments)], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+OWN = ["--helpful", "prompted.json", "--harmless", "whole.json", "--benchmark", "prompted.json"]
+
+
+def test_the_study_is_of_what_was_named(here: Path) -> None:
+    said = run(here, here, "backbone/../" + str(here), *OWN, "--benchmark", "whole.json")
+    [name] = [line.split(":")[0] for line in said.splitlines() if line.startswith("studies/")]
+    study = read_study(Path(name))
+    assert study.given and study.name == "xray-tiny-both-and-2-more" and name == f"studies/{study.name}.yaml"
+    sources = {model: settings.source.model_dump(exclude_defaults=True) for model, settings in study.models.items()}
+    assert list(sources) == ["tiny-both", "tiny-both-2", "tiny-both-3"]
+    assert sources["tiny-both"] == {"kind": "given", "path": str(here)}  # in the form hh, as it was saved
+    pairs = regime_pairs(regime_data(study, "both"))
+    found = pairs["train"].vstack(pairs["validation"])["source"].value_counts(sort=True).rows()
+    assert dict(found) == {"helpful": 20, "harmless": 10}  # of 5 of 9 openings, and of 10 of 20
+    assert set(pairs["test"]["chosen"]).isdisjoint(pairs["train"]["chosen"])
+    assert [b.model_dump(include={"tasks"}) for b in study.benchmarks.values()][1:] == [
+        {"tasks": {"crafts": "unoriented"}}, {"tasks": {"whole": "unoriented"}},
+    ]  # fmt: skip
+    assert "snakemake --cores " in said and f"results/{study.name}/report.html" in said
+    assert "| unpriced |" in said and "|        0 |" in said
+
+    text = Path(name).read_text()
+    run(here, here, "backbone/../" + str(here), *OWN, "--benchmark", "whole.json")
+    assert Path(name).read_text() == text
+    Path(name).write_text(text + "# mine\n")
+    with pytest.raises(UserError, match=rf"^{name}: there is another study in it; .*--study or --name"):
+        run(here, here, "backbone/../" + str(here), *OWN, "--benchmark", "whole.json")
+    assert Path(name).read_text().endswith("# mine\n")
+
+
+def test_what_nobody_names_comes_from_the_hub_at_commits_of_the_lock_file(here: Path) -> None:
+    run(here, "--study", "x.yaml", "--name", "2024")
+    study = read_study(Path("x.yaml"))
+    assert study.name == "2024"
+    locked = read_lock(ROOT / "studies" / "hub.lock")
+    parts: list[Any] = [*study.sources.values(), study.benchmarks["reward-bench"]]
+    assert [part.revision for part in parts] == [locked[part.hub] for part in parts]
+    assert [part.folder for part in parts[:2]] == ["helpful-base", "harmless-base"]
+
+
+@pytest.mark.parametrize(("template", "form"), [(None, "hh"), ("own", "hh"), (CHATML, "chat")])
+def test_the_form_is_that_of_the_tokenizer(here: Path, template: str | None, form: str) -> None:
+    if template != "own":
+        tokenizer = load_tokenizer(here)
+        tokenizer.chat_template = template
+        (here / "chat_template.jinja").unlink()
+        tokenizer.save_pretrained(here)
+    run(here, *OWN, "--study", "x.yaml")
+    source: Any = read_study(Path("x.yaml")).models["tiny-both"].source
+    assert source.template == form
+
+
+def test_a_large_model_asks_for_what_the_plan_reckons(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(xray, "SMALL", 0)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    run(here, *OWN, "--study", "x.yaml")
+    study = read_study(Path("x.yaml"))
+    compute = study.models["tiny-both"].compute
+    assert (compute.threads, compute.gpus) == (xray.cores(), 1)
+    largest = max(row["memory_gb"] for row in make_plan(study).rules.to_dicts() if row["gpu_hours"])
+    assert 1000 * largest < compute.mem_mb < 1000 * 1.1 * largest + 500
+
+
+def test_it_is_run_as_a_user_would(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ran: list[list[str]] = []
+
+    def run_it(command: list[str], **_: Any) -> SimpleNamespace:
+        ran.append(command)
+        return SimpleNamespace(returncode=7)
+
+    monkeypatch.setattr(subprocess, "run", run_it)
+    result = CliRunner().invoke(app, ["xray", str(here), *OWN, "--study", "x.yaml", "--run"])
+    assert result.exit_code == 7
+    [command] = ran
+    assert command[:3] == [sys.executable, "-m", "snakemake"] and command[-2:] == ["--configfile", "x.yaml"]
+    assert " ".join(command[2:]) in result.stdout
+
+
+def emptied(file: str) -> Callable[[Path], None]:
+    return lambda folder: (folder / file).unlink()
+
+
+def with_rows(rows: Any) -> Callable[[Path], None]:
+    def write(_: Path) -> None:
+        Path("prompted.json").write_text(json.dumps(rows))
+
+    return write
+
+
+def nothing(_: Path) -> None: ...
+
+
+REFUSED: dict[str, tuple[str | None, Callable[[Path], None], str]] = {  # model, what is done, expected
+    "no folder": ("nowhere", nothing, "nowhere: no such folder; a reward model of the hub is named as ORG/NAME@COMMIT"),
+    "a file": ("whole.json", nothing, "whole.json: a file; name the folder"),
+    "no model": (".", nothing, "config.json"),
+    "a backbone": ("backbone", nothing, "backbone: "),
+    "no weights": (None, emptied("model.safetensors"), "no *.safetensors"),
+    "no tokenizer": (None, emptied("tokenizer_config.json"), "tokenizer_config.json is missing"),
+    "no rows": (None, with_rows([]), "prompted.json: no rows"),
+    "rows that are none": (None, with_rows([1]), "prompted.json: a row is no mapping"),
+    "tasks without a name": (None, with_rows([row | {"task": 3} for row in PROMPTED]), "prompted.json: field 'task'"),
+    "pairs without a side": (None, with_rows([{"prompt": "q", "chosen": "a"}]), "field 'rejected' is missing"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("mistake", REFUSED)
+def test_a_mistake_is_one_line_and_nothing_is_written(here: Path, mistake: str) -> None:
+    model, do, expected = REFUSED[mistake]
+    do(here)
+    with pytest.raises(UserError) as caught:
+        run(model or here, *OWN)
+    assert expected in str(caught.value) and "\n" not in str(caught.value)
+    assert not Path("studies").exists()
