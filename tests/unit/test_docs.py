@@ -30,7 +30,7 @@ from rmtension.engine.conflict import conflict
 from rmtension.engine.evaluation import evaluate
 from rmtension.engine.lengths import lengths
 from rmtension.engine.patching import patch
-from rmtension.engine.reward_model import load_tokenizer
+from rmtension.engine.reading import load_reader
 from rmtension.engine.set_activations import set_activations
 from rmtension.engine.training import TrainingRun, train_reward_model
 from rmtension.neurons.ranking import PLACE, oriented_sets, rankings, sets_to_frame
@@ -112,7 +112,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     judged = read_judged({"b": [str(root / "benchmarks/{benchmark}.parquet")]})
     for file, frame in {
         "words/{regime}.parquet": word_scores(pairs, pairs, judged),
-        "lengths/{model}.parquet": lengths(load_tokenizer(backbone), judged),
+        "lengths/{model}.parquet": lengths(load_reader(backbone), judged),
         "activations/{model}/{regime}/seed-{seed}.parquet": statistics.neurons,
         "activations/{model}/{regime}/seed-{seed}/heads.parquet": statistics.heads,
         "attributions/{model}/{regime}/seed-{seed}.parquet": attributed,

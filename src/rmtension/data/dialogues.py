@@ -16,10 +16,12 @@ TEMPLATES = {
     "paper": ("", ""),  # the authors' evaluation (docs/methods.md, section 6)
 }
 AS_IT_IS = "none"  # no template: one text behind the other
-FORMS = (*TEMPLATES, AS_IT_IS)
+CHAT = "chat"  # the reward model's own chat template, in place of the form hh
+FORMS = (*TEMPLATES, AS_IT_IS, CHAT)
 REPLY = "\n\nAssistant:"
 BREAK = r"\r?\n\r?\n"  # before the mark of a turn; Windows' ends of lines do not hide one
 MARK = rf"(?:^\s*|{BREAK})(?:Human|Assistant):"  # of a turn, whatever the template
+TURN = re.compile(r"(?:^\s*|\n\n)(Human|Assistant): ?")  # what stands before the words of a turn in the form hh
 MARKED = re.compile(rf"\s*Human:.*{BREAK}Assistant:\s*", re.DOTALL)  # a prompt that is in a template already
 
 
@@ -86,8 +88,20 @@ def read_prompt(prompt: Any, template: str) -> list[Turn]:
 
 
 class Dialogue(NamedTuple):
-    text: str  # prompt and response
+    text: str  # prompt and response; under CHAT in the form hh
+    start: int  # where the response begins in it
+    turns: Sequence[Turn] = ()  # under CHAT, which renders them
     oddity: str = ""  # what is odd about it
+
+    @classmethod
+    def whole(cls, text: str, template: str) -> Self:
+        """Of a text that is taken as it is; ValueError under CHAT, where it is not in the form hh."""
+        _, mark, response = text.rpartition(REPLY)
+        start = len(text) - len(response.removeprefix(" ") if mark else text)
+        if template == CHAT:
+            return cls(text, start, turns_of(text))
+        is_bare = template != AS_IT_IS and REPLY not in text
+        return cls(text, start, oddity=BARE if is_bare else "")
 
 
 MARKED_INSIDE = "hold the mark of a turn inside a turn"
@@ -110,14 +124,28 @@ def read_dialogue(prompt: Sequence[Turn], response: Any, template: str) -> Dialo
     elif prompt:
         turns = [*prompt, Turn("assistant", words(response))]
     else:
-        is_bare = template != AS_IT_IS and REPLY not in words(response)
-        return Dialogue(response, BARE if is_bare else "")
+        return Dialogue.whole(words(response), template)
     if turns[-1].role != "assistant":
         raise ValueError("the last turn is not the assistant's")
     if len(turns) == 1:
         raise ValueError("a response without the user's turn before it; is that in another field?")
-    is_marked = template != AS_IT_IS and any(re.search(MARK, turn.content) for turn in turns)
-    return Dialogue(rendered(turns, template), MARKED_INSIDE if is_marked else "")
+    text = rendered(turns, "hh" if template == CHAT else template)
+    # Under CHAT the turns themselves are rendered, and nothing is to be told from the text.
+    is_marked = template not in (AS_IT_IS, CHAT) and any(re.search(MARK, turn.content) for turn in turns)
+    return Dialogue(text, len(text) - len(turns[-1].content), turns, MARKED_INSIDE if is_marked else "")
+
+
+def turns_of(text: str) -> list[Turn]:
+    """The turns of a dialogue in the form hh: those that `rendered` made it of, where none held the mark of another.
+
+    ValueError where the text does not begin with a turn.
+    """
+    marks = list(TURN.finditer(text))
+    if not marks or marks[0].start() > 0:
+        raise ValueError("no dialogue: it does not begin with 'Human:' or 'Assistant:'")
+    roles = {name: role for role, name in NAMES.items()}
+    ends = [*(mark.start() for mark in marks[1:]), len(text)]
+    return [Turn(roles[mark[1]], text[mark.end() : end]) for mark, end in zip(marks, ends, strict=True)]
 
 
 def rendered(turns: Sequence[Turn], template: str) -> str:

@@ -22,13 +22,8 @@ from rmtension.base.progress import Progress
 from rmtension.data.comparisons import PAIRS, as_comparisons, draw
 from rmtension.engine.architectures import activation_modules, layer_sizes, longest_text, projection_modules
 from rmtension.engine.packing import Batch, Packed, batches
-from rmtension.engine.reward_model import (
-    hidden_states,
-    load_backbone,
-    load_reward_model,
-    load_tokenizer,
-    pack_comparisons,
-)
+from rmtension.engine.reading import load_reader, pack_table
+from rmtension.engine.reward_model import hidden_states, load_backbone, load_reward_model
 from rmtension.study.stages import Activations, Conflict
 
 logger = logging.getLogger(__name__)
@@ -192,9 +187,8 @@ def packed_pairs(
     Left out are those with a text longer than `max_tokens`, or than the model reads; UserError where none remains.
     """
     frame = as_comparisons(draw(read_table(pairs, PAIRS), settings.max_pairs, settings.seed))
-    sides = frame["chosen"].to_list(), frame["rejected"].to_list()
-    kept, packed = pack_comparisons(load_tokenizer(folder), *sides, min(max_tokens, longest_text(config)))
-    logger.info("%d pairs, %d left out for their length", len(kept), len(frame) - len(kept))
+    kept, packed = pack_table(load_reader(folder), frame, min(max_tokens, longest_text(config)))
+    logger.info("%d pairs, %d left out", len(kept), len(frame) - len(kept))
     if not packed:
         raise UserError(f"{pairs}: no pair within training.max_tokens = {max_tokens} and what {folder} reads")
     return packed

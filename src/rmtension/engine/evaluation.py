@@ -20,7 +20,8 @@ from rmtension.engine.ablation import Mask, ablated
 from rmtension.engine.architectures import longest_text
 from rmtension.engine.packing import Batch, Packed
 from rmtension.engine.passes import candidate_values
-from rmtension.engine.reward_model import load_config, load_reward_model, load_tokenizer, pack_comparisons, score
+from rmtension.engine.reading import load_reader, pack_table
+from rmtension.engine.reward_model import load_config, load_reward_model, score
 from rmtension.study.naming import MEAN
 
 logger = logging.getLogger(__name__)
@@ -143,11 +144,8 @@ def compute(
     folder: Path, comparisons: pl.DataFrame, masks: Mapping[str, Mask], budget: int, device: torch.device
 ) -> pl.DataFrame:
     """Scores of every comparison by the reward model in `folder` under every mask; masks: by fingerprint."""
-    tokenizer, model = load_tokenizer(folder), load_reward_model(folder, device)
-    sides = comparisons["chosen"].to_list(), comparisons["rejected"].to_list()
-    kept, packed = pack_comparisons(tokenizer, *sides, max_tokens=longest_text(model.config))
-    if len(kept) < len(comparisons):
-        logger.warning("%d comparisons exceed the model's length: scores are null", len(comparisons) - len(kept))
+    model = load_reward_model(folder, device)
+    kept, packed = pack_table(load_reader(folder), comparisons, longest_text(model.config))
     if not packed:
         return with_comparisons(pl.DataFrame(schema=SCORED), comparisons, masks)
     rewards = candidate_scores(model, packed, list(masks.values()), budget, device)

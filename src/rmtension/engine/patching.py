@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -21,15 +20,8 @@ from rmtension.engine.architectures import activation_modules, longest_text
 from rmtension.engine.evaluation import refuse_what_is_no_number, score_lists, with_comparisons
 from rmtension.engine.packing import Batch
 from rmtension.engine.passes import candidate_values
-from rmtension.engine.reward_model import (
-    hidden_states,
-    load_reward_model,
-    load_tokenizer,
-    pack_comparisons,
-    score,
-)
-
-logger = logging.getLogger(__name__)
+from rmtension.engine.reading import load_reader, pack_table
+from rmtension.engine.reward_model import hidden_states, load_reward_model, score
 
 SCHEMA: dict[str, pl.DataType] = {
     **dict.fromkeys(["donor", "ablation", "comparison_id", "task", "orientation"], pl.String()),
@@ -90,13 +82,9 @@ def patch(
     chosen and rejected (lists of texts). selected: ablation, unit, layer, neuron. Scores are null where a comparison is
     too long. Sets of the same neurons are computed once. UserError where a reward is no number.
     """
-    tokenizer, model = load_tokenizer(folder), load_reward_model(folder, device)
+    model = load_reward_model(folder, device)
     longest = longest_text(model.config)
-    kept, packed = pack_comparisons(
-        tokenizer, comparisons["chosen"].to_list(), comparisons["rejected"].to_list(), longest
-    )
-    if len(kept) < len(comparisons):
-        logger.warning("%d comparisons exceed the model's length: scores are null", len(comparisons) - len(kept))
+    kept, packed = pack_table(load_reader(folder), comparisons, longest)
     if not packed:
         raise UserError(f"{folder}: no comparison is within the {longest} tokens that it reads")
     masks = {name: Mask.of(selected.filter(ablation=name), model.config) for name in sets}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -19,9 +18,8 @@ from rmtension.engine.activations import RESPONSES, observed_neurons
 from rmtension.engine.architectures import longest_text
 from rmtension.engine.packing import Batch, Packed
 from rmtension.engine.passes import candidate_values
-from rmtension.engine.reward_model import hidden_states, load_reward_model, load_tokenizer, pack_comparisons
-
-logger = logging.getLogger(__name__)
+from rmtension.engine.reading import load_reader, pack_table
+from rmtension.engine.reward_model import hidden_states, load_reward_model
 
 SCHEMA = {
     **dict.fromkeys(["comparison_id", "task", "orientation", "response", "ablation"], pl.String()),
@@ -68,11 +66,8 @@ def set_activations(
     of the activation, else of its absolute value. Both figures are null where the reward model in `folder` cannot read
     the pair, the mean where a text has no token of its own. UserError where an activation is not finite.
     """
-    tokenizer, model = load_tokenizer(folder), load_reward_model(folder, device)
-    longest = longest_text(model.config)
-    kept, packed = pack_comparisons(tokenizer, pairs["chosen"].to_list(), pairs["rejected"].to_list(), longest)
-    if len(kept) < len(pairs):
-        logger.warning("%d of %d pairs exceed the model's length: no activations", len(pairs) - len(kept), len(pairs))
+    model = load_reward_model(folder, device)
+    kept, packed = pack_table(load_reader(folder), pairs, longest_text(model.config))
     masks = [Mask.of(selected.filter(ablation=name), model.config).neurons for name in sets]
     find = partial(own_sums, model, [by_layer(mask, device) for mask in masks], is_signed)
     sums = candidate_values("activations of sets", find, packed, len(sets), np.float64, budget, device)

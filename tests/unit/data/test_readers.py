@@ -220,7 +220,8 @@ def test_requests_of_turns_and_of_text_as_it_is() -> None:
     request = read_request({"prompt": "q", "chosen": turns[0], "rejected": turns[1]}, "", "hh")
     assert [one.text for one in request.dialogues] == [dialogue("q", "a"), dialogue("q", "b")]
     as_it_is = read_request({"prompt": "Human: q\n\nAssistant:", "responses": [" a"]}, "", "none")
-    assert as_it_is.dialogues == [("Human: q\n\nAssistant: a", "")], "marks are the user's own matter there"
+    [one] = as_it_is.dialogues
+    assert (one.text, one.oddity) == ("Human: q\n\nAssistant: a", ""), "marks are the user's own matter there"
     several = read_request(
         {"prompt": {"role": "user", "content": "q"}, "responses": ["a", REPLY, [REPLY], turns[0]]}, "", "paper"
     )

@@ -11,6 +11,7 @@ from tiny_models import save_backbone
 
 from rmtension.engine import lengths as module
 from rmtension.engine.lengths import lengths
+from rmtension.engine.reading import load_reader
 from rmtension.engine.reward_model import load_tokenizer
 
 ASKED = "\n\nHuman: How do I wash a red shirt?\n\nAssistant:"
@@ -31,7 +32,7 @@ def test_lengths_are_those_of_each_text_alone(at_once: int, tmp_path: Path, monk
     save_backbone("gpt2", tmp_path)
     tokenizer = load_tokenizer(tmp_path)
     comparisons = pl.DataFrame(ROWS, {"chosen": pl.List(pl.String), "rejected": pl.List(pl.String)}, orient="row")
-    found = lengths(tokenizer, comparisons.with_row_index("row"))
+    found = lengths(load_reader(tmp_path), comparisons.with_row_index("row"))
     assert found.columns == ["row", *module.COUNTS]
     for (chosen, rejected), row in zip(ROWS, found.iter_rows(named=True), strict=True):
         ids = {text: tokenizer(text)["input_ids"] for text in (*chosen, *rejected)}

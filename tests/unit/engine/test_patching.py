@@ -111,6 +111,6 @@ def test_what_cannot_be_read_is_null(folder: Path, family: str, caplog: pytest.L
     rows = [(["w1"], [too_long]), (["w1 w2"], ["w1 w3"])]
     found = patch(folder, {"itself": folder}, comparisons(rows), SELECTED, ["some"], 99, CPU)
     assert found["correct"].is_null().to_list() == found["chosen_scores"].is_null().to_list() == [True, False]
-    assert "1 comparisons exceed" in caplog.text
+    assert "1 of 2 comparisons have a text that is empty or longer than" in caplog.text
     with pytest.raises(UserError, match="no comparison is within"):
         patch(folder, {"itself": folder}, comparisons(rows[:1]), SELECTED, ["some"], 99, CPU)

@@ -68,7 +68,7 @@ def test_what_cannot_be_read_is_null(folder: Path, family: str, caplog: pytest.L
     found = set_activations(folder, pairs(rows), SELECTED, ["main"], True, 99, CPU)
     assert found["n_tokens"].to_list() == [None, None, 1, 1, None, None]
     assert found["mean"].is_null().to_list() == [True, True, False, False, True, True]
-    assert "2 of 3 pairs" in caplog.text
+    assert "2 of 3 comparisons have a text that is empty or longer than" in caplog.text
     nothing = set_activations(folder, pairs(rows[:1]), SELECTED, ["main", "other"], True, 99, CPU)
     assert nothing.schema == SCHEMA and len(nothing) == 4 and nothing["mean"].null_count() == 4
 
