@@ -80,11 +80,16 @@ def score(
     prompt: Annotated[str | None, typer.Option(help="A prompt, instead of a file.")] = None,
     response: Annotated[list[str] | None, typer.Option(help="A response to the prompt; can be repeated.")] = None,
     template: Annotated[
-        str, typer.Option(help="hh: the form of the training texts; paper: the authors'; none: texts as they are.")
-    ] = "hh",
+        str | None,
+        typer.Option(
+            help="hh: the form of the training texts, which is the default where no study says otherwise of a model; "
+            "chat: the model's own; paper: the authors'; none: texts as they are."
+        ),
+    ] = None,
     ablate: Annotated[
         str | None, typer.Option(metavar="FILE:NAME", help="Set to zero a set of results/*/selected, by its name.")
     ] = None,
+    tokens: Annotated[bool, typer.Option("--tokens", help="The reward at every token of each response, too.")] = False,
 ) -> None:
     """Score texts with a reward model: rows in, JSON lines out, in the same order.
 
@@ -99,6 +104,7 @@ def score(
     \b
     rmtension score RM --prompt "How do I bake bread?" --response "Knead, wait, bake." --response "No."
     zcat helpful-base/test.jsonl.gz | rmtension score RM > scores.jsonl
+    rmtension score PUBLIC_RM pairs.jsonl --template chat --tokens
     rmtension score RM pairs.jsonl --ablate results/default/selected/tiny-gpt2/helpful/seed-0.parquet:magnitude-p10
     """
     if (prompt is None) != (not response) or (prompt is not None and file != "-"):
@@ -117,15 +123,18 @@ def score(
 
     logging.disable_progress_bar()
     logging.set_verbosity_error()
-    if template not in FORMS:
+    if template is not None and template not in FORMS:
         raise UserError(f"--template: no template '{template}'; {nearest(template, FORMS)}")
     ablation = named_set(ablate) if ablate else pl.DataFrame(schema=UNIT)
-    scorer = Scorer(folder, ablation, start_torch(torch.get_num_threads(), gpus=1))
-    for answer in scorer.answers(rows, template):
+    scorer = Scorer(folder, template, ablation, start_torch(torch.get_num_threads(), gpus=1))
+    for answer in scorer.answers(rows, tokens):
         print(answer, flush=True)
-    if scorer.unscored:
-        left_out = f"{scorer.unscored} of {scorer.texts} texts are empty or longer than {scorer.longest} tokens"
+    if n := scorer.unscored - len(scorer.refused):
+        left_out = f"{n} of {scorer.texts} texts are empty or longer than {scorer.longest} tokens"
         print(f"{left_out}: their scores are null", file=sys.stderr)
+    if scorer.refused:
+        refused = f"{len(scorer.refused)} of {scorer.texts} texts cannot be read: their scores are null"
+        print(f"{refused}; the first is at {scorer.refused[0]}", file=sys.stderr)
     for oddity, n in scorer.oddities.items():
         print(f"{n} of {scorer.texts} texts {oddity}", file=sys.stderr)
     if not scorer.texts:

@@ -338,7 +338,7 @@ def test_a_file_that_git_lfs_has_not_fetched_is_called_so(name: str, models: Pat
         prepare(models)
     put(name, POINTER, models / "reward_model")
     with refused(expected, models.parent):
-        Scorer(models / "reward_model", pl.DataFrame(schema=["unit", "layer", "neuron"]), CPU)
+        Scorer(models / "reward_model", "hh", pl.DataFrame(schema=["unit", "layer", "neuron"]), CPU)
     put("model.gguf", POINTER, models)
     with refused("/model.gguf: a git-lfs pointer", models.parent):
         prepare_backbone(GgufModel(kind="gguf", path="model.gguf"), str(models), models / "new")
@@ -457,7 +457,7 @@ def test_a_damaged_reward_model_is_neither_adopted_nor_scored_with(fault: str, m
     with refused(f"^{folder}: .*{expected}", models.parent):
         adopt_reward_model(folder, models / "backbone", models.parent / "adopted", {})
     with refused(f"^{folder}: .*{expected}", models.parent):
-        Scorer(folder, pl.DataFrame(schema=["unit", "layer", "neuron"]), CPU)
+        Scorer(folder, "hh", pl.DataFrame(schema=["unit", "layer", "neuron"]), CPU)
 
 
 def huge_head(folder: Path) -> None:
@@ -466,9 +466,9 @@ def huge_head(folder: Path) -> None:
 
 def test_rewards_that_are_no_numbers_do_not_pass_for_wrong_answers(models: Path) -> None:
     huge_head(models / "reward_model")
-    scorer = Scorer(models / "reward_model", pl.DataFrame(schema=["unit", "layer", "neuron"]), CPU)
+    scorer = Scorer(models / "reward_model", "hh", pl.DataFrame(schema=["unit", "layer", "neuron"]), CPU)
     with refused(r"reward_model: 2 rewards are not finite: train it anew with a lower training\.learning_rate", models):
-        scorer.rewards([["a good answer", "a bad one"]])
+        list(scorer.answers([("", {"chosen": "a good answer", "rejected": "a bad one"})]))
 
 
 # --- training -------------------------------------------------------------------------------------------------

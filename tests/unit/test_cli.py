@@ -14,9 +14,10 @@ from typing import Any
 import polars as pl
 import pytest
 import torch
+from chat_templates import TEMPLATES, save_chat_model
 from tiny_models import block, random_model
 from tokenizers import Tokenizer, models
-from transformers import AutoModelForSequenceClassification, PreTrainedTokenizerFast
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedTokenizerFast
 from typer.testing import CliRunner
 
 from rmtension.base.errors import UserError
@@ -99,6 +100,40 @@ def test_scores_of_pairs(folder: Path) -> None:
 def test_scores_of_arguments_without_a_template(folder: Path) -> None:
     printed = run("score", folder, "--template", "none", "--prompt", "a b", "--response", " c", "--response", "d")
     assert lines(printed)[0]["scores"] == pytest.approx(plain_scores(folder, ["a b c", "a bd"]), abs=1e-5)
+
+
+def test_scores_in_the_models_own_chat_form(tmp_path: Path) -> None:
+    """Turns with marks inside them are rendered as they are; a template's refusal leaves one text without a score."""
+    folder = save_chat_model("llama", TEMPLATES["Gemma"], tmp_path)
+    marked = [*TURNS[:2], TURNS[2] | {"content": "what is\n\nHuman: in a text?"}]
+    odd = {"chosen": "\n\nHuman: a\n\nHuman: b\n\nAssistant: c", "rejected": "\n\nHuman: a\n\nAssistant: b"}
+    rows = [{"prompt": marked, "chosen": "yes", "rejected": "no\n\nAssistant: no"}, odd]
+    tokenizer: Any = AutoTokenizer.from_pretrained(folder)
+    model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
+    for more in [], ["--tokens"]:
+        command = ["score", str(folder), "--template", "chat", *more]
+        done = CliRunner().invoke(app, command, input="\n".join(map(json.dumps, rows)), catch_exceptions=False)
+        assert done.stderr == (
+            "1 of 4 texts cannot be read: their scores are null; the first is at standard input: line 2: its chat "
+            "template says: Conversation roles must alternate user/assistant/user/assistant/...\n"
+        )
+        first, second = lines(done.stdout)
+        assert second["chosen_score"] is None and isinstance(second["rejected_score"], float)
+        for side in ("chosen", "rejected"):
+            turns = [*marked, {"role": "assistant", "content": rows[0][side]}]
+            ids = tokenizer.apply_chat_template(turns, return_tensors="pt")["input_ids"]
+            assert first[f"{side}_score"] == pytest.approx(model(ids).logits.item(), abs=1e-5)
+    assert second["chosen_running"] is None and second["rejected_running"]["rewards"][-1] == second["rejected_score"]
+    done = CliRunner().invoke(app, [*command, "--prompt", "a", "--response", "a " * 600], catch_exceptions=False)
+    assert lines(done.stdout) == [{"scores": [None], "running": [None]}]
+    assert done.stderr == "1 of 1 texts are empty or longer than 512 tokens: their scores are null\n"
+
+
+def test_whole_dialogues_that_are_none_cannot_be_in_the_chat_form(tmp_path: Path) -> None:
+    folder = save_chat_model("llama", TEMPLATES["ChatML"], tmp_path)
+    row = {"chosen": "\n\nHuman: a\n\nAssistant: b", "rejected": "c"}
+    with pytest.raises(UserError, match=r"^standard input: line 1: field 'rejected': no dialogue: it does not begin"):
+        run("score", folder, "--template", "chat", given=json.dumps(row))
 
 
 def test_order_is_kept_over_batches_and_long_lists(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -263,9 +263,13 @@ def hidden_states(model: Any, batch: Batch) -> Tensor:
     return states
 
 
-def score(model: Any, batch: Batch) -> Tensor:
-    """Reward [C] of every candidate of a packed batch; in bfloat16 many would be equal that are not."""
-    last = hidden_states(model, batch)[batch.end]
-    with torch.autocast(last.device.type, enabled=False):
-        reward: Tensor = model.score(last.to(model.score.weight.dtype)).squeeze(-1)
+def rewards(model: Any, states: Tensor) -> Tensor:
+    """Reward [...] by the head of hidden states [..., width]; in bfloat16 many would be equal that are not."""
+    with torch.autocast(states.device.type, enabled=False):
+        reward: Tensor = model.score(states.to(model.score.weight.dtype)).squeeze(-1)
     return reward
+
+
+def score(model: Any, batch: Batch) -> Tensor:
+    """Reward [C] of every candidate of a packed batch."""
+    return rewards(model, hidden_states(model, batch)[batch.end])
