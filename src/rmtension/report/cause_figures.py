@@ -16,9 +16,11 @@ LARGEST = 1e3  # beyond any axis
 WIDTH = 2.9  # inches of a panel, names of sets included
 
 
-def by_set(ax: Axes, cell: pl.DataFrame, value: str, names: Sequence[str]) -> None:
-    """`value` of each set as a mark with its interval, one set below another; those of no value have none."""
-    kinds = unique(cell, "set")
+def by_set(ax: Axes, cell: pl.DataFrame, value: str, names: Sequence[str], kinds: Sequence[str]) -> None:
+    """`value` of each set as a mark with its interval, one set below another; those of no value have none.
+
+    names, kinds: of the sets in all panels, so that a set has one place and one mark.
+    """
     for name in unique(cell, "name"):
         points = cell.filter(name=name)
         shape = look(kinds, points["set"][0]) | {"linestyle": "none", "label": None}
@@ -38,14 +40,14 @@ def patching(table: pl.DataFrame) -> Pages:
     two: a row per model, a column per mixed regime, donor and tasks."""
     where = pl.format("{}'s activations,\n{}", "donor", "tasks")
     table = table.with_columns(name=set_name("set"), where=where + of_several(table, "regime"))
-    names = unique(table, "name")
+    names, kinds = unique(table, "name"), unique(table, "set")
     pages, cells = crossed(table, ["where"], WIDTH, 0.22 * len(names) + 0.8, sharex=True, sharey=True)
     for ax, cell in cells:
         ax.axvline(0, color="0.3", linewidth=1, label="mixed reward model as it is")
         for mean, low, high in zip(*estimates(cell[:1], "gap"), strict=True):
             ax.axvspan(low, high, color=colour(2), alpha=0.15, linewidth=0, label="interval of the donor")
             ax.axvline(mean, color=colour(2), linewidth=1.4, linestyle="--", label="donor")
-        by_set(ax, cell, "delta", names)
+        by_set(ax, cell, "delta", names, kinds)
     return finished(pages, "accuracy with patched neurons, minus that of the mixed reward model (points)", same="x")
 
 
@@ -53,11 +55,11 @@ def conflict(table: pl.DataFrame) -> Pages:
     """Cosine of the two objectives' gradients at each set's neurons: a row per model, a column per reward model."""
     where = "in " + pl.col("regime") + of_several(table, "mixture")
     table = table.with_columns(name=set_name("set").replace("all", "all neurons"), where=where)
-    names = unique(table, "name")
+    names, kinds = unique(table, "name"), unique(table, "set")
     pages, cells = crossed(table, ["where"], WIDTH, 0.22 * len(names) + 0.8, sharex=True, sharey=True)
     for ax, cell in cells:
         opposing(ax.axvspan, ax.axvline)
-        by_set(ax, cell, "cosine", names)
+        by_set(ax, cell, "cosine", names, kinds)
         for name in cell.filter(pl.col("cosine_mean").is_null())["name"]:
             ax.text(0.02, names.index(name), "noise alone", transform=ax.get_yaxis_transform(), va="center",
                     color="0.4", size="small")  # fmt: skip

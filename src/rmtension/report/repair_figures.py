@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import polars as pl
@@ -23,34 +24,42 @@ def repair(table: pl.DataFrame) -> Pages:
     """Accuracy of each repair minus that of the mixed reward model, beside the gap between this and the part of that
     orientation: a row per model, a column per orientation."""
     table = table.with_columns(where=pl.col("orientation") + of_several(table, "mixture"))
-    height = 0.5 * table["regime"].n_unique() + 0.8
-    pages, cells = crossed(table, ["where"], WIDTH, height, sharex=True)
+    regimes = unique(table, "regime")
+    pages, cells = crossed(table, ["where"], WIDTH, 0.5 * len(regimes) + 0.8, sharex=True)
     for ax, cell in cells:
         ax.axvline(0, color="0.3", linewidth=1, label="mixed reward model")
         for mean, low, high in zip(*estimates(cell.filter(measure="accuracy")[:1], "gap"), strict=True):
-            ax.axvspan(low, high, color=colour(2), alpha=0.15, linewidth=0, label="its interval")
+            ax.axvspan(low, high, color=colour(2), alpha=0.15, linewidth=0, label="interval of the gap")
             ax.axvline(mean, color=colour(2), linewidth=1.4, linestyle="--", label="single-objective one")
-        by_repair(ax, cell)
+        by_repair(ax, cell, regimes)
+        ax.set_yticks(range(len(regimes)), names(ax, table.join(cell, on="model", how="semi"), regimes), size="small")
     return finished(pages, "accuracy minus that of the mixed reward model (points)", same="x")
 
 
-def by_repair(ax: Axes, cell: pl.DataFrame) -> None:
-    """Gains of each repair by both measures, what it costs left of them, and right the share of the gap that it
-    closes."""
-    regimes, plain = unique(cell, "regime"), cell.filter(measure="accuracy")
+def by_repair(ax: Axes, cell: pl.DataFrame, regimes: Sequence[str]) -> None:
+    """Gains of each repair by both measures, and right of them the share of the gap that it closes.
+
+    regimes: the repairs in all panels, so that a row is of one repair in each.
+    """
+    plain = cell.filter(measure="accuracy")
     for measure, shape in MEASURES.items():
         points = cell.filter(measure=measure)
         mean, low, high = estimates(points, "gain")
         y = [regimes.index(regime) + (0.14 if measure == "balanced" else -0.14) for regime in points["regime"]]
         ax.hlines(y, low, high, color=shape["color"], linewidth=1.2)
         ax.plot(mean, y, **shape, markersize=4.5, linestyle="none")
-    shares = ["" if share is None else f"{100 * share:.0f} %" for share in plain["closed_mean"]]
-    for row, text in [(-0.75, "closed" if any(shares) else ""), *enumerate(shares)]:
+    closed = plain.drop_nulls("closed_mean").select("regime", "closed_mean").rows()
+    shares = [(regimes.index(regime), f"{100 * share:.0f} %") for regime, share in closed]
+    for row, text in [(-0.75, "closed"), *shares] if shares else []:
         ax.text(1.02, row, text, transform=ax.get_yaxis_transform(), va="center", size="small")
-    place = ax.get_subplotspec()
-    assert place is not None
-    names = ["\n".join([of["regime"], *cost(of)]) if place.is_first_col() else "" for of in plain.to_dicts()]
-    ax.set_yticks(range(len(names)), names, size="small")
-    ax.set_ylim(len(names) - 0.5, -0.5)
+    ax.set_ylim(len(regimes) - 0.5, -0.5)
     ax.xaxis.set_major_locator(MaxNLocator(5))
     ax.grid(axis="x")
+
+
+def names(ax: Axes, of_model: pl.DataFrame, regimes: Sequence[str]) -> list[str]:
+    """Of each repair its name and what it costs, left of the first panel of a row."""
+    place = ax.get_subplotspec()
+    assert place is not None
+    written = {row["regime"]: "\n".join([row["regime"], *cost(row)]) for row in of_model.iter_rows(named=True)}
+    return [written.get(regime, regime) if place.is_first_col() else "" for regime in regimes]

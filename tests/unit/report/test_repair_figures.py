@@ -7,6 +7,7 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+import polars as pl
 import pytest
 from example_page import TABLES
 from matplotlib.axes import Axes
@@ -50,3 +51,22 @@ def test_costs_stand_once_beside_the_names() -> None:
     written = [f"{repair}\nno training; parts on 1,200" for repair in ("merged", "ensemble")]
     for place, of in names.items():
         assert of == (written if place.endswith("\nhelpful") else ["", ""]), place
+
+
+def test_a_mark_stands_in_the_row_of_its_repair_where_mixed_regimes_have_other_repairs() -> None:
+    """Each mixed regime has pages of its own; what a panel's first column is labelled with is what stands there."""
+    more = TABLE.with_columns(
+        mixture=pl.lit("third"), regime="third-" + pl.col("regime"), gain_mean=pl.col("gain_mean") + 100
+    ).filter(pl.col("regime") != "third-merged", pl.col("orientation") != "harmless")
+    with mpl.rc_context(style(Figures())):
+        pages = FIGURES["repair"].pages({"repair": pl.concat([TABLE, more])})
+    for page in pages:
+        [repairs] = {tuple(text.split("\n")[0] for text in of if text) for ax in page.axes
+                     if any(of := [label.get_text() for label in ax.get_yticklabels()])}  # fmt: skip
+        for ax in page.axes:
+            model, place, mixture = ax.get_title().split("\n")
+            of = more if mixture == "(third)" else TABLE
+            rows = of.filter(model=model, orientation=place, measure="accuracy")
+            assert [(x, repairs[round(y)]) for x, y in line(ax, "accuracy")] == rows.select(
+                "gain_mean", "regime"
+            ).rows()
