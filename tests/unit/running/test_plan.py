@@ -141,7 +141,7 @@ def test_repairs_cost_what_they_do() -> None:
 def test_prices_of_a_small_study_by_hand(precision: str, peak: float) -> None:
     """Two seeds of a regime with 57 pairs to train on and 3 held out, steps of 16, a look every second step."""
     models = {"tiny": SMALL["models"]["tiny"] | {"compute": {"inference_precision": precision}}}
-    settings = {**SMALL, "models": models}
+    settings = {**SMALL, "models": models, "patching": None, "conflict": None}
     settings["regimes"] = {"helpful": {"train": ["good"], "test": ["good"], "epochs": 2}}
     rules = planned(settings, device="h100", utilisation=0.5)
     bf16, scoring = (0.5 * rate * 1e12 for rate in (989, peak))
