@@ -8,11 +8,13 @@ from typing import Literal
 
 from transformers import AutoModelForSequenceClassification
 
+from rmtension.base.errors import UserError
 from rmtension.base.files import CHECKSUMS, fingerprint, link_files, replacing, write_checksums
 from rmtension.data.dialogues import Turn, rendered
 from rmtension.engine.adoption import check_reward_model, check_settings
-from rmtension.engine.reward_model import load_tokenizer, load_whole, opening
+from rmtension.engine.reward_model import load_config, load_tokenizer, load_whole, opening
 from rmtension.study.models import GivenModel
+from rmtension.study.section import nearest
 
 SAID = "given.json"  # what the study says of how its folder is to be read, so that whoever loads it knows
 
@@ -39,11 +41,19 @@ def own_form(folder: Path) -> Literal["chat", "hh"]:
     return "hh" if text == rendered(turns, "hh") else "chat"
 
 
+def check_label(folder: Path, label: str | None) -> None:
+    """UserError where the label that is to be the reward is none of those that the folder's config.json names."""
+    known = [str(name) for name in load_config(folder).id2label.values()]
+    if label is not None and label not in known:
+        raise UserError(f"{folder}: no label '{label}' in its config.json; {nearest(label, known)}")
+
+
 def give_reward_model(source: GivenModel, data_root: str, output: Path) -> None:
     """Check a reward model of a local folder and link what is read of it into the folder `output`.
 
     UserError, one line, where it is none, or cannot be read as it is.
     """
+    check_label(source.local(data_root), source.label)
     check_reward_model(source.local(data_root))
     with replacing(output) as temporary:
         link_files(source.files(data_root), temporary)
