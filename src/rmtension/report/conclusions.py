@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import polars as pl
 
+from rmtension.report.causes import why_worse
 from rmtension.report.repairs import which_to_take
 from rmtension.report.rules import ESTIMATE, PLACE, judged, ruled
 from rmtension.study.benchmarks import PUBLISHED
@@ -37,7 +38,8 @@ def conclusions(study: Study, tables: Tables, claims: pl.DataFrame) -> dict[str,
         "Judged.": basis(study, tables),
         "Claims.": verdicts(claims),
         "Is it length?": length(claims),
-        "Which repair to take?": which_to_take(tables["repair"]),
+        "Why is the mixed one worse?": why_worse(tables["patching"], claims),
+        "Which repair to take?": which_to_take(tables["repair"], len(study.seeds)),
         "Rules without a model.": rules(tables),
         "Beyond this study.": limits(study, tables),
     }
@@ -149,6 +151,7 @@ def limits(study: Study, tables: Tables) -> Iterator[str]:
         "what another training would give (one seed)": len(study.seeds) == 1,
         "how objectives differ (one regime)": len(study.single_regimes()) == 1,
         "what mixing keeps (no regime mixes two others)": not study.mixed_regimes(),
+        "why mixing costs what it does (nothing is patched)": bool(study.mixed_regimes()) and study.patching is None,
         "what would help (no regime has another method)": bool(study.mixed_regimes()) and not study.repaired(),
         "how regimes differ on the same comparisons (they share no task)": tables["accuracy"].is_empty(),
         "what the paper's tasks would show (no published benchmark)": not kinds & {*PUBLISHED},

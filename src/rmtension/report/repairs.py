@@ -20,7 +20,7 @@ def cost(row: Row) -> list[str]:
     return [own + parts, *([f"{scoring:.0f} models score"] if scoring > 1 else [])]
 
 
-def which_to_take(table: pl.DataFrame) -> Iterator[str]:
+def which_to_take(table: pl.DataFrame, n_seeds: int) -> Iterator[str]:
     """Of each mixed regime: what it falls short by, which repair to take, and which others gain or lose."""
     rows = table.filter(model=OVERALL).drop_nulls(["gain_mean", "gain_low"])
     for (mixed,), of in rows.group_by("mixture", maintain_order=True):
@@ -31,8 +31,11 @@ def which_to_take(table: pl.DataFrame) -> Iterator[str]:
         gaining = both.filter(pl.col("gain_low") > 0, ~pl.col("regime").is_in(losing.implode()))
         if len(gaining):
             yield from advice(gaining.to_dicts())
+            yield from ["One seed: chance in training is not seen, and may be all of it."] if n_seeds == 1 else []
         elif len(both):
             yield "No repair surely gains on both together and loses on neither: there is no reason to take one."
+        else:
+            yield f"Of {mixed} nothing is said: one of its parts has no tasks of its orientation."
         if len(losing):
             yield f"Surely worse than {mixed}, on an orientation or on both: {', '.join(losing)}."
 
@@ -50,7 +53,7 @@ def with_balanced(both: pl.DataFrame) -> pl.DataFrame:
 def shortfall(mixed: str, both: pl.DataFrame) -> Iterator[str]:
     for row in both.head(1).iter_rows(named=True):
         surely = "falls short of its parts by" if row["gap_low"] > 0 else "does not surely fall short of its parts:"
-        yield f"On both orientations together, {mixed} {surely} {points(row, 'gap')}."
+        yield f"On the tasks of both orientations together, {mixed} {surely} {points(row, 'gap')}."
 
 
 def advice(gaining: Sequence[Row]) -> Iterator[str]:

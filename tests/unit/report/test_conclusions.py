@@ -44,9 +44,12 @@ SURFACE = frame(
 )  # fmt: skip
 REPAIRS: dict[str, Any] = dict.fromkeys(["model", "mixture", "regime", "orientation", "measure"], pl.String)
 REPAIRS |= dict.fromkeys([f"gain_{end}" for end in ("mean", "low", "high")], pl.Float64)
+PATCHING: dict[str, Any] = dict.fromkeys(["model", "regime", "donor", "tasks", "set", "control"], pl.String)
+PATCHING |= {f"{name}_{end}": pl.Float64 for name in ("gap", "delta") for end in ("mean", "low", "high")}
 VALUES = ["accuracy_mean", "accuracy_low", "accuracy_high"]
 TABLES = {
     "repair": pl.DataFrame(schema=REPAIRS),
+    "patching": pl.DataFrame(schema=PATCHING),
     "surface": SURFACE.cast({"n_comparisons": pl.UInt32}),
     "benchmarks_card": frame([("own", "regime-test"), ("one", "synthetic"), ("two", "synthetic")], "benchmark", "kind"),
     "accuracy": frame(
@@ -135,9 +138,49 @@ def repaired(regime: str, orientation: str, gain: Any, measure: str = "accuracy"
             **ends, **costs, **gap, **change} | keys  # fmt: skip
 
 
-def advised(*rows: dict[str, Any]) -> str:
+def advised(*rows: dict[str, Any], study: Study = STUDY) -> str:
     decoys = [row | {"model": "ape", "gain_low": 9.0, "gap_low": -9.0} for row in rows]
-    return conclusions(STUDY, TABLES | {"repair": pl.DataFrame([*decoys, *rows])}, ledger())["Which repair to take?"]
+    return conclusions(study, TABLES | {"repair": pl.DataFrame([*decoys, *rows])}, ledger())["Which repair to take?"]
+
+
+def patched(donor: str, control: str, gap: float, delta: float, **keys: Any) -> dict[str, Any]:
+    """A row of the table of patching; intervals from 2 below to 2 above."""
+    values = {f"{name}_{end}": value + more for name, value in (("gap", gap), ("delta", delta))
+              for end, more in (("mean", 0.0), ("low", -2.0), ("high", 2.0))}  # fmt: skip
+    where = {"model": OVERALL, "regime": "mixed", "donor": donor, "tasks": "own test", "set": "shared"}
+    return where | {"control": control} | values | keys
+
+
+def explained(*rows: dict[str, Any], verdict: str = "undecided") -> str:
+    decoys = [
+        row | other for row in rows for other in ({"model": "ape"}, {"set": "helpful-only"}, {"control": "whole"})
+    ]
+    tables = TABLES | {"patching": pl.DataFrame([*decoys, *rows])}
+    verdicts = ledger(("P1", verdict, "random", ""), ("G1", "undecided", "share", ""), ("C9", "holds", "random", ""))
+    return conclusions(STUDY, tables, verdicts)["Why is the mixed one worse?"]
+
+
+def test_why_the_mixed_one_is_worse_is_told_where_it_surely_is() -> None:
+    helpful = patched("helpful", "size-matched", 9.0, 3.0), patched("helpful", "matched-random", 9.0, 1.0)
+    harmless = patched("harmless", "size-matched", 1.0, 0.0), patched("harmless", "matched-random", 1.0, 0.0)
+    told = (
+        "On the own test of helpful, mixed falls short of it by 9.0 points [7.0, 11.0]. With its activations at shared "
+        "neurons accuracy changes by 3.0 points [1.0, 5.0], at as many matched ones by 1.0 points [-1.0, 3.0]. "
+    )
+    answers = {
+        "holds": "Its shared neurons are part of why, more than others as loud: P1 holds, G1 is undecided.",
+        "does not hold": "By what patching tells, its shared neurons are not why, or not more than others as loud: "
+        "P1 does not hold, G1 is undecided.",
+        "undecided": "Whether its shared neurons are why, more than others as loud, cannot be told: "
+        "P1 is undecided, G1 is undecided.",
+    }
+    for verdict, answer in answers.items():
+        assert explained(*helpful, *harmless, verdict=verdict) == told + answer
+    assert explained(*harmless) == (
+        "Where it was patched, it does not surely fall short of a part: there is nothing to explain."
+    )
+    assert "Why is the mixed one worse?" not in changed()
+    assert "why mixing costs what it does (nothing is patched)" in changed()["Beyond this study."]
 
 
 FREE: dict[str, Any] = {"pairs_seen": 0.0, "pairs_needed": 2400.0}
@@ -150,10 +193,10 @@ def test_the_repair_to_take_gains_most_where_length_decides_nothing_and_loses_no
     ensemble = [repaired("ensemble", BOTH, 0.5, scoring_cost=2.0)]
     text = advised(*PROJECTED, *frozen, *merged, *ensemble)
     assert text == (
-        "On both orientations together, mixed falls short of its parts by 4.0 points [3.0, 5.0]. Take merged: it gains "
-        "2.0 points [1.0, 3.0], 50 % of that (no training; parts on 2,400). On length-balanced accuracy that is 1.5 "
-        "points [0.5, 2.5]. Surely gaining, too: projected by 3.0 (trained on 1,200 pairs; parts on 2,400). Surely "
-        "worse than mixed, on an orientation or on both: frozen."
+        "On the tasks of both orientations together, mixed falls short of its parts by 4.0 points [3.0, 5.0]. Take "
+        "merged: it gains 2.0 points [1.0, 3.0], 50 % of that (no training; parts on 2,400). On length-balanced "
+        "accuracy that is 1.5 points [0.5, 2.5]. Surely gaining, too: projected by 3.0 (trained on 1,200 pairs; parts "
+        "on 2,400). Surely worse than mixed, on an orientation or on both: frozen."
     )
 
 
@@ -162,12 +205,21 @@ def test_what_is_not_sure_of_a_repair_is_said_to_be_so() -> None:
               "squared_ce_change_low": 0.05}  # fmt: skip
     text = advised(PROJECTED[0] | unsure, PROJECTED[1])
     assert text == (
-        "On both orientations together, mixed does not surely fall short of its parts: 4.0 points [-1.0, 5.0]. Take "
-        "projected: it gains 3.0 points [2.0, 4.0] (pairs unknown, 2 models score). On length-balanced accuracy that "
-        "is 0.5 points [-0.5, 1.5], which is not sure. Its probabilities are calibrated worse."
+        "On the tasks of both orientations together, mixed does not surely fall short of its parts: 4.0 points [-1.0, "
+        "5.0]. Take projected: it gains 3.0 points [2.0, 4.0] (pairs unknown, 2 models score). On length-balanced "
+        "accuracy that is 0.5 points [-0.5, 1.5], which is not sure. Its probabilities are calibrated worse."
     )
     assert advised(repaired("merged", BOTH, 0.5), repaired("merged", BOTH, 3.0, "balanced")).endswith(
         "No repair surely gains on both together and loses on neither: there is no reason to take one."
+    )
+
+
+def test_advice_from_one_seed_says_so_and_a_mixture_without_both_orientations_is_named() -> None:
+    one_seed = Study.model_validate(SETTINGS | {"seeds": [7]})
+    said = "One seed: chance in training is not seen, and may be all of it."
+    assert said in advised(*PROJECTED, study=one_seed) and said not in advised(*PROJECTED)
+    assert advised(repaired("merged", "helpful", 0.5)) == (
+        "Of mixed nothing is said: one of its parts has no tasks of its orientation."
     )
 
 
@@ -189,6 +241,7 @@ def test_every_study_is_told_what_it_cannot_say() -> None:
         models={"given": {"source": {"kind": "pretrained", "path": "x"}, "trained": {"helpful": {7: "a", 3: "b"}}}},
         sources=SETTINGS["sources"] | {"helpful": {"kind": "hh-rlhf", "path": "hh", "folder": "helpful-base"}},
         benchmarks=SETTINGS["benchmarks"] | {"public": {"kind": "rm-bench", "path": "rm"}},
+        patching={"benchmarks": ["public"]},
     )
     assert "; 2 trained elsewhere)" in real["Judged."]
     assert (
