@@ -12,10 +12,14 @@ import shutil
 import time
 from collections import Counter
 from pathlib import Path
+from typing import get_args
 
 import pytest
-from project import Project
+import yaml
+from project import STUDY, Project
 from running import contents, kill_all, leftovers, processes, start, wait_until
+
+from rmtension.study.data import Method
 
 KILLS, SEED = int(os.environ.get("KILLS", "20")), int(os.environ.get("SEED", "0"))
 LONGEST = 3600  # seconds of a run that nobody kills
@@ -28,9 +32,14 @@ def started_jobs(project: Project) -> list[str]:
 
 
 def prepared(folder: Path) -> Project:
-    """The small study with a checkpoint after every step, and rules without messages: Snakemake lists their outputs."""
+    """The small study of one seed and every method by which two regimes come together, with a checkpoint after every
+    step, and rules without messages: Snakemake lists their outputs."""
     project = Project(folder)
-    project.edit("small.yaml", "runtime: 5}", "runtime: 5, checkpoint_minutes: 0}")
+    study, repaired = (yaml.safe_load(file.read_text()) for file in (STUDY, STUDY.with_name("repaired.yaml")))
+    study |= {"seeds": repaired["seeds"], "regimes": repaired["regimes"]}
+    assert {regime.get("method", "joint") for regime in study["regimes"].values()} == {*get_args(Method)}
+    study["models"]["tiny"]["compute"]["checkpoint_minutes"] = 0
+    (project.folder / "small.yaml").write_text(yaml.safe_dump(study, sort_keys=False))
     for file in (project.folder / "workflow" / "rules").glob("*.smk"):
         file.write_text(re.sub(r"    message:\n.*\n", "", file.read_text()))
     return project
