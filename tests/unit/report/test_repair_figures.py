@@ -61,12 +61,10 @@ def test_a_mark_stands_in_the_row_of_its_repair_where_mixed_regimes_have_other_r
     with mpl.rc_context(style(Figures())):
         pages = FIGURES["repair"].pages({"repair": pl.concat([TABLE, more])})
     for page in pages:
-        [repairs] = {tuple(text.split("\n")[0] for text in of if text) for ax in page.axes
-                     if any(of := [label.get_text() for label in ax.get_yticklabels()])}  # fmt: skip
+        names = [[label.get_text().split("\n")[0] for label in ax.get_yticklabels()] for ax in page.axes]
+        [repairs] = {tuple(of) for of in names if any(of)}
         for ax in page.axes:
             model, place, mixture = ax.get_title().split("\n")
-            of = more if mixture == "(third)" else TABLE
-            rows = of.filter(model=model, orientation=place, measure="accuracy")
-            assert [(x, repairs[round(y)]) for x, y in line(ax, "accuracy")] == rows.select(
-                "gain_mean", "regime"
-            ).rows()
+            table = more if mixture == "(third)" else TABLE
+            rows = table.filter(model=model, orientation=place, measure="accuracy").select("gain_mean", "regime").rows()
+            assert [(x, repairs[round(y)]) for x, y in line(ax, "accuracy")] == rows
