@@ -54,7 +54,7 @@ def test_costs_stand_once_beside_the_names() -> None:
 
 
 def test_a_mark_stands_in_the_row_of_its_repair_where_mixed_regimes_have_other_repairs() -> None:
-    """Each mixed regime has pages of its own; what a panel's first column is labelled with is what stands there."""
+    """What the first panel of a page is labelled with is what stands in that row of every panel."""
     more = TABLE.with_columns(
         mixture=pl.lit("third"), regime="third-" + pl.col("regime"), gain_mean=pl.col("gain_mean") + 100
     ).filter(pl.col("regime") != "third-merged", pl.col("orientation") != "harmless")
