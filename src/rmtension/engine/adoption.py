@@ -18,9 +18,6 @@ from rmtension.study.inputs import model_files
 
 def check_backbone(folder: Path, model: Any, backbone: Path) -> None:
     """UserError where statistics of change could not set the model beside `backbone`."""
-    family, of_backbone = model.config.model_type, load_config(backbone).model_type
-    if family != of_backbone:
-        raise UserError(f"{folder}: model family '{family}', but the backbone's is '{of_backbone}'")
     with torch.device("meta"):
         base = AutoModel.from_config(load_config(backbone)).state_dict()
     for name, tensor in model.base_model.state_dict().items():
@@ -51,9 +48,18 @@ def check_reward_model(folder: Path) -> Any:
     return model
 
 
+def check(folder: Path, backbone: Path) -> None:
+    """UserError with one line where `folder` is no reward model that can stand beside those trained here."""
+    check_settings(folder)
+    family, of_backbone = load_config(folder).model_type, load_config(backbone).model_type
+    if family != of_backbone:
+        raise UserError(f"{folder}: model family '{family}', but the backbone's is '{of_backbone}'")
+    check_backbone(folder, check_reward_model(folder), backbone)
+
+
 def adopt_reward_model(folder: Path, backbone: Path, output: Path, environment: dict[str, str]) -> None:
     """Check `folder` and link its files into the folder `output`, where provenance.json says where they come from."""
-    check_backbone(folder, check_reward_model(folder), backbone)
+    check(folder, backbone)
     files = model_files(folder)
     provenance = {
         "adopted": str(folder),
