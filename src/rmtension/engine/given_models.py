@@ -12,7 +12,8 @@ from rmtension.base.errors import UserError
 from rmtension.base.files import CHECKSUMS, fingerprint, link_files, replacing, write_checksums
 from rmtension.data.dialogues import Turn, rendered
 from rmtension.engine.adoption import check_reward_model, check_settings
-from rmtension.engine.reward_model import load_config, load_tokenizer, load_whole, opening
+from rmtension.engine.reading import ChatReader
+from rmtension.engine.reward_model import load_config, load_tokenizer, load_whole
 from rmtension.study.models import GivenModel
 from rmtension.study.section import nearest
 
@@ -31,14 +32,10 @@ def look_at(folder: Path) -> int:
 
 def own_form(folder: Path) -> Literal["chat", "hh"]:
     """The form in which a reward model reads dialogues: its tokenizer's chat template, unless that renders hh's."""
-    tokenizer = load_tokenizer(folder)
-    if tokenizer.chat_template is None:
+    if load_tokenizer(folder).chat_template is None:
         return "hh"
     turns = [Turn("user", "How are you?"), Turn("assistant", "Well.")]
-    messages = [turn._asdict() for turn in turns]
-    with opening(folder, "chat template"):
-        text = tokenizer.apply_chat_template(messages, tokenize=False)
-    return "hh" if text == rendered(turns, "hh") else "chat"
+    return "hh" if ChatReader(folder).rendered(turns) == rendered(turns, "hh") else "chat"
 
 
 def check_label(folder: Path, label: str | None) -> None:
