@@ -107,7 +107,7 @@ def test_scores_in_the_models_own_chat_form(tmp_path: Path) -> None:
     folder = save_chat_model("llama", TEMPLATES["Gemma"], tmp_path)
     marked = [*TURNS[:2], TURNS[2] | {"content": "what is\n\nHuman: in a text?"}]
     odd = {"chosen": "\n\nHuman: a\n\nHuman: b\n\nAssistant: c", "rejected": "\n\nHuman: a\n\nAssistant: b"}
-    rows = [{"prompt": marked, "chosen": "yes", "rejected": "no\n\nAssistant: no"}, odd]
+    rows: list[dict[str, Any]] = [{"prompt": marked, "chosen": "yes", "rejected": "no\n\nAssistant: no"}, odd]
     tokenizer: Any = AutoTokenizer.from_pretrained(folder)
     model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
     for more in [], ["--tokens"]:
@@ -127,6 +127,10 @@ def test_scores_in_the_models_own_chat_form(tmp_path: Path) -> None:
     done = CliRunner().invoke(app, [*command, "--prompt", "a", "--response", "a " * 600], catch_exceptions=False)
     assert lines(done.stdout) == [{"scores": [None], "running": [None]}]
     assert done.stderr == "1 of 1 texts are empty or longer than 512 tokens: their scores are null\n"
+    given = ["score", folder, "--prompt", "a", "--response", "b"]
+    assert (in_chat := run(*given, "--template", "chat")) != run(*given)
+    (folder / "given.json").write_text('{"template": "chat", "label": null}')
+    assert run(*given) == in_chat != run(*given, "--template", "hh"), "as its study reads it"
 
 
 def test_whole_dialogues_that_are_none_cannot_be_in_the_chat_form(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from transformers import AutoModel
 
 from rmtension.base.errors import UserError
 from rmtension.base.files import fingerprint, link_files, replacing, write_checksums
+from rmtension.engine.reading import load_reader
 from rmtension.engine.reward_model import load_config, load_reward_model, load_tokenizer
 from rmtension.engine.self_check import check_ending, check_score, check_states
 from rmtension.study.inputs import model_files
@@ -38,13 +39,16 @@ def check_settings(folder: Path) -> None:
         raise UserError(f"{folder}: {config.num_labels} labels; a reward model has one")
 
 
-def check_reward_model(folder: Path) -> Any:
-    """The reward model in `folder`; UserError with one line where it is none, or cannot be read as it is."""
+def check_reward_model(folder: Path, template: str = "hh") -> Any:
+    """The reward model in `folder`; UserError with one line where it is none, or cannot be read as it is.
+
+    template: the form in which it reads dialogues.
+    """
     check_settings(folder)
-    model, tokenizer = load_reward_model(folder, torch.device("cpu")), load_tokenizer(folder)
-    check_states(folder, model, tokenizer)
-    check_ending(folder, tokenizer, model.config.get_text_config().pad_token_id)
-    check_score(folder, model, tokenizer)
+    reader, model = load_reader(folder, template), load_reward_model(folder, torch.device("cpu"))
+    check_states(folder, model, reader)
+    check_ending(folder, reader, model.config.get_text_config().pad_token_id)
+    check_score(folder, model, reader)
     return model
 
 

@@ -14,10 +14,9 @@ from rmtension.data.dialogues import Turn, rendered
 from rmtension.engine.adoption import check_reward_model, check_settings
 from rmtension.engine.reading import ChatReader
 from rmtension.engine.reward_model import load_config, load_tokenizer, load_whole
+from rmtension.study.inputs import GIVEN
 from rmtension.study.models import GivenModel
 from rmtension.study.section import nearest
-
-SAID = "given.json"  # what the study says of how its folder is to be read, so that whoever loads it knows
 
 
 def look_at(folder: Path) -> int:
@@ -51,11 +50,10 @@ def give_reward_model(source: GivenModel, data_root: str, output: Path) -> None:
     UserError, one line, where it is none, or cannot be read as it is.
     """
     check_label(source.local(data_root), source.label)
-    check_reward_model(source.local(data_root))
+    check_reward_model(source.local(data_root), source.template)
     with replacing(output) as temporary:
         link_files(source.files(data_root), temporary)
-        if source.label is not None:
-            (temporary / SAID).write_text(json.dumps({"label": source.label}) + "\n")
+        (temporary / GIVEN).write_text(json.dumps(source.model_dump(include={"template", "label"})) + "\n")
         write_checksums(temporary)
 
 

@@ -21,7 +21,7 @@ MODEL = (
     "special_tokens_map.json", "added_tokens.json", "vocab.json", "vocab.txt", "merges.txt", "*.model",
     "chat_template.jinja",
 )  # fmt: skip
-GIVEN = "given.json"  # beside the files of a given reward model: what its study says of how it is to be read
+GIVEN = "given.json"  # beside these, of a given reward model: how its study says that it is to be read
 SPLITS = {split: (f"{split}.jsonl", f"{split}.jsonl.gz") for split in ("train", "test")}  # of one folder of HH-RLHF
 HH_PAIRS = tuple(f"*/{name}" for names in SPLITS.values() for name in names)  # of the whole data set
 HIDDEN = re.compile(r"(^|/)\.")  # such as .git, or what a Mac writes beside each file

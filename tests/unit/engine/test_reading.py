@@ -18,10 +18,12 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from rmtension.base.errors import UserError
 from rmtension.data.dialogues import Turn, rendered, turns_of
+from rmtension.engine.given_models import give_reward_model
 from rmtension.engine.lengths import lengths
 from rmtension.engine.packing import batches
-from rmtension.engine.reading import load_reader, pack_table
+from rmtension.engine.reading import ChatReader, load_reader, pack_table
 from rmtension.engine.reward_model import load_reward_model, score
+from rmtension.study.models import GivenModel
 
 CPU = torch.device("cpu")
 PROMPT = [
@@ -184,3 +186,15 @@ def test_a_template_that_cannot_be_used_is_one_line(fault: str, tmp_path: Path) 
         load_reader(folder, "chat")
     assert "\n" not in str(raised.value)
     load_reader(folder, "hh")
+
+
+def test_a_model_that_is_given_is_checked_in_the_form_that_it_reads(tmp_path: Path) -> None:
+    folder = save_chat_model("llama", TEMPLATES["Mistral"], tmp_path / "models" / "rm", pad="</s>")
+    source = {"kind": "given", "path": "rm", "template": "chat"}
+    give_reward_model(GivenModel.model_validate(source), str(folder.parent), tmp_path / "there")
+    assert isinstance(load_reader(tmp_path / "there"), ChatReader)
+    assert not isinstance(load_reader(folder), ChatReader)
+    save_chat_model("llama", None, tmp_path / "models" / "mute")
+    with pytest.raises(UserError, match=f"^{folder.parent}/mute: its tokenizer has no chat template"):
+        give_reward_model(GivenModel.model_validate(source | {"path": "mute"}), str(folder.parent), tmp_path / "none")
+    assert not (tmp_path / "none").exists()
