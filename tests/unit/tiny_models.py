@@ -21,6 +21,7 @@ from transformers import (
     GPT2Config,
     GPTNeoXConfig,
     LlamaConfig,
+    MinistralConfig,
     MistralConfig,
     Olmo2Config,
     Olmo3Config,
@@ -66,13 +67,14 @@ CONFIGS: dict[str, PretrainedConfig] = {
     "gpt2": GPT2Config(vocab_size=VOCABULARY, n_positions=64, n_embd=16, n_layer=3, n_head=2, n_inner=NEURONS),
     "gpt_neox": GPTNeoXConfig(**COMMON, num_attention_heads=2),
     "llama": LlamaConfig(**GROUPED),
+    "ministral": MinistralConfig(**GROUPED, sliding_window=7, layer_types=[FULL, SLIDING, SLIDING]),
     "mistral": MistralConfig(**GROUPED, head_dim=6, sliding_window=9),
     "olmo2": Olmo2Config(**GROUPED),
     "olmo3": Olmo3Config(**GROUPED, sliding_window=5, layer_types=[SLIDING, FULL, SLIDING]),
     "phi3": Phi3Config(**GROUPED, pad_token_id=0, sliding_window=9),
     "qwen2": Qwen2Config(**GROUPED),
     "qwen3": Qwen3Config(**GROUPED, head_dim=6),  # four heads of 6 in a width of 16, as in the real ones
-    "smollm3": SmolLM3Config(**GROUPED, no_rope_layers=[1, 0, 1]),
+    "smollm3": SmolLM3Config(**GROUPED, pad_token_id=0, no_rope_layers=[1, 0, 1]),
 }
 
 
@@ -91,6 +93,15 @@ def random_model(family: str, seed: int = 0, **changes: Any) -> Any:
             else:
                 parameter.add_(torch.randn_like(parameter), alpha=0.1)
     return model
+
+
+# Where a family keeps the weights of a layer's neurons, and the axis of the neurons; of families not named, GATED.
+WEIGHTS = {
+    "gpt2": {"mlp.c_fc.weight": 1, "mlp.c_fc.bias": 0, "mlp.c_proj.weight": 0},
+    "gpt_neox": {"mlp.dense_h_to_4h.weight": 0, "mlp.dense_h_to_4h.bias": 0, "mlp.dense_4h_to_h.weight": 1},
+    "phi3": {"mlp.gate_up_proj.weight": 0, "mlp.down_proj.weight": 1},  # the first of all neurons, then the second
+}
+GATED = {"mlp.gate_proj.weight": 0, "mlp.up_proj.weight": 0, "mlp.down_proj.weight": 1}
 
 
 class Block(NamedTuple):

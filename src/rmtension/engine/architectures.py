@@ -61,7 +61,7 @@ ARCHITECTURES: dict[str, Architecture] = {
     ),
     # Of the same build under the same names; norms, biases, windows, soft caps, scales and sizes of a head are no
     # concern of an adapter. A "gemma3" reads pictures, too: its text part is a "gemma3_text".
-    **dict.fromkeys(("gemma", "gemma2", "gemma3", "gemma3_text", "llama", "mistral"), LLAMA),
+    **dict.fromkeys(("gemma", "gemma2", "gemma3", "gemma3_text", "llama", "ministral", "mistral"), LLAMA),
     **dict.fromkeys(("olmo2", "olmo3", "qwen2", "qwen3", "smollm3"), LLAMA),
 }
 

@@ -11,8 +11,8 @@ from rmtension.study.inputs import model_files
 from rmtension.study.section import Count, Located, Name, Place, Section, Seed
 
 Family = Literal[
-    "gemma", "gemma2", "gemma3_text", "gpt2", "gpt_neox", "llama", "mistral", "olmo2", "olmo3", "phi3", "qwen2",
-    "qwen3", "smollm3",
+    "gemma", "gemma2", "gemma3_text", "gpt2", "gpt_neox", "llama", "ministral", "mistral", "olmo2", "olmo3", "phi3",
+    "qwen2", "qwen3", "smollm3",
 ]  # fmt: skip
 
 

@@ -98,6 +98,12 @@ def pad_with(token: str, folder: Path) -> None:
     reconfigure(folder, {"pad_token_id": AutoTokenizer.from_pretrained(folder).convert_tokens_to_ids(token)})
 
 
+def only_short_texts(folder: Path) -> None:
+    reconfigure(folder, {"max_position_embeddings": 8, "n_positions": 8})
+    if family_of(folder) == "gpt2":
+        rewrite(folder, lambda t: t.update({"transformer.wpe.weight": t["transformer.wpe.weight"][:8].clone()}))
+
+
 def first(tensors: dict[str, torch.Tensor]) -> str:
     return next(name for name in sorted(tensors) if ".0.mlp." in name and name.endswith(".weight"))
 
@@ -133,10 +139,11 @@ FAULTS: dict[str, tuple[Callable[[Path], Any], str]] = {
         lambda f: rewrite(f, lambda t: t["score.weight"].fill_(3e38)), "its reward of a text is not finite",
     ),
     "only short texts": (
-        lambda f: reconfigure(f, {"sliding_window": 8, "use_sliding_window": True}), "it reads 8 tokens at most",
+        only_short_texts, "it reads 8 tokens at most",
     ),
     "layers of a window without its size": (
-        lambda f: reconfigure(f, {"layer_types": ["sliding_attention"] * 3}), "its model cannot be used (",
+        lambda f: reconfigure(f, {"layer_types": ["sliding_attention"] * 3, "sliding_window": None}),
+        "its model cannot be used (",
     ),
     "texts that end in padding": (partial(end_texts_with, "<|pad|>"), "ends a text with the padding token"),
     "a mark for padding": (partial(pad_with, "!"), "with the padding token, one that ends in ! for example, and"),
@@ -145,6 +152,8 @@ FAULTS: dict[str, tuple[Callable[[Path], Any], str]] = {
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_fault_is_one_line(fault: str, backbone: Path, trained: Path, tmp_path: Path) -> None:
+    if family_of(trained) == "mistral" and fault.startswith("layers of a window"):
+        pytest.skip("transformers takes a mistral with kinds of layers for a ministral, which is tried by itself")
     spoil, message = FAULTS[fault]
     spoil(trained)
     with pytest.raises(UserError, match=re.escape(message)) as caught:

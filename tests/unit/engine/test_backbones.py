@@ -40,7 +40,8 @@ MADE = {
 
 
 def test_every_family_is_made_and_tested() -> None:
-    assert set(ARCHITECTURES) == set(CONFIGS) == set(get_args(MadeModel.model_fields["family"].annotation))
+    made = set(get_args(MadeModel.model_fields["family"].annotation))
+    assert set(ARCHITECTURES) - {"gemma3"} == set(CONFIGS) == made  # that one is tested in test_pictures.py
 
 
 def same_weights(one: Any, other: Any) -> bool:
@@ -120,5 +121,8 @@ def test_texts_longer_than_the_model_reads_are_left_out_and_counted(tmp_path: Pa
 def test_a_folder_of_an_unknown_family_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "origin").mkdir()
     (tmp_path / "origin/config.json").write_text(json.dumps({"model_type": "gpt5"}))
-    with pytest.raises(UserError, match=r"'gpt5' \(known: gpt2, .*\); docs/adding-a-model.md says how to add one$"):
+    with pytest.raises(UserError, match=r"'gpt5' \(known: gemma, .*\); docs/adding-a-model.md says how to add one$"):
+        prepare_backbone(FolderModel(kind="pretrained", path="origin"), str(tmp_path), tmp_path / "backbone")
+    (tmp_path / "origin/config.json").write_text(json.dumps({"model_type": "qwen3_5_text"}))
+    with pytest.raises(UserError, match=r"'qwen3_5_text': its layers hand a state .*: no adapter is possible$"):
         prepare_backbone(FolderModel(kind="pretrained", path="origin"), str(tmp_path), tmp_path / "backbone")

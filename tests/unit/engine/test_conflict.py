@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tiny_models import CONFIGS, NEURONS, WORDS, plain
+from tiny_models import CONFIGS, GATED, NEURONS, WEIGHTS, WORDS, plain
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
@@ -25,13 +25,6 @@ PAIRS = {
     "helpful": [("w1 w2 w3", "w1 w2 w4 w9"), ("w5", "w6 w7"), (" ".join(WORDS[1:30]), " ".join(WORDS[1:28]) + " w7")],
     "harmless": [("w8 w2", "w8 w9 w3"), ("w4 w4", "w4"), ("w11 w12", "w13 w14"), ("w3 w1", "w2 w1")],
 }
-# Where a family keeps the weights of a layer's neurons, and the axis of the neurons.
-PLACES = {
-    "gpt2": {"mlp.c_fc.weight": 1, "mlp.c_fc.bias": 0, "mlp.c_proj.weight": 0},
-    "gpt_neox": {"mlp.dense_h_to_4h.weight": 0, "mlp.dense_h_to_4h.bias": 0, "mlp.dense_4h_to_h.weight": 1},
-    "phi3": {"mlp.gate_up_proj.weight": 0, "mlp.down_proj.weight": 1},  # the first of all neurons, then the second
-}
-GATED = {"mlp.gate_proj.weight": 0, "mlp.up_proj.weight": 0, "mlp.down_proj.weight": 1}
 
 
 def written(folder: Path, pairs: dict[str, list[tuple[str, str]]]) -> dict[str, Path]:
@@ -63,7 +56,7 @@ def naive_gradient(model: Any, family: str, tokenizer: Any, pairs: list[tuple[st
                 total[name] = total.get(name, 0) + parameter.grad.double() / len(pairs)
     places: dict[tuple[int, int], list[Tensor]] = {}
     for name, gradient in total.items():
-        for ending, axis in PLACES.get(family, GATED).items():
+        for ending, axis in WEIGHTS.get(family, GATED).items():
             if name.endswith(ending):
                 layer = next(int(part) for part in name.split(".") if part.isdigit())
                 for i, of_neuron in enumerate(gradient.unbind(axis)):

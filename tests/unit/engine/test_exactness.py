@@ -195,6 +195,7 @@ def test_ablated_scores_equal_a_naive_hook_and_edited_weights(
 WINDOWED = {
     "gemma2": {"layer_types": [SLIDING, FULL, SLIDING]},
     "gemma3_text": {"layer_types": [FULL, SLIDING, SLIDING]},
+    "ministral": {"layer_types": [FULL, SLIDING, SLIDING]},
     "mistral": {},
     "olmo3": {"layer_types": [SLIDING, SLIDING, FULL]},
     "phi3": {},
