@@ -67,7 +67,7 @@ CONFIGS: dict[str, PretrainedConfig] = {
     "gpt2": GPT2Config(vocab_size=VOCABULARY, n_positions=64, n_embd=16, n_layer=3, n_head=2, n_inner=NEURONS),
     "gpt_neox": GPTNeoXConfig(**COMMON, num_attention_heads=2),
     "llama": LlamaConfig(**GROUPED),
-    "ministral": MinistralConfig(**GROUPED, sliding_window=7, layer_types=[FULL, SLIDING, SLIDING]),
+    "ministral": MinistralConfig(**GROUPED, head_dim=6, sliding_window=7, layer_types=[FULL, SLIDING, SLIDING]),
     "mistral": MistralConfig(**GROUPED, head_dim=6, sliding_window=9),
     "olmo2": Olmo2Config(**GROUPED),
     "olmo3": Olmo3Config(**GROUPED, sliding_window=5, layer_types=[SLIDING, FULL, SLIDING]),

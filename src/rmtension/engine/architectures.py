@@ -69,7 +69,8 @@ ARCHITECTURES: dict[str, Architecture] = {
 def carries_state(family: str) -> bool:
     """Whether transformers knows the family and says of it that its layers hand a state from token to token."""
     try:
-        return bool(MODEL_MAPPING[CONFIG_MAPPING[family]]._is_stateful)
+        model: Any = MODEL_MAPPING[CONFIG_MAPPING[family]]
+        return bool(model._is_stateful)
     except (KeyError, TypeError):
         return False
 
@@ -120,7 +121,8 @@ def neuron_weights(model: Any) -> list[list[tuple[Tensor, int]]]:
 
 def by_neuron(values: Tensor, axis: int, neurons: int) -> Tensor:
     """Values of the form of one of neuron_weights' parameters, as [neurons, all that are of one neuron]."""
-    return values.movedim(axis, 0).unflatten(0, (-1, neurons)).movedim(1, 0).flatten(1)
+    times: Tensor = values.movedim(axis, 0).unflatten(0, (-1, neurons))  # all neurons, one time after the other
+    return times.movedim(1, 0).flatten(1)
 
 
 def layer_sizes(config: Any) -> tuple[int, int, int]:

@@ -99,8 +99,9 @@ def packed_attention(
         return attention(query, key, value, attention_mask, scaling, softcap), None
     outputs = []
     for places in packed.texts:
-        of_kind = (of_texts(*part, places) for part in ((query, heads), (key, key_heads), (value, key_heads)))
-        outputs.append(attention(*of_kind, attention_mask, scaling, softcap).flatten(0, 1))
+        q = of_texts(query, heads, places)
+        k, v = (of_texts(states, key_heads, places) for states in (key, value))
+        outputs.append(attention(q, k, v, attention_mask, scaling, softcap).flatten(0, 1))
     return torch.cat(outputs)[None, packed.place], None
 
 

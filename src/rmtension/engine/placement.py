@@ -77,7 +77,7 @@ class Replicated:
 
     def take_gradients(self) -> list[Tensor]:
         """The gradients of all parameters, which no longer have any."""
-        taken = [parameter.grad for parameter in learning(self.scorer)]
+        taken: list[Any] = [parameter.grad for parameter in learning(self.scorer)]
         self.optimizer.zero_grad()
         return taken
 

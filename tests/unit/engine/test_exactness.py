@@ -192,7 +192,7 @@ def test_ablated_scores_equal_a_naive_hook_and_edited_weights(
     np.testing.assert_allclose(ours, naive, atol=1e-5, rtol=0)
 
 
-WINDOWED = {
+WINDOWED: dict[str, dict[str, Any]] = {
     "gemma2": {"layer_types": [SLIDING, FULL, SLIDING]},
     "gemma3_text": {"layer_types": [FULL, SLIDING, SLIDING]},
     "ministral": {"layer_types": [FULL, SLIDING, SLIDING]},

@@ -27,6 +27,7 @@ from rmtension.engine.architectures import layer_sizes, longest_text
 from rmtension.engine.attention import PACKED
 from rmtension.engine.attribution import attributions
 from rmtension.engine.evaluation import candidate_scores
+from rmtension.engine.learner import Learner
 from rmtension.engine.repairs import Projected
 from rmtension.engine.reward_model import (
     load_backbone,
@@ -84,8 +85,8 @@ def test_numbers_are_those_of_the_text_part(backbone: Path) -> None:
     mask = Mask(torch.rand(3, 24) < 0.3, torch.rand(3, 4) < 0.3)
     ours, theirs = (candidate_scores(m, data, [mask], 60, CPU) for m in (model, alone))
     np.testing.assert_array_equal(ours, theirs)
-    ours, theirs = (activation_statistics(m, m, data, 60, CPU) for m in (model, alone))
-    assert all(one.equals(other) for one, other in zip(ours, theirs, strict=True))
+    found, expected = (activation_statistics(m, m, data, 60, CPU) for m in (model, alone))
+    assert all(one.equals(other) for one, other in zip(found, expected, strict=True))
     assert attributions(model, data, 60, CPU).equals(attributions(alone, data, 60, CPU))
 
 
@@ -105,9 +106,9 @@ def test_training_moves_the_text_part_as_it_would_alone(
 ) -> None:
     model = new_reward_model(backbone, 0, 0.5)
     alone, before = of_text_alone(model), copy.deepcopy(model.state_dict())
-    data, learner = pairs(10, 2), {"learner": partial(Projected, objectives)} if objectives else {}
+    data, learner = pairs(10, 2), partial(Projected, objectives) if objectives else Learner
     for one in (model, alone):
-        trainer = Trainer(one, Training(pairs_per_step=4), epochs=1, seed=0, budget=60, **learner)
+        trainer = Trainer(one, Training(pairs_per_step=4), epochs=1, seed=0, budget=60, learner=learner)
         trainer.fit(data, data, tmp_path / "checkpoint", "key")
         (tmp_path / "checkpoint").unlink(missing_ok=True)
     after = model.state_dict()
