@@ -257,6 +257,8 @@ def xray(
         list[Path] | None,
         typer.Option(metavar="FILE", help="Comparisons of your own, instead of RewardBench; can be repeated."),
     ] = None,
+    label: Annotated[str | None, typer.Option(help="Label that is the reward, where a head has several.")] = None,
+    activation: Annotated[str | None, typer.Option(help="What is between two layers of a head: relu, for one.")] = None,
     study: Annotated[Path | None, typer.Option(metavar="FILE", help="Where to; by default studies/NAME.yaml.")] = None,
     name: Annotated[str | None, typer.Option(help="Name of the study; by default xray-MODEL.")] = None,
     run: Annotated[bool, typer.Option("--run", help="Run it, too: on all cores of this machine.")] = False,
@@ -275,11 +277,12 @@ def xray(
     """
     from transformers.utils import logging
 
+    from rmtension.engine.heads import Choice
     from rmtension.running.xray import command, make_xray
 
     logging.disable_progress_bar()
     logging.set_verbosity_error()
-    made = make_xray(models, helpful, harmless, benchmark or [], study, name)
+    made = make_xray(models, Choice(label, activation), helpful, harmless, benchmark or [], study, name)
     made.write()
     print(f"{made.file}: a study of {', '.join(made.study.models)}\n")
     show_table(made.plan.total.drop("rule"), "What it takes: hours of all and of the longest job, memory of one job")
@@ -287,6 +290,25 @@ def xray(
     print(f"{shlex.join(command(made.file))}\nresults/{made.study.name}/report.html", flush=True)
     if run:
         sys.exit(subprocess.run([sys.executable, "-m", *command(made.file)], check=False).returncode)
+
+
+@app.command()
+def convert(
+    folder: Annotated[
+        Path, typer.Argument(help="A model whose weights are pickled: pytorch_model.bin, or its shards.")
+    ],
+) -> None:
+    """Write pickled weights as safetensors, beside them. Only tensors are read: no code in the files is run.
+
+    Example:
+
+    \b
+    rmtension convert my-reward-model
+    """
+    from rmtension.engine.conversion import convert as written_anew
+
+    for file in written_anew(folder):
+        print(f"written: {file}")
 
 
 @app.command()

@@ -218,8 +218,8 @@ FAULTS: dict[str, tuple[Callable[[Path], Any], str]] = {
         partial(put, "model.safetensors", "weights, honestly"),
         r"its weights cannot be used \(",
     ),
-    "no weights": (partial(remove, "*.safetensors"), "no .*safetensors; pickled weights are not read: save them anew"),
-    "pickle": (pickle_only, "no .*safetensors; pickled weights are not read: save them anew as safetensors"),
+    "no weights": (partial(remove, "*.safetensors"), r"no \*\.safetensors: give it weights"),
+    "pickle": (pickle_only, "pickled weights are not loaded; rmtension convert .* writes them as safetensors"),
     "pickle in disguise": (disguised_pickle, r"its weights cannot be used \("),
     "shard that is missing": (without_shard, r"its weights cannot be used \("),
     "older weights beside newer shards": (
@@ -430,13 +430,13 @@ def test_a_damaged_gguf_file_is_one_line(fault: str, tmp_path: Path) -> None:
 REWARD_MODELS: dict[str, tuple[Callable[[Path], Any], str]] = {
     "no head": (
         lambda f: rewrite(f, lambda t: t.pop("score.weight")),
-        r"misses tensor score\.weight; give it complete",
+        "no head among its tensors",
     ),
     "head that is no number": (
         lambda f: rewrite(f, lambda t: t["score.weight"].fill_(torch.nan)),
         r"not finite in tensor score\.weight",
     ),
-    "pickle": (pickle_only, "pickled weights are not read"),
+    "pickle": (pickle_only, "pickled weights are not loaded; rmtension convert"),
     "activation that nobody knows": (lambda f: configure(f, hidden_act="mine"), r"'hidden_act' in config\.json"),
     "older weights beside newer shards": (newer_shards, "remove the weights that are not meant"),
     "cut off": (
@@ -444,7 +444,10 @@ REWARD_MODELS: dict[str, tuple[Callable[[Path], Any], str]] = {
         "its weights cannot",
     ),
     "no tokenizer": (partial(remove, "tokenizer*"), "tokenizer"),
-    "two labels": (lambda f: configure(f, id2label={"0": "a", "1": "b"}), "labels?"),
+    "two labels": (
+        lambda f: rewrite(f, lambda t: t.update({"score.weight": t["score.weight"].repeat(2, 1)})),
+        r"2 labels \(0, 1\): name the one that is the reward",
+    ),
     "no configuration": (partial(remove, "config.json"), r"config\.json"),
 }
 

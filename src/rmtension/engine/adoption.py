@@ -11,6 +11,8 @@ from transformers import AutoModel
 
 from rmtension.base.errors import UserError
 from rmtension.base.files import fingerprint, link_files, replacing, write_checksums
+from rmtension.engine.heads import Choice
+from rmtension.engine.kinds import refuse_other_kinds
 from rmtension.engine.reading import load_reader
 from rmtension.engine.reward_model import load_config, load_reward_model, load_tokenizer
 from rmtension.engine.self_check import check_ending, check_score, check_states
@@ -21,31 +23,34 @@ def check_backbone(folder: Path, model: Any, backbone: Path) -> None:
     """UserError where statistics of change could not set the model beside `backbone`."""
     with torch.device("meta"):
         base = AutoModel.from_config(load_config(backbone)).state_dict()
+    embeddings = model.get_input_embeddings().weight
     for name, tensor in model.base_model.state_dict().items():
-        expected = tuple(base[name].shape) if name in base else "none"
-        if tuple(tensor.shape) != expected:
-            raise UserError(f"{folder}: tensor {name} is {tuple(tensor.shape)}, in the backbone {expected}")
+        expected = tuple(base[name].shape) if name in base else ()
+        shape = tuple(tensor.shape)
+        # Rows for further tokens, as padding, change nothing that a text of the backbone's comes to.
+        further = tensor.data_ptr() == embeddings.data_ptr() and shape > expected and shape[1:] == expected[1:]
+        if shape != expected and not further:
+            raise UserError(f"{folder}: tensor {name} is {tuple(tensor.shape)}, in the backbone {expected or 'none'}")
     if not load_tokenizer(backbone).get_vocab().items() <= load_tokenizer(folder).get_vocab().items():
         raise UserError(f"{folder}: its tokenizer gives other ids than the backbone's")
 
 
 def check_settings(folder: Path) -> None:
     """UserError with one line where what a folder says of itself is no reward model."""
+    refuse_other_kinds(folder)
     for file in ("config.json", "tokenizer_config.json"):
         if not (folder / file).exists():
             raise UserError(f"{folder}: {file} is missing")
-    config = load_config(folder)
-    if config.num_labels != 1:
-        raise UserError(f"{folder}: {config.num_labels} labels; a reward model has one")
+    load_config(folder)
 
 
-def check_reward_model(folder: Path, template: str = "hh") -> Any:
+def check_reward_model(folder: Path, template: str = "hh", choice: Choice | None = None) -> Any:
     """The reward model in `folder`; UserError with one line where it is none, or cannot be read as it is.
 
-    template: the form in which it reads dialogues.
+    template: the form in which it reads dialogues; choice: as load_reward_model has it.
     """
     check_settings(folder)
-    reader, model = load_reader(folder, template), load_reward_model(folder, torch.device("cpu"))
+    reader, model = load_reader(folder, template), load_reward_model(folder, torch.device("cpu"), choice)
     check_states(folder, model, reader)
     check_ending(folder, reader, model.config.get_text_config().pad_token_id)
     check_score(folder, model, reader)

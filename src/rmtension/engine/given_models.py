@@ -6,27 +6,27 @@ import json
 from pathlib import Path
 from typing import Literal
 
-from transformers import AutoModelForSequenceClassification
+import torch
 
-from rmtension.base.errors import UserError
 from rmtension.base.files import CHECKSUMS, fingerprint, link_files, replacing, write_checksums
 from rmtension.data.dialogues import Turn, rendered
 from rmtension.engine.adoption import check_reward_model, check_settings
+from rmtension.engine.heads import Choice
 from rmtension.engine.reading import ChatReader
-from rmtension.engine.reward_model import load_config, load_tokenizer, load_whole
+from rmtension.engine.reward_model import load_reward_model, load_tokenizer
 from rmtension.study.inputs import GIVEN
 from rmtension.study.models import GivenModel
-from rmtension.study.section import nearest
+
+AS_IT_IS = Choice()
 
 
-def look_at(folder: Path) -> int:
-    """Number of parameters of the reward model in `folder`, without reading its weights.
+def look_at(folder: Path, choice: Choice = AS_IT_IS) -> int:
+    """Number of parameters of the reward model in `folder`, of whose weights only the head's are read.
 
     UserError, one line, where it is none, or where its weights are not those of its settings.
     """
     check_settings(folder)
-    model = load_whole(AutoModelForSequenceClassification, folder, is_backbone=False, device_map="meta")
-    return int(model.num_parameters())
+    return int(load_reward_model(folder, torch.device("meta"), choice, device_map="meta").num_parameters())
 
 
 def own_form(folder: Path) -> Literal["chat", "hh"]:
@@ -37,11 +37,9 @@ def own_form(folder: Path) -> Literal["chat", "hh"]:
     return "hh" if ChatReader(folder).rendered(turns) == rendered(turns, "hh") else "chat"
 
 
-def check_label(folder: Path, label: str | None) -> None:
-    """UserError where the label that is to be the reward is none of those that the folder's config.json names."""
-    known = [str(name) for name in load_config(folder).id2label.values()]
-    if label is not None and label not in known:
-        raise UserError(f"{folder}: no label '{label}' in its config.json; {nearest(label, known)}")
+def choice_of(source: GivenModel) -> Choice:
+    """What the study says of its head."""
+    return Choice(source.label, source.activation)
 
 
 def give_reward_model(source: GivenModel, data_root: str, output: Path) -> None:
@@ -49,11 +47,11 @@ def give_reward_model(source: GivenModel, data_root: str, output: Path) -> None:
 
     UserError, one line, where it is none, or cannot be read as it is.
     """
-    check_label(source.local(data_root), source.label)
-    check_reward_model(source.local(data_root), source.template)
+    check_reward_model(source.local(data_root), source.template, choice_of(source))
     with replacing(output) as temporary:
         link_files(source.files(data_root), temporary)
-        (temporary / GIVEN).write_text(json.dumps(source.model_dump(include={"template", "label"})) + "\n")
+        said = {"template": source.template, **choice_of(source)._asdict()}
+        (temporary / GIVEN).write_text(json.dumps(said) + "\n")
         write_checksums(temporary)
 
 

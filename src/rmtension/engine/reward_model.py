@@ -1,4 +1,4 @@
-"""A reward model: a backbone and a linear scalar head without bias, read at each candidate's last token."""
+"""A reward model: a backbone and a head with one output, read at each candidate's last token."""
 
 from __future__ import annotations
 
@@ -27,9 +27,11 @@ from rmtension.base.files import cause_of, refuse_pointer
 from rmtension.engine.architectures import architecture, text_part
 from rmtension.engine.attention import PACKED
 from rmtension.engine.faults import setting_at_fault
+from rmtension.engine.heads import Choice, read_head
+from rmtension.engine.kinds import refuse_other_kinds
 from rmtension.engine.older_names import add_to_config, add_to_tokenizer
 from rmtension.engine.packing import Batch, Packed, Tokens, pack
-from rmtension.study.inputs import INDEX, WEIGHTS, model_files, shards
+from rmtension.study.inputs import GIVEN, INDEX, WEIGHTS, model_files, shards
 from rmtension.study.naming import BUFFER
 
 NO_CODE: dict[str, Any] = {"trust_remote_code": False, "local_files_only": True}
@@ -147,15 +149,14 @@ def save_tokenizer(tokenizer: Any, folder: Path) -> None:
     add_to_tokenizer(folder / "tokenizer_config.json", tokenizer)
 
 
-def load_whole(kind: Any, folder: Path, is_backbone: bool, **settings: Any) -> Any:
-    """A model of one of transformers' Auto classes, in float32 and in evaluation mode; no code of the folder is run.
+def load_whole(kind: Any, folder: Path, **settings: Any) -> tuple[Any, list[str]]:
+    """A model of one of transformers' Auto classes, in float32 and in evaluation mode, and the names of the tensors
+    that its body has no place for; its own head is new where its files have another. No code of the folder is run.
 
-    UserError where loading would unpickle, leave out or make up a tensor, or read what is no number. Of a backbone,
-    the head of another task is left out, and the head of this one is new.
+    UserError where loading would unpickle, leave out or make up a tensor of the body, or read what is no number.
     """
+    refuse_other_kinds(folder)
     load_config(folder)
-    if not list(folder.glob("*.safetensors")):
-        raise UserError(f"{folder}: no *.safetensors; pickled weights are not read: save them anew as safetensors")
     both = sorted(name for name in {WEIGHTS, *shards(folder / INDEX)} if (folder / name).exists())
     if WEIGHTS in both and len(both) > 1:  # transformers would take the former, be they older or not
         raise UserError(f"{folder}: {WEIGHTS} and, of {INDEX}, {both[0]}: remove the weights that are not meant")
@@ -166,6 +167,10 @@ def load_whole(kind: Any, folder: Path, is_backbone: bool, **settings: Any) -> A
         )  # fmt: skip
     state = model.state_dict()
     body, prefix = {name for name, _ in model.base_model.named_children()}, f"{model.base_model_prefix}."
+
+    def is_of_head(name: str) -> bool:
+        return name.removeprefix(prefix).split(".")[0] not in body
+
     faults = {
         "has no place for": report["unexpected_keys"],
         "misses": report["missing_keys"],
@@ -174,17 +179,16 @@ def load_whole(kind: Any, folder: Path, is_backbone: bool, **settings: Any) -> A
     }
     for fault, names in faults.items():
         for name in sorted(names):
-            is_of_head = name.removeprefix(prefix).split(".")[0] not in body
-            if not BUFFER.search(name) and not (is_backbone and is_of_head):
+            if not BUFFER.search(name) and not is_of_head(name):
                 raise UserError(
                     f"{folder}: {type(model).__name__} of its config.json {fault} tensor {name}; {COMPLETE}"
                 )
-    return model.eval()
+    return model.eval(), sorted(filter(is_of_head, report["unexpected_keys"]))
 
 
 def new_reward_model(backbone: Path, seed: int, head_deviation: float) -> Any:
     """A backbone under a fresh head drawn from N(0, head_deviation^2) by `seed`, float32 weights."""
-    model = load_whole(AutoModelForSequenceClassification, backbone, is_backbone=True, num_labels=1)
+    model, _ = load_whole(AutoModelForSequenceClassification, backbone, num_labels=1)
     model.config.get_text_config().pad_token_id = load_tokenizer(backbone).pad_token_id
     model.requires_grad_(False)  # of what no text comes to, as a tower that sees
     for part in (text_part(model), model.score):
@@ -195,14 +199,27 @@ def new_reward_model(backbone: Path, seed: int, head_deviation: float) -> Any:
     return model  # in evaluation mode throughout: the study trains without dropout
 
 
-def load_reward_model(folder: Path, device: torch.device) -> Any:
-    """A trained reward model in float32, in evaluation mode."""
-    return load_whole(AutoModelForSequenceClassification, folder, is_backbone=False).to(device)
+def load_reward_model(folder: Path, device: torch.device, choice: Choice | None = None, **settings: Any) -> Any:
+    """A reward model in float32, in evaluation mode; its head is `score`, with one output, whatever its files call it.
+
+    choice: what a study says of the head; None for what it has said beside the files.
+    """
+    model, foreign = load_whole(AutoModelForSequenceClassification, folder, **settings)
+    model.score = read_head(folder, model.config, foreign, choice or chosen(folder))
+    model.config.num_labels = model.num_labels = 1
+    return model.to(device)
+
+
+def chosen(folder: Path) -> Choice:
+    """What the study that a given reward model is of says of its head."""
+    file = folder / GIVEN
+    said = read_settings(file) if file.exists() else {}
+    return Choice(*(said.get(name) for name in Choice._fields))
 
 
 def load_backbone(folder: Path, device: torch.device) -> Any:
     """A bare backbone in float32, in evaluation mode."""
-    return load_whole(AutoModel, folder, is_backbone=True).to(device)
+    return load_whole(AutoModel, folder)[0].to(device)
 
 
 def save_reward_model(model: Any, tokenizer: Any, folder: Path, weights: dict[str, Tensor] | None = None) -> None:
@@ -266,7 +283,7 @@ def hidden_states(model: Any, batch: Batch) -> Tensor:
 def rewards(model: Any, states: Tensor) -> Tensor:
     """Reward [...] by the head of hidden states [..., width]; in bfloat16 many would be equal that are not."""
     with torch.autocast(states.device.type, enabled=False):
-        reward: Tensor = model.score(states.to(model.score.weight.dtype)).squeeze(-1)
+        reward: Tensor = model.score(states.float()).squeeze(-1)
     return reward
 
 

@@ -21,9 +21,10 @@ from rmtension.data.dialogues import Dialogue, Prompted, Turn, fault_of
 from rmtension.engine.ablation import Mask
 from rmtension.engine.architectures import longest_text
 from rmtension.engine.evaluation import candidate_scores, refuse_what_is_no_number
+from rmtension.engine.kinds import refuse_other_kinds
 from rmtension.engine.packing import Packed, Tokens, pack
 from rmtension.engine.reading import load_reader
-from rmtension.engine.reward_model import load_config, load_reward_model, tokenise
+from rmtension.engine.reward_model import load_reward_model, tokenise
 from rmtension.engine.running_reward import read_along, running
 
 REQUESTS = 256  # scored together, so that similar lengths meet in a batch
@@ -85,10 +86,7 @@ def check_reward_model(folder: Path) -> None:
     """UserError where `folder` holds no reward model; transformers would give a bare backbone a random head."""
     if not (folder / "config.json").is_file():
         raise UserError(f"{folder}: no reward model here: there is no config.json")
-    config = load_config(folder)
-    classifies = any(name.endswith("ForSequenceClassification") for name in config.architectures or [])
-    if not classifies or config.num_labels != 1:
-        raise UserError(f"{folder}: no reward model: config.json names no sequence classifier with one label")
+    refuse_other_kinds(folder)
 
 
 Read = TypeVar("Read")

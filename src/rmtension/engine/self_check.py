@@ -5,6 +5,7 @@ from __future__ import annotations
 import string
 from collections.abc import Iterator
 from contextlib import contextmanager
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from rmtension.base.errors import UserError
 from rmtension.base.files import cause_of
 from rmtension.engine.architectures import longest_text
 from rmtension.engine.attention import PACKED
+from rmtension.engine.heads import linear_layers
 from rmtension.engine.packing import Tokens, collate, common_prefix_length, pack
 from rmtension.engine.reward_model import hidden_states, opening, tokenise
 
@@ -143,9 +145,9 @@ def check_score(folder: Path, model: Any, tokenizer: Any) -> None:
         ours, theirs = model.score(state).item(), alone(model, text).logits.item()
     if not np.isfinite(theirs):
         raise UserError(f"{folder}: its reward of a text is not finite; give it whole weights and settings")
-    size = state.norm() * model.score.weight.norm() / len(state) ** 0.5
+    size = state.norm() / len(state) ** 0.5 * prod(layer.weight.norm().item() for layer in linear_layers(model.score))
     if not abs(ours - theirs) <= NOISE * size:
         raise UserError(
-            f"{folder}: the score that it gives a text, {theirs:.4g}, is not that of its last token, {ours:.4g}: its "
-            "head is not one linear layer; take another reward model"
+            f"{folder}: the score that it gives a text, {theirs:.4g}, is not that of its last token, {ours:.4g}: "
+            "transformers reads another one; take another reward model"
         )

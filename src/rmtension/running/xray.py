@@ -24,6 +24,7 @@ from rmtension.base.files import RESOURCES, write_text
 from rmtension.data import hub
 from rmtension.data.rows import load_rows
 from rmtension.engine.given_models import look_at, own_form
+from rmtension.engine.heads import Choice
 from rmtension.running.plan import Plan, Planner, make_plan
 from rmtension.study.inputs import data_files
 from rmtension.study.loading import load_study
@@ -70,7 +71,7 @@ class Xray:
 # --- models ---------------------------------------------------------------------------------------------------
 
 
-def given_model(place: str) -> Given:
+def given_model(place: str, head: Choice) -> Given:
     """The reward model of a folder or, as ORG/NAME@COMMIT, of the hub, from which it is fetched into the cache first.
 
     UserError, one line, where it is none or cannot be read.
@@ -79,7 +80,7 @@ def given_model(place: str) -> Given:
         raise UserError(f"{place}: a file; name the folder of a reward model, with its config.json and tokenizer")
     said = {"path": place} if Path(place).exists() else on_hub(place)
     try:
-        source = GivenModel.model_validate({"kind": "given", **said})
+        source = GivenModel.model_validate({"kind": "given", **head._asdict(), **said})
     except ValidationError as error:
         raise UserError(f"{place}: {error.errors()[0]['msg'].removeprefix('Value error, ')}") from None
     root, cache = (Study.model_fields[name].default for name in ("data_root", "hub_cache"))
@@ -87,7 +88,7 @@ def given_model(place: str) -> Given:
         print(f"fetching {place}", file=sys.stderr)
         hub.fetch(f"{source.kind}/{source.hub}/{source.revision}", source.checksums(root, cache).parent)
     folder = source.cached(cache).local(root)
-    parameters = look_at(folder)
+    parameters = look_at(folder, head)
     return Given(source.model_copy(update={"template": own_form(folder)}), parameters)
 
 
@@ -163,6 +164,7 @@ def fields_of(place: Path) -> dict[str, list[Any]]:
 
 def make_xray(
     places: Sequence[str],
+    head: Choice,
     helpful: Path | None,
     harmless: Path | None,
     benchmarks: Sequence[Path],
@@ -170,7 +172,9 @@ def make_xray(
     name: str | None,
 ) -> Xray:
     """The study of these reward models, and what it takes; UserError where one of them or of the files is of no use."""
-    models = dict(zip(unique([name_of(place) for place in places]), map(given_model, places), strict=True))
+    models = dict(
+        zip(unique([name_of(place) for place in places]), (given_model(place, head) for place in places), strict=True)
+    )
     named = name or f"xray-{next(iter(models))}" + (f"-and-{len(models) - 1}-more" if len(models) > 1 else "")
     file = file or Path("studies", f"{named}.yaml")
     names = unique(["own-test", *(cleaned(one.stem, "benchmark") for one in benchmarks)])[1:]

@@ -67,6 +67,9 @@ class GivenModel(Located):
         "hh", description="Form in which it reads a dialogue. chat: its tokenizer's own; hh: that of HH-RLHF."
     )
     label: str | None = Field(None, description="Label that is the reward, by name, where it has several.")
+    activation: Literal["gelu", "relu", "silu", "tanh"] | None = Field(
+        None, description="What is between the two layers of its head, where it has two."
+    )
 
     def files(self, data_root: str) -> list[Path]:
         return model_files(self.local(data_root))

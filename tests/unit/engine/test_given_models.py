@@ -52,7 +52,7 @@ def test_every_place_has_the_same_files(folder: Path, tmp_path: Path) -> None:
 
 
 def test_a_label_that_it_has_not_is_one_line(folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"rm: no label 'qualty' in its config.json; did you mean 'quality'\?$"):
+    with pytest.raises(UserError, match=r"rm: no label 'qualty'; did you mean 'quality'\?$"):
         give_reward_model(given("qualty"), str(tmp_path), tmp_path / "output")
     assert not (tmp_path / "output").exists()
 

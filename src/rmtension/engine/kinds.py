@@ -1,0 +1,79 @@
+"""What a folder may hold in place of a model that can be read: each kind told by its files, and what to do about it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import transformers
+
+from rmtension.base.errors import UserError
+
+PICKLES = ("pytorch_model*.bin", "consolidated*.pth", "*.pt", "*.ckpt")
+
+
+def settings_of(file: Path) -> dict[str, Any]:
+    """The content of a JSON file; nothing where there is none, or another content, of which whoever reads it says."""
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def has(folder: Path, *patterns: str) -> bool:
+    return any(any(folder.glob(pattern)) for pattern in patterns)
+
+
+def adapter(folder: Path) -> str | None:
+    if not has(folder, "adapter_config.json") or has(folder, "model*.safetensors"):
+        return None
+    base = settings_of(folder / "adapter_config.json").get("base_model_name_or_path", "its base")
+    return f"an adapter of {base}, no model: merge it into that (peft's merge_and_unload), and save the whole"
+
+
+def quantised(folder: Path) -> str | None:
+    settings = settings_of(folder / "config.json").get("quantization_config")
+    if not isinstance(settings, dict):
+        return None
+    return f"quantised weights ({settings.get('quant_method', 'of no named method')}) are not read: take the whole ones"
+
+
+def code_of_its_own(folder: Path) -> str | None:
+    settings = settings_of(folder / "config.json")
+    classes = settings.get("architectures") or []
+    unknown = [name for name in classes if isinstance(name, str) and not hasattr(transformers, name)]
+    if not settings.get("auto_map") or not unknown:
+        return None
+    return f"config.json names {unknown[0]}, which is code that comes with the model: that is never run"
+
+
+def pickled(folder: Path) -> str | None:
+    if has(folder, "*.safetensors") or not has(folder, *PICKLES):
+        return None
+    return f"pickled weights are not loaded; rmtension convert {folder} writes them as safetensors, tensors only"
+
+
+def without_weights(folder: Path) -> str | None:
+    if has(folder, "*.safetensors"):
+        return None
+    others = {
+        "*.gguf": "GGUF, which has no place for a head",
+        "*.onnx": "ONNX",
+        "*.h5": "TensorFlow",
+        "*.msgpack": "Flax",
+    }
+    found = [name for pattern, name in others.items() if has(folder, pattern)]
+    return f"no *.safetensors{f', but {found[0]}' if found else ''}: give it weights"
+
+
+KINDS: list[Callable[[Path], str | None]] = [adapter, quantised, code_of_its_own, pickled, without_weights]
+
+
+def refuse_other_kinds(folder: Path) -> None:
+    """UserError, one line, where a folder holds none of the models that this project reads."""
+    for kind in KINDS:
+        if (what := kind(folder)) is not None:
+            raise UserError(f"{folder}: {what}")
