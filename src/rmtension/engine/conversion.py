@@ -57,7 +57,9 @@ def convert(folder: Path) -> list[Path]:
     """
     if present := sorted(folder.glob("*.safetensors")):
         raise UserError(f"{folder}: {present[0].name} is there already: remove it if it is not meant")
-    written, weight_map, size = [], {}, 0
+    written: list[Path] = []
+    weight_map: dict[str, str] = {}
+    size = 0
     try:
         for name, file in pickles(folder).items():
             tensors = read_pickle(file)
