@@ -75,6 +75,12 @@ TABLES = {
          "measure": ["accuracy", "balanced"]},
         3, pairs_seen=0.0, pairs_needed=1200.0, scoring_cost=1.0,
     ),
+    "patching": made(
+        "gap delta",
+        {"regime": MIXED["regime"], "donor": REGIMES[:2], "tasks": ["own test"], "set": ["shared"],
+         "control": ["size-matched", "matched-random"]},
+        9,
+    ),
     "official": pl.DataFrame(schema={"model": pl.String, "value_mean": pl.Float64}),
     "published": pl.DataFrame({
         "table": ["accuracy", "own_ablation"], "model": OVERALL, "regime": "helpful", "ablation": "none", "single": "",
