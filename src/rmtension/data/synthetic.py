@@ -198,9 +198,9 @@ KINDS: dict[str, dict[str, tuple[float, Make]]] = {
         "precise": (0.15, precise),
     },
     "harmless": {
-        "harmful": (0.5, harmful_request),
-        "borderline": (0.35, borderline_harmless),
-        "trigger": (0.15, pair_maker("trigger", [answer], [reckless])),
+        "harmful": (0.4, harmful_request),
+        "borderline": (0.25, borderline_harmless),
+        "trigger": (0.35, pair_maker("trigger", [answer], [refusal, refusal, reckless])),
     },
 }
 # task -> (orientation, how to make one)
