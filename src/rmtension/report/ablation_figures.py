@@ -110,10 +110,20 @@ def set_size(table: pl.DataFrame, curve: pl.DataFrame) -> Pages:
 
 def change_map(table: pl.DataFrame) -> Pages:
     """Change of accuracy of each task over all models, and of each model's averages (down), in each regime under
-    each ablation (across; by zeros unless it says by means); bold where the interval leaves 0 out."""
+    each ablation (across; by zeros unless it says by means); bold where the interval leaves 0 out. Without rows of all
+    models, of each model's tasks by themselves."""
+    each = parts(table, "model")
+    if (OVERALL,) not in each:
+        return [page for (model,), of in each.items() for page in maps(of, f"{model}\n" if len(each) > 1 else "")]
     task = pl.concat_str("model", pl.lit(": mean of "), "orientation", pl.lit(" tasks"))
-    each = table.filter(pl.col("model") != OVERALL, pl.col("task") == "average")
-    table = pl.concat([table.filter(model=OVERALL), each.with_columns(orientation=pl.lit("by model"), task=task)])
+    averages = table.filter(pl.col("model") != OVERALL, pl.col("task") == "average")
+    return maps(
+        pl.concat([table.filter(model=OVERALL), averages.with_columns(orientation=pl.lit("by model"), task=task)])
+    )
+
+
+def maps(table: pl.DataFrame, title: str = "") -> Pages:
+    """A row for each task, a column for each regime and ablation; the title stands above each page's map."""
     name = set_name("ablation") if "control" in table.columns else pl.col("scoring")
     by_mean = pl.col("replaced_by") == "mean"
     table = table.with_columns(name=pl.when(by_mean).then(pl.format("{}, by means", name)).otherwise(name))
@@ -137,5 +147,6 @@ def change_map(table: pl.DataFrame) -> Pages:
         for regime in dict.fromkeys(regimes):
             ax.text(regimes.index(regime) + regimes.count(regime) / 2, -0.2, regime, ha="center")
             ax.axvline(regimes.index(regime), color="0.3", linewidth=1)
+        ax.set_title(title)
         pages.append(colour_bar(figure, [ax], "change in accuracy (points)\nbold: interval without 0"))
     return pages

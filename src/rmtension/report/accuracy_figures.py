@@ -10,6 +10,7 @@ import polars as pl
 from scipy.special import comb
 
 from rmtension.report.drawing import Pages, crossed, dots, estimates, finished, look, parts, unique
+from rmtension.study.naming import OVERALL
 
 
 def with_chance(table: pl.DataFrame, card: pl.DataFrame) -> pl.DataFrame:
@@ -58,8 +59,12 @@ def radar(table: pl.DataFrame, card: pl.DataFrame) -> Pages:
 
 
 def accuracy(table: pl.DataFrame, card: pl.DataFrame) -> Pages:
-    """Accuracy of each regime on each task."""
-    return dots(with_chance(table, card), "accuracy", "regime", "accuracy (%)", tick="chance")
+    """Accuracy of each regime on each task; where there is but one, of each model, beside each other."""
+    series = "regime"
+    if table["regime"].n_unique() == 1:
+        each = table.filter((pl.col("model") != OVERALL) | (pl.col("model") == OVERALL).all())
+        table, series = each.with_columns(of=pl.col("model"), model=pl.lit("")), "of"
+    return dots(with_chance(table, card), "accuracy", series, "accuracy (%)", tick="chance")
 
 
 def contrasts(table: pl.DataFrame) -> Pages:

@@ -145,8 +145,19 @@ def sorted_out(by_verdict: Mapping[str, Sequence[str]]) -> str:
     return listed(found)
 
 
-def limits(study: Study, tables: Tables) -> Iterator[str]:
+def unmeasured(study: Study) -> list[str]:
+    """What neither benchmarks nor pairs of a study can show."""
     kinds = {benchmark.kind for benchmark in study.benchmarks.values()}
+    missing = {
+        "what the paper's tasks would show (no published benchmark)": not kinds & {*PUBLISHED},
+        "what people prefer (all pairs are synthetic)": all(
+            source.kind == "synthetic" for source in study.sources.values()
+        ),
+    }
+    return [what for what, absent in missing.items() if absent]
+
+
+def limits(study: Study, tables: Tables) -> Iterator[str]:
     missing = {
         "what another training would give (one seed)": len(study.seeds) == 1,
         "how objectives differ (one regime)": len(study.single_regimes()) == 1,
@@ -154,13 +165,8 @@ def limits(study: Study, tables: Tables) -> Iterator[str]:
         "why mixing costs what it does (nothing is patched)": bool(study.mixed_regimes()) and study.patching is None,
         "what would help (no regime has another method)": bool(study.mixed_regimes()) and not study.repaired(),
         "how regimes differ on the same comparisons (they share no task)": tables["accuracy"].is_empty(),
-        "what the paper's tasks would show (no published benchmark)": not kinds & {*PUBLISHED},
-        "what people prefer (all pairs are synthetic)": all(
-            source.kind == "synthetic" for source in study.sources.values()
-        ),
-        "what language models do (all backbones are made for it)": all(
-            model.source.kind == "made" for model in study.models.values()
-        ),
     }
-    unknown = [what for what, absent in missing.items() if absent]
+    made = all(model.source.kind == "made" for model in study.models.values())
+    unknown = [what for what, absent in missing.items() if absent] + unmeasured(study)
+    unknown += ["what language models do (all backbones are made for it)"] if made else []
     yield f"This study cannot say {listed([*unknown, 'what other backbones, data or ways of training would give'])}."

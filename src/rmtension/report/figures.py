@@ -30,7 +30,9 @@ from rmtension.report.drawing import Pages, Tables, no_data, style
 from rmtension.report.length_figures import lead, surface
 from rmtension.report.neuron_figures import depth, overlap, stability
 from rmtension.report.repair_figures import repair
+from rmtension.report.rules import is_given
 from rmtension.report.score_figures import histograms
+from rmtension.report.tension_figures import tension
 from rmtension.study.naming import OVERALL, UNORIENTED
 from rmtension.study.stages import Analysis, Figures
 
@@ -39,7 +41,8 @@ def make_figures(tables: Tables, settings: Figures, analysis: Analysis) -> dict[
     """The pages of every figure, by name, of what the study's analysis selects. A figure without data says so."""
     with mpl.rc_context(style(settings)):
         chosen = {name: selected(table, analysis) for name, table in tables.items()}
-        return {name: spec.pages(chosen) for name, spec in FIGURES.items()}
+        given = is_given(tables["models_card"]) if "models_card" in tables else False
+        return {name: spec.pages(chosen, given) for name, spec in FIGURES.items()}
 
 
 def selected(table: pl.DataFrame, analysis: Analysis) -> pl.DataFrame:
@@ -88,9 +91,12 @@ class Spec(NamedTuple):
     rows: pl.Expr
     draw: Callable[..., Pages]
 
-    def pages(self, tables: Tables) -> Pages:
+    def pages(self, tables: Tables, given: bool) -> Pages:
+        """given: of each model alone where a figure has any, as the mean of given reward models is of none."""
         first, *others = (tables[name] for name in self.tables)
         rows = first.filter(self.rows)
+        if given and "model" in rows.columns:
+            rows = rows.filter(EACH_MODEL | EACH_MODEL.any().not_())
         return self.draw(rows, *others) if len(rows) else no_data()
 
 
@@ -105,7 +111,7 @@ FIGURES = {
     "radar": Spec(WITH_CARD, OVER_MODELS, radar),
     "radar_by_model": Spec(WITH_CARD, EACH_MODEL, radar),
     "accuracy": Spec(WITH_CARD, BOTH, accuracy),
-    "surface": Spec(("surface", "accuracy", "benchmark_accuracy", "benchmarks_card"), ORIENTED, surface),
+    "surface": Spec(("surface", "accuracy", "benchmark_accuracy", *WITH_CARD[1:], "models_card"), ORIENTED, surface),
     "length_lead": Spec(("length_lead", "contrasts", "length"), OVER_MODELS, lead),
     "calibration": Spec(("reliability",), OVER_MODELS & IN_BINS, calibration),
     "calibration_by_model": Spec(("reliability",), EACH_MODEL & IN_BINS, calibration),
@@ -120,6 +126,7 @@ FIGURES = {
     "overlap": Spec(("neuron_overlap",), BOTH, overlap),
     "stability": Spec(("stability",), BOTH, stability),
     "shared_ablation": Spec(("shared_ablation",), pl.lit(True), change_map),
+    "tension": Spec(("tension",), EACH_MODEL & (pl.col("set") != "shared-authors"), tension),
     "set_size": Spec(("set_size", "ablation_curve"), BOTH & OF_NEURONS, set_size),
     "patching": Spec(("patching",), BOTH, patching),
     "conflict": Spec(("conflict",), BOTH & BEYOND_NOISE, conflict),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import polars as pl
 from matplotlib.axes import Axes
@@ -27,21 +29,26 @@ from rmtension.report.drawing import (
     row_names,
     unique,
 )
-from rmtension.report.rules import EVERY, judged, ruled
+from rmtension.report.rules import EVERY, is_given, judged, judged_each, ruled
 from rmtension.study.naming import AVERAGE, OVERALL, WORDS
 
 BY_LENGTH = {"longer": ">", "shorter": "<"}
 ROW = ["heading", "name"]
 
 
-def surface(table: pl.DataFrame, accuracy: pl.DataFrame, tests: pl.DataFrame, card: pl.DataFrame) -> Pages:
-    """Accuracy of rules without a model as marks, and of each regime's reward models as intervals: a row for each
-    place, below the name of its benchmark."""
+def surface(
+    table: pl.DataFrame, accuracy: pl.DataFrame, tests: pl.DataFrame, card: pl.DataFrame, models_card: pl.DataFrame
+) -> Pages:
+    """Accuracy of rules without a model as marks, and of each regime's reward models, or of each that is given, as
+    intervals: a row for each place, below the name of its benchmark."""
     rules = ruled(table, card)
     chance = with_chance(accuracy, card).select("orientation", "task", "chance").unique()
-    models = judged(rules, accuracy, tests).join(chance, on=["orientation", "task"], how="left", maintain_order="left")
+    given = is_given(models_card)
+    models = (judged_each if given else judged)(rules, accuracy, tests).join(
+        chance, on=["orientation", "task"], how="left", maintain_order="left"
+    )
     rules, models = named(rules), named(models).with_columns(pl.col("chance").fill_null(50))
-    regimes, rows = unique(tests, "regime"), Rows()
+    regimes, rows = unique(models if given else tests, "regime"), Rows()
     for (heading, benchmark), of in parts(rules, "heading", "benchmark").items():
         rows += [] if benchmark == EVERY else [(heading, heading)]
         rows += [(heading, name) for name in unique(of, "name")]
@@ -80,13 +87,16 @@ def draw_places(ax: Axes, rows: Rows, regimes: list[str], rules: pl.DataFrame, m
         x, low, high = estimates(points, "accuracy")
         ax.hlines(at(points, i), low, high, color=shape["color"], linewidth=1)
         ax.plot(x, at(points, i), **shape | {"linestyle": "none"})
-        hollow = {"linestyle": "none", "markerfacecolor": "white", "label": WORDS + regime}
+        label = WORDS + regime if len(words) else None
+        hollow: dict[str, Any] = {"linestyle": "none", "markerfacecolor": "white", "label": label}
         ax.plot(*numbers(words, "accuracy_mean"), at(words, i), **shape | hollow)
     last = len(regimes)
     ax.plot(models["chance"], at(models, last), "|", color="0.3", label="chance")
-    for rule, marker in BY_LENGTH.items():
-        points = rules.filter(rule=rule)
-        ax.plot(points["accuracy_mean"], at(points, last), marker, color="0.15", markersize=4.5, label=rule)
+    of_words = [rule for rule in unique(rules, "rule") if rule not in BY_LENGTH]
+    others = [rule for rule in of_words if rule.removeprefix(WORDS) not in regimes]  # of what given ones are no regime
+    for rule, marker in {**BY_LENGTH, **dict(zip(others, "odshp*", strict=False))}.items():
+        points, hollow = rules.filter(rule=rule), {"markerfacecolor": "white"} if rule in others else {}
+        ax.plot(points["accuracy_mean"], at(points, last), marker, color="0.15", markersize=4.5, label=rule, **hollow)
 
 
 def lead(table: pl.DataFrame, contrasts: pl.DataFrame, lengths: pl.DataFrame) -> Pages:

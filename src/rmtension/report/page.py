@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import jinja2
 import polars as pl
@@ -20,6 +20,9 @@ from rmtension.base.files import write_text
 from rmtension.base.pages import HEIGHTS
 from rmtension.report.conclusions import beside_length, conclusions
 from rmtension.report.exhibits import EVERY_ROW, FOREMOST, SECTIONS, Exhibit
+from rmtension.report.given_conclusions import given_conclusions, with_parts
+from rmtension.report.given_exhibits import GIVEN_FOREMOST, GIVEN_SECTIONS, UNTRAINED, of_each
+from rmtension.report.glance import at_a_glance
 from rmtension.study.naming import OVERALL
 from rmtension.study.study import Study
 
@@ -37,6 +40,19 @@ SIGNED = (
 )
 
 
+class Form(NamedTuple):
+    """What the pages of one kind of study have before and behind the claims, and how they speak of it."""
+
+    foremost: dict[str, list[Exhibit]]
+    sections: dict[str, list[Exhibit]]
+    conclusions: Callable[[Study, Mapping[str, pl.DataFrame], pl.DataFrame], dict[str, str]]
+    glances: Callable[[Mapping[str, pl.DataFrame]], dict[str, pl.DataFrame]]
+
+
+TRAINED = Form(FOREMOST, SECTIONS, conclusions, lambda _tables: {})
+GIVEN = Form(GIVEN_FOREMOST, GIVEN_SECTIONS, given_conclusions, at_a_glance)
+
+
 def write_report(
     path: Path,
     study: Study,
@@ -49,18 +65,18 @@ def write_report(
 
     It links to the files of claims, tables and figures beside it.
     """
+    form, said = (GIVEN, with_parts(claims)) if study.given else (TRAINED, claims)
     images = {name: page_images(file) for name, file in figure_files.items()}
     of_claims = images.pop("claims", [])
-    listed = {exhibit.table for exhibits in (FOREMOST | SECTIONS).values() for exhibit in exhibits} | {
-        "published",
-        "holes",
-    }
+    seen = of_given(tables, images) if study.given else tables
+    every = [*form.foremost.values(), *form.sections.values()]
+    listed = {exhibit.table for exhibits in every for exhibit in exhibits} | {"published", "holes"}
     unplaced = "Without a section of its own; docs/outputs.md has the columns."
-    further = [Exhibit(name, unplaced) for name in dict.fromkeys([*tables, *images]) if name not in listed]
+    further = [Exhibit(name, unplaced) for name in dict.fromkeys([*seen, *images]) if name not in listed]
 
     def shown(sections: Mapping[str, Sequence[Exhibit]]) -> dict[str, list[dict[str, Any]]]:
         there = {
-            heading: [show(exhibit, tables, images) for exhibit in exhibits if exhibit.table in {*tables, *images}]
+            heading: [show(exhibit, seen, images) for exhibit in exhibits if exhibit.table in {*seen, *images}]
             for heading, exhibits in sections.items()
         }
         return {heading: exhibits for heading, exhibits in there.items() if exhibits}
@@ -71,14 +87,15 @@ def write_report(
         study=study,
         settings=yaml.safe_dump(study.analysed(), sort_keys=False, allow_unicode=True),
         claims={
-            name: rows.rows(named=True)
-            for (name,), rows in claims.fill_nan(None).group_by("claim", maintain_order=True)
+            name: rows.rows(named=True) for (name,), rows in said.fill_nan(None).group_by("claim", maintain_order=True)
         },
-        conclusions=conclusions(study, tables, claims),
-        beside_length=beside_length(claims),
+        untested=[claim for claim in claims["claim"].unique(maintain_order=True) if claim not in said["claim"]],
+        conclusions=form.conclusions(study, tables, claims),
+        glances=form.glances(tables),
+        beside_length=beside_length(said),
         images=of_claims,
-        foremost=shown(FOREMOST),
-        sections=shown(SECTIONS | {"Further tables": further}),
+        foremost=shown(form.foremost),
+        sections=shown({**form.sections, "Further tables": further}),
         holes=tables["holes"].rows(named=True) if "holes" in tables else [],
         unscored=unscored(tables["benchmark_accuracy"]) if "benchmark_accuracy" in tables else [],
         provenance=provenance,
@@ -89,6 +106,18 @@ def write_report(
         style=read_package_file("html", "dt_bundle.css"),
     )
     write_text(page, path)
+
+
+def of_given(tables: Mapping[str, pl.DataFrame], images: dict[str, list[str]]) -> dict[str, pl.DataFrame]:
+    """What is shown of tables where reward models are given: those with rows, of each model. Figures of the others,
+    of means over models, and of what only trained reward models have are taken out of `images`."""
+    listed = {exhibit.table for exhibits in (GIVEN.foremost | GIVEN.sections).values() for exhibit in exhibits}
+    seen = {name: of_each(table) for name, table in tables.items() if len(table) and name not in UNTRAINED}
+    of_means = [name for name in images if f"{name}_by_model" in images]
+    for name in [*images]:
+        if name not in listed or name in of_means or (name in tables and name not in seen):
+            del images[name]
+    return seen
 
 
 def page_images(file: Path) -> list[str]:
@@ -112,7 +141,7 @@ def show(exhibit: Exhibit, tables: Mapping[str, pl.DataFrame], images: dict[str,
         table = filled(tables[exhibit.table].filter(exhibit.where))
         means = means_over_models(table, exhibit)
         whole = texts(table) if means is None and len(table) <= FEW_ROWS else None
-        over = ", means over all models" if "model" in table.columns else ""
+        over = ", means over all models" if has_all(table) else ""
         shown |= {"n_rows": len(table), "means": means, "over": over, "whole": whole}
         shown["sortable"] = sortable(table) if whole is None else None
     if "published" in tables:
@@ -173,13 +202,18 @@ def sortable(table: pl.DataFrame) -> dict[str, Any]:
     return {"titles": titles(written.columns), "numeric": numeric, "rows": list(zip(*cells, strict=True))}
 
 
+def has_all(table: pl.DataFrame) -> bool:
+    """Whether a table has rows of all models; one without rows counts as such."""
+    return "model" in table.columns and (OVERALL in table["model"] or table.is_empty())
+
+
 def means_over_models(table: pl.DataFrame, exhibit: Exhibit) -> pl.DataFrame | None:
-    """The exhibit's value in the rows of all models, or of a table without models, as a grid of text; None where it has
-    none."""
+    """The exhibit's value in the rows of all models, or of a table without such rows, as a grid of text; None where it
+    has none."""
     value = f"{exhibit.value}_mean"
     if value not in table.columns:
         return None
-    rows = texts(table).filter(table["model"] == OVERALL if "model" in table.columns else EVERY_ROW)
+    rows = texts(table).filter(table["model"] == OVERALL if has_all(table) else EVERY_ROW)
     words = [name for name in rows.columns if name in ("percent", "count") or table[name].dtype == pl.String]
     keys = [name for name in words if rows[name].n_unique() > 1]
     across = [key for key in keys if key in exhibit.across]

@@ -36,6 +36,21 @@ def ruled(surface: pl.DataFrame, card: pl.DataFrame) -> pl.DataFrame:
     return rows.sort(row.min().over("orientation"), row.min().over(PLACE[:2]), row).drop("row")
 
 
+def is_given(card: pl.DataFrame) -> bool:
+    """Whether a study's reward models are given; card: the table models_card."""
+    return (card["kind"] == "given").all() if len(card) else False
+
+
+def judged_each(places: pl.DataFrame, accuracy: pl.DataFrame, tests: pl.DataFrame) -> pl.DataFrame:
+    """`judged` of each model by itself, its name in the place of the regime: of given reward models, which are judged
+    as they are, on own tests under the regime whose test it is."""
+    found = []
+    for model in tests.filter(pl.col("model") != OVERALL)["model"].unique(maintain_order=True):
+        alone = (frame.filter(model=model).with_columns(model=pl.lit(OVERALL)) for frame in (accuracy, tests))
+        found.append(judged(places, *alone).with_columns(regime=pl.lit(model)))
+    return pl.concat(found) if found else judged(places, accuracy, tests)
+
+
 def judged(places: pl.DataFrame, accuracy: pl.DataFrame, tests: pl.DataFrame) -> pl.DataFrame:
     """regime, PLACE, ESTIMATE of the reward models in the places of `ruled`; accuracy, tests: the tables accuracy and
     benchmark_accuracy. On an own test split those of its regime alone, and if they were judged on the same comparisons.

@@ -10,6 +10,7 @@ from typing import Any
 import polars as pl
 import pytest
 import yaml
+from example_given import GIVEN, OF_GIVEN, SOURCE
 from example_results import SETTINGS, STUDY, TASKS, example
 
 from rmtension.analysis.claims import CLAIMS, OF_TRAINING
@@ -21,15 +22,6 @@ from rmtension.analysis.tables import make_tables
 from rmtension.study.naming import OVERALL, tension_sets_index
 from rmtension.study.study import Study
 
-SOURCE = {"kind": "given", "path": "x"}
-OF_GIVEN: dict[str, Any] = {
-    "seeds": [4],
-    "models": {name: {"source": SOURCE} for name in ("zebra", "ape")},
-    "neurons": {"scorings": ["magnitude", "attribution", "random", "matched-random", "head-norm"]},
-    "ablation": SETTINGS["ablation"] | {"scoring": "attribution"},
-    "conflict": {},
-}
-GIVEN = Study.model_validate(SETTINGS | OF_GIVEN)
 RESULTS = example(GIVEN)
 MADE = make_tables(RESULTS)
 CLAIMED = ledger(MADE, GIVEN)
@@ -103,7 +95,8 @@ def test_a_line_for_given_reward_models_closes_its_hole() -> None:
         return settings | {k: added(settings[k], v) if deep[k] else v for k, v in more.items()}
 
     bare = {"regimes": {s: SETTINGS["regimes"][s] for s in SINGLES}, "models": {"zebra": {"source": SOURCE}}}
-    for change in ({}, bare, bare | {"regimes": {"helpful": SETTINGS["regimes"]["helpful"]}, "conflict": None}):
+    bare |= {"conflict": None}
+    for change in ({}, bare, bare | {"regimes": {"helpful": SETTINGS["regimes"]["helpful"]}}):
         study = Study.model_validate(SETTINGS | OF_GIVEN | change)
         tables, settings = make_tables(example(study)), study.model_dump(mode="json")
         holes = holes_table(study, tables, ledger(tables, study))

@@ -21,6 +21,7 @@ from matplotlib.text import Text
 from rmtension.base.errors import UserError
 from rmtension.report.drawing import TASK, style
 from rmtension.report.figures import FIGURES, make_figures, selected, write_figure
+from rmtension.report.rules import is_given
 from rmtension.study.naming import BOTH, OVERALL
 from rmtension.study.stages import Analysis, Figures
 
@@ -155,9 +156,14 @@ def example(sizes: dict[str, int], tasks: pl.DataFrame, scorings: list[str], per
     card = PAPER.select("benchmark", "task", kind="benchmark", chosen=pl.lit("1"), rejected=rejected)
     own_card = OWN.select("benchmark", "task", kind=pl.lit("regime-test"), chosen=pl.lit("1"), rejected=pl.lit("1"))
     sets_of_causes = sets.filter(pl.col("ablation") != "shared-authors").rename({"ablation": "set"})
+    judged = crossed({"orientation": REGIMES[:2]}, {"tasks": ["own test", "own tasks"]})
     made = rules_and_calibration(of_models, places) | causes(of_models, sets_of_causes)
     return made | {
         "benchmarks_card": pl.concat([card, own_card]),
+        "models_card": pl.DataFrame({"model": [*sizes], "kind": ["pretrained"] * len(sizes)}),
+        "tension": valued(
+            crossed(of_models, MIXED, judged, sets_of_causes, {"replaced_by": ["zero", "mean"]}), 3, delta=-2
+        ),
         "accuracy": valued(crossed(of_models, regimes, tasks), 12, accuracy=55),
         "contrasts": valued(crossed(of_models, pairs, tasks), 12, difference=0),
         "retention": valued(crossed(of_models, MIXED, {"ablation": ["none", *SETS]}, tasks), 0.1, retention=0.6),
@@ -202,7 +208,7 @@ def redrawn(name: str, changed: Tables | None = None, **analysis: str) -> Pages:
     """One figure alone, of the small tables with some changed."""
     chosen = {k: selected(t, Analysis.model_validate(analysis)) for k, t in (SMALL | (changed or {})).items()}
     with mpl.rc_context(style(SETTINGS)):
-        return FIGURES[name].pages(chosen)
+        return FIGURES[name].pages(chosen, is_given(chosen["models_card"]))
 
 
 def series(ax: Axes) -> dict[str, Any]:
@@ -518,6 +524,72 @@ def test_a_set_has_one_mark_in_all_panels() -> None:
             if len(points) == 1:
                 marks.setdefault(points[0][1], set()).add((str(line.get_marker()), str(line.get_color())))
     assert [*marks] == [*range(10)] and {len(several) for several in marks.values()} == {1}
+
+
+def test_what_a_set_does_for_either_objective_is_marked_beside_its_controls() -> None:
+    cells = {ax.get_title(): ax for ax in panels(DRAWN["tension"])}
+    assert len(cells) == 2 * 2 * 2  # models, places and values: not the mean over models
+    ax = cells["tiny-llama\nown test,\nat their means"]
+    names = [label.get_text() for label in panels(DRAWN["tension"])[0].get_yticklabels()]
+    keys = {"model": "tiny-llama", "tasks": "own test", "replaced_by": "mean"}
+    for orientation, shift in (("helpful", -1), ("harmless", 1)):
+        rows = of("tension", **keys, orientation=orientation)
+        whole = rows.filter(control="whole")
+        line = series(ax)[f"{orientation} tasks"]
+        assert np.array_equal(line.get_xdata(), whole["delta_mean"])
+        at = np.asarray(line.get_ydata(), float)
+        assert [names[round(y)] for y in at] == whole["set"].to_list() and np.all((at - np.round(at)) * shift > 0)
+        assert line.get_markerfacecolor() == line.get_color()
+        known = rows.drop_nulls("delta_low").select("delta_low", "delta_high").rows()
+        assert {(left, right) for left, _, right, _ in intervals(ax)} >= set(known)
+    hollow = [line for line in ax.get_lines() if line.get_markerfacecolor() == "white"]
+    assert sum(len(line.get_xdata()) for line in hollow) == len(
+        of("tension", **keys).filter(pl.col("control") != "whole")
+    )
+
+
+GIVEN_CARD = {"models_card": SMALL["models_card"].with_columns(kind=pl.lit("given"))}
+
+
+def given(name: str) -> Pages:
+    """A figure where reward models are given: one regime's stand for what they do as they are."""
+    single = SMALL["benchmark_accuracy"].filter(
+        pl.col("regime").is_in(REGIMES[:2]) == (pl.col("benchmark") == "hh-test")
+    )
+    whole = {"accuracy": SMALL["accuracy"].filter(regime=REGIMES[2]), "benchmark_accuracy": single}
+    return redrawn(name, GIVEN_CARD | whole)
+
+
+def test_given_reward_models_stand_side_by_side() -> None:
+    [ax] = panels(given("accuracy"))
+    for model in ("tiny-gpt2", "tiny-llama"):
+        rows = of("accuracy", model=model, regime=REGIMES[2])
+        assert np.array_equal(series(ax)[model].get_xdata(), rows["accuracy_mean"])
+    assert OVERALL not in series(ax)
+    [ax] = panels(given("surface"))
+    lines = series(ax)
+    for model in ("tiny-gpt2", "tiny-llama"):
+        [mean] = of("accuracy", model=model, regime=REGIMES[2], orientation="helpful", task="average")["accuracy_mean"]
+        own = {
+            r: of("benchmark_accuracy", model=model, regime=r, benchmark="hh-test")["accuracy_mean"] for r in REGIMES
+        }
+        assert near(lines[model], 8) == [mean]
+        assert (near(lines[model], 1), near(lines[model], 10)) == (own["helpful"].to_list(), own["harmless"].to_list())
+    assert {f"words:{regime}" for regime in REGIMES} <= lines.keys()
+    assert (
+        lines["words:helpful"].get_xdata().tolist()
+        == series(panels(DRAWN["surface"])[0])["words:helpful"].get_xdata().tolist()
+    )
+
+
+def test_given_reward_models_have_no_mean_in_figures_and_maps_of_their_own() -> None:
+    pages = given("shared_ablation")
+    assert [page.axes[0].get_title().strip() for page in pages] == ["tiny-gpt2", "tiny-llama"]
+    for page, model in zip(pages, ("tiny-gpt2", "tiny-llama"), strict=True):
+        rows = of("shared_ablation", model=model)
+        shown = sorted(float(t.get_text()) for t in page.axes[0].texts if t.get_text()[0] in "+-")
+        assert shown == pytest.approx(sorted(rows["delta_mean"]), abs=0.0501)
+    assert not any(OVERALL in ax.get_title() for name in ("depth", "conflict") for ax in panels(given(name)))
 
 
 def test_labels_of_every_figure_name_what_is_drawn(large: dict[str, Pages]) -> None:

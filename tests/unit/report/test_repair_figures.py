@@ -20,7 +20,8 @@ from rmtension.study.stages import Figures
 
 TABLE = TABLES["repair"]
 with mpl.rc_context(style(Figures())):
-    PANELS = {ax.get_title(): ax for page in FIGURES["repair"].pages({"repair": TABLE}) for ax in page.axes}
+    PAGES = FIGURES["repair"].pages({"repair": TABLE}, given=False)
+    PANELS = {ax.get_title(): ax for page in PAGES for ax in page.axes}
 
 
 def line(ax: Axes, label: str) -> Any:
