@@ -26,6 +26,16 @@ def draw(frame: pl.DataFrame, most: int | None, seed: int) -> pl.DataFrame:
     return frame[np.sort(np.random.default_rng(seed).permutation(len(frame))[:most])]
 
 
+def evenly(comparisons: pl.DataFrame, seed: int) -> pl.DataFrame:
+    """The rows in an order drawn by `seed`, in which tasks take turns as long as they have rows.
+
+    comparisons: with benchmark and task.
+    """
+    draw = pl.Series(np.random.default_rng(seed).permutation(len(comparisons)))
+    turn = pl.col("draw").rank("ordinal").over("benchmark", "task")
+    return comparisons.with_columns(draw=draw).sort(turn, "draw").drop("draw")
+
+
 def as_comparisons(frame: pl.DataFrame) -> pl.DataFrame:
     """A table of pairs in the form of a benchmark: one task a source, lists of one text. Others pass unchanged."""
     if "source" not in frame.columns:

@@ -21,11 +21,15 @@ def scored_on(study: Study) -> list[str]:
 
 def ablated_sets(study: Study, regime: str, benchmark: str) -> list[str]:
     """Names of all that is ablated in a regime's reward models on one of `scored_on`, `none` first."""
+    if benchmark == VALIDATION:
+        return ["none", study.ablation.main_set] if regime in study.with_neurons() else ["none"]
+    return sets_of_sizes(study, regime, study.ablation.sweep if benchmark in study.ablation.sweep_benchmarks else [])
+
+
+def sets_of_sizes(study: Study, regime: str, swept: Sequence[float | str] = ()) -> list[str]:
+    """Names of the sets of one size, and of those that are `swept`, that are ablated in a regime's reward models."""
     if regime not in study.with_neurons():
         return ["none"]
-    if benchmark == VALIDATION:
-        return ["none", study.ablation.main_set]
-    swept = study.ablation.sweep if benchmark in study.ablation.sweep_benchmarks else []
     own = [ablation_name(s, size) for s in study.neurons.scorings for size in [study.ablation.percent, *swept]]
     tension = [one.name for one in tension_sets_index(study.regimes[regime].mixes, study.ablation.control_draws)]
     thirds = thirds_names(study.ablation.control_draws)

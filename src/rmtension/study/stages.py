@@ -50,6 +50,18 @@ class Conflict(Section):
     seed: Seed = Field(0, description="Draws what is kept, and what of it is in which half.")
 
 
+class Explore(Section):
+    """What the explorer shows beside the scores of all comparisons (docs/outputs.md)."""
+
+    neurons: Count = Field(
+        4, description="Neurons of each set that get a page, the strongest of the study's first seed."
+    )
+    passages: Count = Field(8, description="Passages of either side that a neuron's page shows.")
+    pairs: Count = Field(200, description="Test pairs that passages are found in and single neurons ablated on.")
+    running: Count = Field(100, description="Comparisons whose reward is shown token by token.")
+    seed: Seed = Field(0, description="Draws those, and what is shown where a page of all comparisons would be large.")
+
+
 class Analysis(Section):
     """How tables are made of the scores; nothing is trained or scored anew for it."""
 

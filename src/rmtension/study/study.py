@@ -20,7 +20,7 @@ from rmtension.study.naming import (
 )
 from rmtension.study.scorings import Ablation, Neurons
 from rmtension.study.section import Name, Place, Section, Seed, nearest, refuse_repeats, refuse_taken, require_known
-from rmtension.study.stages import Activations, Analysis, Conflict, Figures, Patching, Training
+from rmtension.study.stages import Activations, Analysis, Conflict, Explore, Figures, Patching, Training
 
 VALIDATION = "validation"  # stands for the regime's validation split where that is scored as benchmarks are
 
@@ -46,6 +46,7 @@ class Study(Section):
     benchmarks: dict[Name, Benchmark] = Field(min_length=1, description="What they are evaluated on, by name.")
     patching: Patching | None = Field(None, description="Without it nothing is patched.")
     conflict: Conflict | None = Field(None, description="Without it no gradients are compared; `{}` takes all pairs.")
+    explore: Explore = Explore()
     analysis: Analysis = Analysis()
     figures: Figures = Figures()
 
