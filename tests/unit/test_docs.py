@@ -29,9 +29,11 @@ from rmtension.engine.backbones import make_backbone
 from rmtension.engine.conflict import conflict
 from rmtension.engine.evaluation import evaluate
 from rmtension.engine.lengths import lengths
+from rmtension.engine.passages import explore_neurons
 from rmtension.engine.patching import patch
 from rmtension.engine.reading import load_reader
 from rmtension.engine.set_activations import set_activations
+from rmtension.engine.token_rewards import judged_rewards
 from rmtension.engine.training import TrainingRun, train_reward_model
 from rmtension.neurons.ranking import PLACE, oriented_sets, rankings, sets_to_frame
 from rmtension.running.provenance import KEYS
@@ -109,6 +111,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     two = [("helpful", "helpful")]
     gradients = conflict(reward_model, held_out, two, Conflict(), max_tokens=512, budget=4096, device=CPU)
     pairs = read_comparisons(train)
+    explored = explore_neurons(reward_model, test, one, most=1, budget=4096, device=CPU)
     judged = read_judged({"b": [str(root / "benchmarks/{benchmark}.parquet")]})
     for file, frame in {
         "words/{regime}.parquet": word_scores(pairs, pairs, judged),
@@ -120,6 +123,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         f"{selected.relative_to(root)}.parquet": sets,
         f"{selected.relative_to(root)}/sets.parquet": sets,
         "set_activations/{model}/{regime}/seed-{seed}.parquet": activities,
+        "passages/{model}/{regime}/seed-{seed}.parquet": explored.passages,
+        "passages/{model}/{regime}/seed-{seed}/scores.parquet": explored.scores,
+        "running_rewards/{model}/{regime}/seed-{seed}.parquet": judged_rewards(reward_model, judged, 4096, CPU),
         "scores/{model}/{regime}/seed-{seed}/{benchmark}.parquet": scores,
         "patched/{model}/{regime}/seed-{seed}/{benchmark}.parquet": patched,
         "conflicts/{model}/{regime}/seed-{seed}.parquet": gradients,

@@ -107,6 +107,11 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "patching.benchmarks": ["own"],
         "conflict.max_pairs": 12,
         "conflict.seed": 1,
+        "explore.neurons": 2,
+        "explore.passages": 3,
+        "explore.pairs": 10,
+        "explore.running": 5,
+        "explore.seed": 1,
         "analysis.draws": 99,
         "analysis.seed": 1,
         "analysis.confidence": 0.9,
@@ -504,8 +509,8 @@ def answers(project: Project, rows: list[Row]) -> list[dict[str, int]]:
 ANALYSIS = ["tables", "claims", "figures", "report_page"]
 RULES = ["fetch", "answer_key", "data", "benchmark_comparisons", "words", "backbone", "check_given", "lengths",
          "adopt", "train", "merge", "put_given", "activations", "attribution", "neurons", "select_frozen",
-         "select_sets", "select", "set_activations", "evaluate", "ensemble", "patch", "conflict", "cards", "analysis",
-         *ANALYSIS]  # fmt: skip
+         "select_sets", "select", "set_activations", "evaluate", "ensemble", "patch", "conflict",
+         "passages", "running_rewards", "cards", "analysis", *ANALYSIS, "explore"]  # fmt: skip
 ONE_JOB = "one job makes all splits of a regime"
 PATHS = "jobs depend on the paths of what they read"
 NOTES = {

@@ -56,6 +56,7 @@ def test_nothing_is_trained_and_all_places_are_one_reward_model(
     lineage = Lineage(results / "report.html")
     assert doubts.warnings(lineage) == []
     jobs = dict(shown.rules(lineage).select("rule", "jobs").rows())
+    jobs = dict(shown.rules(Lineage(results / "explore.html")).select("rule", "jobs").rows()) | jobs
     assert jobs.items() >= {"check_given": 1, "put_given": 3, "activations": 3, "conflict": 1}.items()
     assert jobs.keys().isdisjoint({"train", "adopt", "backbone"})
     planned = make_plan(read_study(Path(GIVEN))).rules

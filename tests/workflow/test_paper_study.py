@@ -15,6 +15,8 @@ ON_A_GPU = {
     "train": REWARD_MODELS + 3 * REPAIRED,
     "evaluate": SCORED_ON * (REWARD_MODELS + 4 * REPAIRED),
     "patch": 2 * REPAIRED,
+    "passages": 6,  # of the first seed's mixed reward models
+    "running_rewards": 6 * 3,  # of the first seed's
     "ensemble": REPAIRED,
 }
 

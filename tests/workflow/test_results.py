@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
 import hashlib
 import json
 import re
@@ -76,6 +78,9 @@ COLUMNS = {
     f"set_activations/{RM}.parquet": [
         "comparison_id", "task", "orientation", "response", "ablation", "n_tokens", "mean",
     ],
+    "passages/tiny/helpful-harmless/seed-0.parquet": ["layer", "neuron", "response", "tokens", "activations"],
+    "passages/tiny/helpful-harmless/seed-0/scores.parquet": ["layer", "neuron", "comparison_id", "chosen_scores"],
+    "running_rewards/tiny/helpful/seed-0.parquet": ["benchmark", "comparison_id", "response", "tokens", "rewards"],
     f"scores/{RM}/own.parquet": [
         "ablation", "comparison_id", "task", "chosen_scores", "rejected_scores", "correct",
     ],
@@ -266,6 +271,39 @@ def test_every_file_has_one_record_that_holds(finished: Project) -> None:
     assert sorted(recorded) == sorted(files.items())
     [study] = {record["study"]["sha256"] for record in records.values()}
     assert study in (finished.results / "report.html").read_text()
+
+
+def test_the_explorer_shows_what_the_files_hold(finished: Project) -> None:
+    """Scores of a whole reward model, and what passages and running rewards say of the same texts."""
+    page = (finished.results / "explore.html").read_text(encoding="utf-8")
+    packed = dict(re.findall(r'data-block="(.*?)">(.*?)<', page))
+    blocks = {name: json.loads(gzip.decompress(base64.b64decode(text))) for name, text in packed.items()}
+    whole, texts = blocks["scores"], blocks["comparisons"]
+    values = np.frombuffer(base64.b64decode(whole["values"]), "<f4").reshape(len(whole["rows"]), -1)
+    place = "tiny/helpful-harmless/seed-0"
+    row = whole["rows"].index(["tiny", "helpful-harmless", 0, "none", 0])
+    scores = pl.concat(
+        pl.read_parquet(finished.results / f"scores/{place}/{name}.parquet").with_columns(benchmark=pl.lit(name))
+        for name in ("own", "tasks")
+    ).filter(ablation="none")
+    both = pl.DataFrame({name: texts[name] for name in ("benchmark", "comparison_id")}).join(
+        scores, on=["benchmark", "comparison_id"], how="left", maintain_order="left"
+    )
+    expected = both.select(pl.concat_list("chosen_scores", "rejected_scores").explode()).to_series()
+    assert values[row].tolist() == expected.to_list() and len(both) == 40 + 24
+
+    without = pl.read_parquet(finished.results / f"passages/{place}/scores.parquet")
+    none = without.filter(pl.col("layer").is_null()).join(scores, on="comparison_id", maintain_order="left")
+    alone, in_file = (none[name].explode().to_numpy() for name in ("chosen_scores", "chosen_scores_right"))
+    np.testing.assert_allclose(alone, in_file, atol=1e-5)
+    along = pl.read_parquet(finished.results / f"running_rewards/{place}.parquet")
+    ends = along.group_by("benchmark", "comparison_id", "response", maintain_order=True).agg(
+        pl.col("rewards").list.last()
+    )
+    chosen = ends.filter(response="chosen").join(scores, on=["benchmark", "comparison_id"], maintain_order="left")
+    assert len(chosen) == 64
+    end, in_file = (chosen[name].explode().to_numpy() for name in ("rewards", "chosen_scores"))
+    np.testing.assert_allclose(end, in_file, atol=1e-5)
 
 
 @pytest.mark.parametrize("file", ["tables/accuracy.tex", "figures/accuracy.pdf", "claims.md", "report.html"])

@@ -63,7 +63,9 @@ rule cards:
         settings=settings(
             code("cards.py"),
             CARDS_RESOURCES,
-            study=study.analysed("data_root", "hub_cache", "activations", "neurons", "ablation", "analysis"),
+            study=study.analysed(
+                "data_root", "hub_cache", "activations", "neurons", "ablation", "explore", "analysis"
+            ),
         ),
     message:
         "Cards of models, data, training and benchmarks"
@@ -108,7 +110,9 @@ rule tables:
         mem_mb=tables_memory,
         runtime=120,
     params:
-        settings=settings(code("tables.py"), RESULTS_RESOURCES, study=study.analysed("data_root", "hub_cache")),
+        settings=settings(
+            code("tables.py"), RESULTS_RESOURCES, study=study.analysed("data_root", "hub_cache", "explore")
+        ),
     message:
         "Tables"
     script:

@@ -33,7 +33,9 @@ rule claims:
         mem_mb=1000,
         runtime=10,
     params:
-        settings=settings(code("claims.py"), CLAIMS_RESOURCES, study=study.analysed("data_root", "hub_cache")),
+        settings=settings(
+            code("claims.py"), CLAIMS_RESOURCES, study=study.analysed("data_root", "hub_cache", "explore")
+        ),
     message:
         "Claims"
     script:

@@ -10,6 +10,7 @@ localrules:
     claims,
     figures,
     report_page,
+    explore,
 
 
 if not workflow.is_main_process:

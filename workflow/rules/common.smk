@@ -6,6 +6,7 @@ from pydantic_core import to_jsonable_python
 from rmtension.base.files import RESOURCES, fingerprint, sha256, write_text
 from rmtension.study import places
 from rmtension.study.benchmarks import PUBLISHED
+from rmtension.study.explored import explored, explored_sets, read_along
 from rmtension.study.inputs import model_files
 from rmtension.study.measured import ablated_sets, compared_objectives, compared_sets, observed_sets, patched_on
 from rmtension.study.naming import MEAN
@@ -155,6 +156,11 @@ def adopted_files(wildcards):
 def reward_models(pattern, regimes=study.with_neurons()):
     """A file of every reward model whose neurons are looked at, or of all that is scored."""
     return expand(pattern, model=study.models, regime=regimes, seed=study.seeds)
+
+
+def explored_reward_models(pattern, regimes):
+    """A file of every reward model of these regimes that the explorer looks into: those of the first seed."""
+    return expand(pattern, model=study.models, regime=regimes, seed=study.seeds[:1])
 
 
 def tension(wildcards):

@@ -11,6 +11,7 @@ import polars as pl
 
 from rmtension.running.amounts import BYTES, KNOWN, Amounts, UnknownError
 from rmtension.running.prices import FilePrices, GradientPrices, Machines, Price, ScoringPrices, without_model
+from rmtension.study.explored import explored, read_along
 from rmtension.study.measured import compared_objectives, patched_on, scored_on
 from rmtension.study.models import Compute
 from rmtension.study.places import fetched
@@ -89,7 +90,12 @@ class Planner:
                 yield "patch", seeds, model, partial(self.scoring.patch, model, regime, benchmark)
             if compared_objectives(study, regime):
                 yield "conflict", seeds, model, partial(self.gradients.conflict, model, regime)
-        for rule in ("answer_key", "cards", "tables", "claims", "figures", "report_page"):
+        for model in study.models:
+            for regime in explored(study):
+                yield "passages", 1, model, partial(self.scoring.passages, model, regime)
+            for regime in read_along(study):
+                yield "running_rewards", 1, model, partial(self.scoring.running_rewards, model, regime)
+        for rule in ("answer_key", "cards", "tables", "claims", "figures", "report_page", "explore"):
             yield rule, 1, None, self.files.tables if rule == "tables" else partial(without_model, rule)
 
     def of_neurons(self, model: str, regime: str) -> Iterator[Job]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from rmtension.base.errors import UserError
 from rmtension.running.amounts import BYTES, KNOWN, RULES, SPLITS, Amounts, Size
+from rmtension.study.explored import explored_sets
 from rmtension.study.measured import (
     ablated_sets,
     compared_objectives,
@@ -198,6 +199,23 @@ class ScoringPrices(Prices):
         test, sets = self.amounts.volume(regime, "test"), len(observed_sets(self.study))
         seconds = self.machines.scoring_seconds(model, self.amounts.size(model).forward(test))
         return seconds, self.scoring_memory(model), BYTES["score_row"] * sets * sum(n * texts for n, _, texts in test)
+
+    def passages(self, model: str, regime: str) -> Price:
+        """A pass over the pairs drawn, and another for each neuron; what several sets hold is counted for each."""
+        test, explore = self.amounts.volume(regime, "test"), self.study.explore
+        share = min(1, explore.pairs / sum(n for n, *_ in test))
+        neurons = explore.neurons * len(explored_sets(self.study, regime))
+        seconds = self.machines.scoring_seconds(model, (1 + neurons) * share * self.amounts.size(model).forward(test))
+        rows = BYTES["score_row"] * (1 + neurons) * share * sum(n for n, *_ in test)
+        return seconds, self.scoring_memory(model), rows + BYTES["passage"] * 2 * explore.passages * neurons
+
+    def running_rewards(self, model: str, regime: str) -> Price:
+        """A pass over comparisons drawn from all that are judged."""
+        judged = [part for name in self.study.benchmarks for part in self.amounts.evaluated(regime, name)]
+        texts = sum(n * texts for n, _, texts in judged)
+        share = min(1, self.study.explore.running / sum(n for n, *_ in judged))
+        seconds = self.machines.scoring_seconds(model, share * self.amounts.size(model).forward(judged))
+        return seconds, self.scoring_memory(model), BYTES["running_text"] * share * texts
 
     def evaluate(self, model: str, regime: str, benchmark: str) -> Price:
         size, passes = self.amounts.size(model), len(ablated_sets(self.study, regime, benchmark))

@@ -176,6 +176,12 @@ def test_prices_of_a_small_study_by_hand(precision: str, peak: float) -> None:
     assert rules["set_activations"]["disk_gb"] * 1e9 == pytest.approx(2 * 11 * 20 * 2 * 2)
     assert rules["set_activations"]["memory_gb"] == rules["evaluate"]["memory_gb"]
     assert rules["neurons"]["disk_gb"] * 1e9 == pytest.approx(2 * 96 * 3 * 12)
+    # Of one regime, as nothing is mixed, and one seed: all 20 pairs, with the neurons of one set and without any.
+    seconds = start + 20 * (1 + 4) * FORWARD / scoring
+    assert rules["passages"]["gpu_hours"] == pytest.approx(seconds / 3600, rel=1e-9)
+    assert rules["passages"]["disk_gb"] * 1e9 == pytest.approx(11 * 20 * 5 + 300 * 2 * 8 * 4)
+    seconds = start + (20 + 3 * 8) * FORWARD / scoring  # all that is judged
+    assert rules["running_rewards"]["gpu_hours"] == pytest.approx(seconds / 3600, rel=1e-9)
 
 
 def test_attribution_is_priced_where_a_scoring_takes_it() -> None:
@@ -211,7 +217,7 @@ def test_without_a_gpu_the_machine_measured_is_reckoned_with() -> None:
 def test_the_papers_study_is_priced_whole() -> None:
     plan = make_plan(Study.model_validate(paper(list(PAPER))))
     [total] = plan.total.to_dicts()
-    assert (total["jobs"], total["unpriced"], plan.problems) == (631, 0, [])
+    assert (total["jobs"], total["unpriced"], plan.problems) == (656, 0, [])
     assert any("assumed" in line and "A100" in line for line in plan.assumptions)
     assert "reward-bench: 2,001 comparisons by the counts in resources/" in plan.assumptions
     assert total["disk_gb"] > 9 * 4e-9 * sum(PAPER.values())  # all saved reward models
