@@ -94,7 +94,10 @@ def test_a_line_for_given_reward_models_closes_its_hole() -> None:
         deep = {k: isinstance(v, dict) and v and isinstance(settings.get(k), dict) for k, v in more.items()}
         return settings | {k: added(settings[k], v) if deep[k] else v for k, v in more.items()}
 
-    bare = {"regimes": {s: SETTINGS["regimes"][s] for s in SINGLES}, "models": {"zebra": {"source": SOURCE}}}
+    bare: dict[str, Any] = {
+        "regimes": {s: SETTINGS["regimes"][s] for s in SINGLES},
+        "models": {"zebra": {"source": SOURCE}},
+    }
     bare |= {"conflict": None}
     for change in ({}, bare, bare | {"regimes": {"helpful": SETTINGS["regimes"]["helpful"]}}):
         study = Study.model_validate(SETTINGS | OF_GIVEN | change)

@@ -543,7 +543,7 @@ def test_what_a_set_does_for_either_objective_is_marked_beside_its_controls() ->
         known = rows.drop_nulls("delta_low").select("delta_low", "delta_high").rows()
         assert {(left, right) for left, _, right, _ in intervals(ax)} >= set(known)
     hollow = [line for line in ax.get_lines() if line.get_markerfacecolor() == "white"]
-    assert sum(len(line.get_xdata()) for line in hollow) == len(
+    assert sum(np.size(line.get_xdata()) for line in hollow) == len(
         of("tension", **keys).filter(pl.col("control") != "whole")
     )
 

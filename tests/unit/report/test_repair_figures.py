@@ -60,7 +60,7 @@ def test_a_mark_stands_in_the_row_of_its_repair_where_mixed_regimes_have_other_r
         mixture=pl.lit("third"), regime="third-" + pl.col("regime"), gain_mean=pl.col("gain_mean") + 100
     ).filter(pl.col("regime") != "third-merged", pl.col("orientation") != "harmless")
     with mpl.rc_context(style(Figures())):
-        pages = FIGURES["repair"].pages({"repair": pl.concat([TABLE, more])})
+        pages = FIGURES["repair"].pages({"repair": pl.concat([TABLE, more])}, given=False)
     for page in pages:
         names = [[label.get_text().split("\n")[0] for label in ax.get_yticklabels()] for ax in page.axes]
         [repairs] = {tuple(of) for of in names if any(of)}
