@@ -113,8 +113,11 @@ FAULTS: dict[str, tuple[Callable[[Path], Any], str]] = {
     "a damaged configuration": (lambda f: (f / "config.json").write_text("{"), "its config.json cannot be used ("),
     "a family of its own": (lambda f: reconfigure(f, {"model_type": "mine"}), "no adapter for model family 'mine'"),
     "no tokenizer": (lambda f: (f / "tokenizer_config.json").unlink(), "tokenizer_config.json is missing"),
-    "pickled weights": (pickle, "no *.safetensors; pickled weights are not read"),
-    "two labels": (lambda f: reconfigure(f, {"id2label": {"0": "a", "1": "b"}}), "2 labels; a reward model has one"),
+    "pickled weights": (pickle, "pickled weights are not loaded; rmtension convert "),
+    "two labels": (
+        lambda f: rewrite(f, lambda t: t.update({"score.weight": t["score.weight"].repeat(2, 1)})),
+        "2 labels (0, 1): name the one that is the reward",
+    ),
     "another family": (
         lambda f: reconfigure(f, {"model_type": "llama" if family_of(f) == "gpt2" else "gpt2"}),
         ", but the backbone's is",
@@ -123,13 +126,10 @@ FAULTS: dict[str, tuple[Callable[[Path], Any], str]] = {
         lambda f: (f / "model.safetensors").write_bytes((f / "model.safetensors").read_bytes()[:-9]),
         "its weights cannot be used (",
     ),
-    "no head": (lambda f: rewrite(f, lambda t: t.pop("score.weight")), "misses tensor score.weight"),
-    "a head with a bias": (
-        lambda f: rewrite(f, lambda t: t.update({"score.bias": torch.zeros(1)})), "no place for tensor score.bias",
-    ),
+    "no head": (lambda f: rewrite(f, lambda t: t.pop("score.weight")), "no head among its tensors"),
     "a head of another width": (
         lambda f: rewrite(f, lambda t: t.update({"score.weight": torch.zeros(1, 5)})),
-        "another shape of tensor score.weight",
+        "neither one linear layer nor two",
     ),
     "not a number": (
         lambda f: rewrite(f, lambda t: t[first(t)].view(-1)[3:4].fill_(torch.nan)), "values that are not finite",
