@@ -54,6 +54,7 @@ from rmtension.engine.evaluation import evaluate
 from rmtension.engine.learner import Learner
 from rmtension.engine.lengths import lengths
 from rmtension.engine.patching import patch
+from rmtension.engine.reading import load_reader
 from rmtension.engine.repairs import Frozen
 from rmtension.engine.reward_model import pack_comparisons, save_reward_model
 from rmtension.engine.training import Trainer
@@ -258,7 +259,8 @@ def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     results = Results(
         STUDY, load_scores(folder, STUDY), load_scores(folder, STUDY, lists=True),
         sizes=keys.join(selected.group_by("ablation").agg(n_neurons=pl.len()), how="cross"), control_overlaps=no,
-        neurons=no, activations=no, lengths=lengths(tokenizer(), both).with_columns(of_tasks), words=no, texts=no,
+        neurons=no, activations=no, lengths=lengths(load_reader(place), both).with_columns(of_tasks), words=no,
+        texts=no,
         validation=load_validation(folder, STUDY),
         patched=load_patched(folder, STUDY), conflicts=load_conflicts(folder, STUDY),
         pairs_seen=pl.DataFrame(seen, PAIRS_SEEN, orient="row"),
