@@ -223,7 +223,10 @@ def test_without_an_interval_or_without_data_nothing_is_decided() -> None:
     nothing = ledger(as_tables([]), STUDY)
     assert set(nothing["verdict"]) == {"undecided"} and (nothing["note"] != "").all()
     assert set(nothing.filter(pl.col("claim") == "C3")[1:]["note"]) == {"no such task in this study"}
-    single = Study.model_validate(STUDY.model_dump() | {"regimes": {"helpful": STUDY.regimes["helpful"].model_dump()}})
+    single = Study.model_validate(
+        STUDY.model_dump()
+        | {"regimes": {"helpful": STUDY.regimes["helpful"].model_dump()}, "patching": None, "conflict": None}
+    )
     assert judged([], "C12", single)[0]["note"] == "parts: none in this study"
 
 
