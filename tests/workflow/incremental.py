@@ -190,7 +190,7 @@ OTHER_PARTS: dict[str, dict[str, Any]] = {
         }
     },
     "another regime": {"regimes.both": {"train": ["good", "safe"], "test": ["good", "safe"], "epochs": 1}},
-    "one regime fewer": {"regimes.helpful-harmless": None},
+    "one regime fewer": {"regimes.helpful-harmless": None, "patching": None, "conflict": None},
     "another source, used nowhere": {
         "sources.more": {"kind": "synthetic", "objective": "helpful", "train": 9, "test": 9}
     },
