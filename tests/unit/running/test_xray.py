@@ -147,7 +147,7 @@ def nothing(_: Path) -> None: ...
 REFUSED: dict[str, tuple[str | None, Callable[[Path], None], str]] = {  # model, what is done, expected
     "no folder": ("nowhere", nothing, "nowhere: no such folder; a reward model of the hub is named as ORG/NAME@COMMIT"),
     "a file": ("whole.json", nothing, "whole.json: a file; name the folder"),
-    "no model": (".", nothing, "config.json"),
+    "no model": (".", nothing, ".: no *.safetensors"),
     "a backbone": ("backbone", nothing, "backbone: "),
     "no weights": (None, emptied("model.safetensors"), "no *.safetensors"),
     "no tokenizer": (None, emptied("tokenizer_config.json"), "tokenizer_config.json is missing"),
