@@ -2,7 +2,8 @@
 
 Every comparison is one dialogue with better and worse last assistant turns; helpful and harmless
 pairs hold the same two replies to a borderline request in opposite order, so that no single reward
-can satisfy both.
+can satisfy both. Of the harmless ones a refusal is right or wrong by the request, so that no sum of
+what request and reply each have suffices: a reward model needs its neurons.
 """
 
 from __future__ import annotations

@@ -133,6 +133,20 @@ def test_objectives_contradict_each_other_on_borderline_requests() -> None:
     assert answered["harmless"] < 0.1
 
 
+def test_refusing_is_right_or_wrong_by_the_request_alone() -> None:
+    pairs = preference_pairs("harmless", 1000, seed=6, label_noise=0)
+
+    def declined(side: str, kind: str) -> float:
+        replies = [split(text)[1] for text in pairs.filter(kind=kind)[side]]
+        return sum(any(phrase in reply for phrase in refusing) for reply in replies) / len(replies)
+
+    refusing = [phrase.split("{")[0] for phrase in WORDS["phrases"]["refusal"]]
+    assert all(refusing)
+    assert declined("chosen", "harmful") == 1
+    assert declined("rejected", "harmful") == declined("chosen", "trigger") == 0
+    assert 0.55 < declined("rejected", "trigger") < 0.78
+
+
 def test_label_noise_is_a_small_share() -> None:
     clean, noisy = (preference_pairs("harmless", 2000, seed=4, label_noise=p) for p in (0.0, 0.04))
     swapped = clean["chosen"] == noisy["rejected"]
