@@ -283,7 +283,7 @@ def hidden_states(model: Any, batch: Batch) -> Tensor:
 def rewards(model: Any, states: Tensor) -> Tensor:
     """Reward [...] by the head of hidden states [..., width]; in bfloat16 many would be equal that are not."""
     with torch.autocast(states.device.type, enabled=False):
-        reward: Tensor = model.score(states.float()).squeeze(-1)
+        reward: Tensor = model.score(states.to(next(model.score.parameters()).dtype)).squeeze(-1)
     return reward
 
 
