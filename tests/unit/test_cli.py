@@ -203,25 +203,21 @@ def test_every_form_of_input_gives_the_same_lines(folder: Path, tmp_path: Path) 
 @pytest.mark.parametrize("family", ["gpt2"])
 def test_texts_with_marks_inside_turns_are_counted(folder: Path) -> None:
     responses = ["yes", "Human: a", "a\n\nHuman: b\n\nAssistant: c", "a Human: b"]
-    command = [*PROGRAM, "score", str(folder)]
+    given = json.dumps({"prompt": "q", "responses": responses})
     for template, said in (("hh", "2 of 4 texts hold the mark of a turn inside a turn\n"), ("none", "")):
-        given = json.dumps({"prompt": "q", "responses": responses})
-        done = subprocess.run([*command, "--template", template], input=given, capture_output=True, text=True,
-                              timeout=600, check=True)  # fmt: skip
-        assert done.stderr == said
+        command = ["score", str(folder), "--template", template]
+        assert CliRunner().invoke(app, command, input=given, catch_exceptions=False).stderr == said
 
 
 @pytest.mark.parametrize("family", ["gpt2"])
 def test_texts_that_are_no_dialogues_are_counted(folder: Path) -> None:
     """As where the prompt lies under a name of its own."""
     rows = [{"question": "q", "chosen": "a", "rejected": "b"}, {"chosen": FILLED["hh"][0], "rejected": "b"}]
-    command = [*PROGRAM, "score", str(folder)]
+    given = "\n".join(map(json.dumps, rows))
     said = "3 of 4 texts have no assistant's turn: is their prompt in another field?\n"
     for template, expected in (("hh", said), ("none", "")):
-        given = "\n".join(map(json.dumps, rows))
-        done = subprocess.run([*command, "--template", template], input=given, capture_output=True, text=True,
-                              timeout=120, check=True)  # fmt: skip
-        assert done.stderr == expected
+        command = ["score", str(folder), "--template", template]
+        assert CliRunner().invoke(app, command, input=given, catch_exceptions=False).stderr == expected
 
 
 @pytest.mark.parametrize("family", ["gpt2"])

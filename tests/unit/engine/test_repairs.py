@@ -97,6 +97,8 @@ def assert_scores_alike(one: Any, other: Any) -> None:
 # --- projected ------------------------------------------------------------------------------------------------
 
 
+# Projection knows no family: one with biases, and one without.
+@pytest.mark.parametrize("family", ["gpt2", "llama"])
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)])
 def test_conflicting_gradients_are_projected_as_in_the_paper_in_either_order(
     family: str, order: tuple[int, int], tmp_path: Path
