@@ -82,18 +82,22 @@ def on_one_kind(tension: pl.DataFrame) -> pl.DataFrame:
 
 
 def cost_of_sets(tension: pl.DataFrame) -> pl.DataFrame:
-    """A row for each set of each mixture, columns for each model's neurons in it and for each orientation."""
+    """A row for each set of each mixture and each model, a column for each orientation."""
     table = on_one_kind(tension).filter(pl.col("model") != OVERALL)
     is_one, several = table["model"].n_unique() == 1, table["regime"].n_unique() > 1
     missed = table.filter(pl.col("difference_high") < 0, control="size-matched")
     beyond = set(missed.select("model", "regime", "set", "orientation").rows())
-    rows: dict[tuple[str, str], dict[str, str]] = {}
-    for row in table.filter(control="whole").rows(named=True):
-        model, regime, name, orientation = (row[key] for key in ("model", "regime", "set", "orientation"))
-        cells = rows.setdefault((regime, name), {"set": f"{name} ({regime})" if several else name})
-        prefix = "" if is_one else f"{model}: "
-        cells[f"{prefix}neurons"] = f"{row['n_neurons']:,.0f}"
-        mark = " †" if (model, regime, name, orientation) in beyond else ""
-        kind = "test pairs" if row["tasks"] == OWN_TEST else "tasks"
-        cells[f"{prefix}{orientation} {kind}"] = interval(row, "delta", sign="+") + mark
-    return pl.DataFrame(list(rows.values())).fill_null("")
+    whole, keys = table.filter(control="whole"), ["regime", "set", "model"]
+    order = whole.select("regime", "set").unique(maintain_order=True).join(whole.select("model").unique(
+        maintain_order=True), how="cross")  # fmt: skip
+    rows = []
+    for of in order.join(whole, on=keys, maintain_order="left").partition_by(keys, maintain_order=True):
+        regime, name, model, size, tasks = of.select(*keys, "n_neurons", "tasks").row(0)
+        kind = "test pairs" if tasks == OWN_TEST else "tasks"
+        cells = {"set": f"{name} ({regime})" if several else name} | ({} if is_one else {"reward model": model})
+        cells["neurons"] = f"{size:,.0f}"
+        for row in of.rows(named=True):
+            mark = " †" if (model, regime, name, row["orientation"]) in beyond else ""
+            cells[f"{row['orientation']} {kind}"] = interval(row, "delta", sign="+") + mark
+        rows.append(cells)
+    return pl.DataFrame(rows).fill_null("")

@@ -110,12 +110,14 @@ def test_sets_at_a_glance_say_which_are_missed_more_than_matched_ones() -> None:
         .then(0.1)
     )
     shown = at_a_glance(TABLES | {"tension": table})[SETS]
-    assert shown["set"].to_list() == ["shared", "helpful-only", "harmless-only"]
+    assert shown["set"].unique(maintain_order=True).to_list() == ["shared", "helpful-only", "harmless-only"]
+    assert shown["reward model"].to_list() == ["zebra", "ape"] * 3
     marked = {(row["set"], name) for row in shown.rows(named=True) for name, cell in row.items() if "†" in cell}
-    assert marked == {("shared", f"{model}: harmless test pairs") for model in GIVEN.models}
+    assert marked == {("shared", "harmless test pairs")}
+    assert shown.filter(set="shared")["harmless test pairs"].str.ends_with(" †").all()
     whole = table.filter(set="shared", control="whole", tasks="own test", orientation="helpful", replaced_by="zero")
-    [mean] = whole.filter(model="zebra")["delta_mean"]
-    assert shown["zebra: helpful test pairs"][0].startswith(f"{mean:+z.1f} [")
+    [mean] = whole.filter(model="ape")["delta_mean"]
+    assert shown["helpful test pairs"][1].startswith(f"{mean:+z.1f} [")
     of_one = {name: t.filter(model="zebra") if "model" in t.columns else t for name, t in TABLES.items()}
     alone = at_a_glance(of_one)[SETS]
     assert alone.columns == ["set", "neurons", "helpful test pairs", "harmless test pairs"]
