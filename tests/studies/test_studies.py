@@ -44,7 +44,9 @@ def folder_of(part: Settings) -> str:
 
 
 def shrunk(study: Settings) -> Settings:
-    """The study with tiny models, one seed, few pairs, sizes and draws; what it is made of stays."""
+    """The study with two tiny models at most, one seed, few pairs, sizes and draws; what it is made of stays."""
+    first, *_, last = [*study["models"]] * 2
+    study["models"] = {name: study["models"][name] for name in (first, last)}
     for model in study["models"].values():
         files = {"gguf": "models/llama.gguf", "pretrained": f"models/{Path(folder_of(model['source'])).name}"}
         kind = model["source"]["kind"]
@@ -140,8 +142,10 @@ class Run(NamedTuple):
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """With all that the studies read."""
+    """With all that the studies read; the answer key, which is the same in all, of few pairs."""
     project = Project(tmp_path_factory.mktemp("studies") / "project")
+    project.edit("resources/planted.yaml", "repeats: 3", "repeats: 1")
+    project.edit("resources/planted.yaml", "{train: 200, test: 200}", "{train: 20, test: 20}")
     data = project.folder / "data"
     upstream.write_models(data / "models")
     upstream.write_own(data / "own")
@@ -152,8 +156,9 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     return project
 
 
-# The last one runs over the results of the one that it is a change of.
+# Two run over the results of the one that they are like, and have its name.
 STUDIES = {name: shrunk(deepcopy(study)) for name, study in SHIPPED.items()} | MADE
+STUDIES["smollm2-135m-hh"] |= {"name": "offline-smollm2"}
 STUDIES["everything, emptied"] = emptied(MADE["everything"], *(place for place in CONTAINERS if not refusal(place)))
 
 
@@ -187,6 +192,7 @@ def facts(study: Study) -> set[str]:
     places = {Path(getattr(model.source, "path", "")).name for model in study.models.values()}
     has = {
         "seeds": len(study.seeds) > 1,
+        "models": len(study.models) > 1,
         "regimes": len(study.regimes) > 1,
         "single regimes": len(singles) > 1,
         "shared": bool(kinds - {"regime-test"}),
@@ -234,6 +240,8 @@ NEEDS = {
     "neuron_retention": {"mixture"},
     "control_overlap": {"matched"},
     "stability": {"seeds"},
+    "model_contrasts": {"models"},
+    "tension": {"mixture", "own orientation"},
     "repair": {"tasks", "mixture", "repaired"},
     **{name: {"mixture", "patched"} for name in ("patching", "patching_contrasts")},
     **{name: {"mixture", "conflict"} for name in ("conflict", "conflict_contrasts", "conflict_layers")},

@@ -17,7 +17,13 @@ import torch
 from chat_templates import TEMPLATES, save_chat_model
 from tiny_models import block, random_model
 from tokenizers import Tokenizer, models
-from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedTokenizerFast
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PreTrainedTokenizerFast,
+)
 from typer.testing import CliRunner
 
 from rmtension.base.errors import UserError
@@ -302,12 +308,12 @@ def test_mistakes_of_score(folder: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("family", ["gpt2"])
 def test_a_bare_backbone_is_no_reward_model(folder: Path) -> None:
     """Transformers would read it, and give it a random head."""
-    config = json.loads((folder / "config.json").read_text()) | {"architectures": ["GPT2LMHeadModel"]}
-    (folder / "config.json").write_text(json.dumps(config))
+    AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder)).save_pretrained(folder)
     done = subprocess.run([*PROGRAM, "score", str(folder), "--prompt", "a", "--response", "b"],
                           capture_output=True, text=True, timeout=600, check=False)  # fmt: skip
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == f"error: {folder}: no reward model: config.json names no sequence classifier with one label\n"
+    said = "no head among its tensors (config.json names GPT2LMHeadModel): it gives no rewards"
+    assert f"error: {folder}: {said}\n" in done.stderr
 
 
 def test_help_needs_none_of_the_heavy_libraries() -> None:

@@ -170,6 +170,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "models.mine.source.path": "local/other",
         "models.mine.source.template": "chat",
         "models.mine.source.label": "reward",
+        "models.mine.source.activation": "relu",
         "models.public.source.hub": "owner/other",
         "models.public.source.revision": COMMIT,
     },

@@ -48,4 +48,4 @@ def test_a_reward_model_that_cannot_be_adopted_is_one_line(project: Project) -> 
     project.edit("small.yaml", COMPUTE, f"{COMPUTE}\n    trained: {{helpful: {{7: results}}}}")
     done = project.snakemake("--cores", "2")
     assert done.returncode == 1
-    assert "error: results: config.json is missing" in done.stderr
+    assert "error: results: no *.safetensors: give it weights" in done.stderr

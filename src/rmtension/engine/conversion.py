@@ -22,6 +22,8 @@ PICKLE, PICKLE_INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"
 
 def pickles(folder: Path) -> dict[str, Path]:
     """The name that each file of pickled weights gets -> that file; UserError where none is there, or not all."""
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder")
     if (folder / PICKLE).exists():
         return {WEIGHTS: folder / PICKLE}
     shards = settings_of(folder / PICKLE_INDEX).get("weight_map", {})
