@@ -12,8 +12,8 @@ Frames = tuple[pl.DataFrame, pl.DataFrame]  # engine.answer_key's FOUND and EFFE
 
 
 def over_repeats(figures: pl.DataFrame, by: list[str], name: str) -> pl.DataFrame:
-    """Mean, least (low) and greatest (high) of a column over the repeats; a zero has no sign."""
-    value = pl.col(name) + 0.0
+    """Mean, least (low) and greatest (high) of a column over the repeats."""
+    value = pl.col(name)
     parts = {"mean": summable(value).mean(), "low": value.min(), "high": value.max()}
     return figures.group_by(by, maintain_order=True).agg(
         *(part.alias(f"{name}_{suffix}") for suffix, part in parts.items()), n_repeats=pl.len()

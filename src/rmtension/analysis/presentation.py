@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import polars as pl
+import polars.selectors as cs
 
 from rmtension.analysis.grids import in_plain_text, make_grid
 from rmtension.analysis.latex import as_latex
@@ -32,7 +33,12 @@ def as_markdown(table: pl.DataFrame) -> str:
 
 
 def write_table(table: pl.DataFrame, path: Path) -> None:
-    """The long table as parquet at `path` and as .csv beside it; its reading form as .md and .tex."""
+    """The long table as parquet at `path` and as .csv beside it; its reading form as .md and .tex.
+
+    A zero has no sign, which it would have in all of them.
+    """
+    floats = cs.float()
+    table = table.with_columns(pl.when(floats == 0).then(0.0).otherwise(floats).name.keep())
     write_parquet(table, path)
     with replacing(path.with_suffix(".csv")) as temporary:
         table.write_csv(temporary)

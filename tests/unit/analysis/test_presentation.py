@@ -296,3 +296,11 @@ def test_every_form_compiles(tmp_path: Path) -> None:
     run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stdout[-2000:]
     assert "Overfull" not in run.stdout
+
+
+def test_a_zero_has_no_sign_in_any_form(tmp_path: Path) -> None:
+    table = pl.DataFrame({"task": ["a", "b", "c"], "value_mean": [-0.0, 0.0, None], "n": [1, 0, 2]})
+    write_table(table, tmp_path / "t.parquet")
+    written = pl.read_parquet(tmp_path / "t.parquet")
+    assert written.equals(table) and not np.signbit(written["value_mean"].drop_nulls().to_numpy()).any()
+    assert all("-0" not in (tmp_path / f"t.{form}").read_text() for form in ("csv", "md", "tex"))
