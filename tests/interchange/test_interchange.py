@@ -344,7 +344,7 @@ def test_a_reward_model_from_trl_takes_its_place_in_a_study(tmp_path: Path) -> N
     project.run("results/small/backbones/tiny/checksums.json", "results/small/data/helpful/test.parquet")
     pairs = {s: pl.read_parquet(project.results / f"data/helpful/{s}.parquet") for s in ("train", "test")}
     job = {
-        "model": str(project.results / "backbones/tiny"), "chat_template": CHAT_TEMPLATE, "steps": 15,
+        "model": str(project.results / "backbones/tiny"), "chat_template": CHAT_TEMPLATE, "steps": 60,
         "pairs": as_messages(pairs["train"]), "scored": as_messages(pairs["test"]),
         "output": str(project.folder / "from-trl"),
     }  # fmt: skip
