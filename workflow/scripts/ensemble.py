@@ -7,7 +7,7 @@ job = jobs.start(snakemake)
 import json
 from pathlib import Path
 
-from rmtension.base.device import arithmetic, start_torch
+from rmtension.base.device import start_torch
 from rmtension.base.environment import environment
 from rmtension.base.files import fingerprint, write_parquet, write_text
 from rmtension.data.comparisons import read_comparisons
@@ -23,15 +23,14 @@ folders = [Path(file).parent for file in snakemake.input.parts]
 
 def scores(folder, file, is_judged=True):
     inputs = scoring_fingerprint(folder, file, code, *how)
-    budget, pairs = settings["budget"], read_comparisons(file)
-    return evaluate(folder, pairs, NO_SETS, ["none"], None, inputs, budget, device, is_judged=is_judged)
+    how_scored = {"budget": settings["budget"], "precision": settings["precision"], "device": device}
+    return evaluate(folder, read_comparisons(file), NO_SETS, ["none"], None, inputs, is_judged=is_judged, **how_scored)
 
 
-with arithmetic(settings["precision"], device):
-    of_validation = [scores(folder, Path(snakemake.input.validation), is_judged=False) for folder in folders]
-    spreads = [spread(frame, str(folder)) for frame, folder in zip(of_validation, folders, strict=True)]
-    for file, output in zip(snakemake.input.comparisons, snakemake.output.scores, strict=True):
-        write_parquet(together([scores(folder, Path(file)) for folder in folders], spreads), Path(output))
+of_validation = [scores(folder, Path(snakemake.input.validation), is_judged=False) for folder in folders]
+spreads = [spread(frame, str(folder)) for frame, folder in zip(of_validation, folders, strict=True)]
+for file, output in zip(snakemake.input.comparisons, snakemake.output.scores, strict=True):
+    write_parquet(together([scores(folder, Path(file)) for folder in folders], spreads), Path(output))
 origins = [fingerprint(Path(file)) for file in snakemake.input.parts]
 provenance = {
     "method": "ensemble",

@@ -6,7 +6,7 @@ job = jobs.start(snakemake)
 
 from pathlib import Path
 
-from rmtension.base.device import arithmetic, start_torch
+from rmtension.base.device import start_torch
 from rmtension.base.files import read_table, write_parquet
 from rmtension.data.comparisons import read_comparisons
 from rmtension.engine.evaluation import evaluate, read_previous, scoring_fingerprint
@@ -18,18 +18,18 @@ folder, comparisons = Path(snakemake.input.reward_model).parent, Path(snakemake.
 output, device = Path(snakemake.output[0]), start_torch(settings["threads"], settings["gpus"])
 activations, selected = snakemake.input.activations, snakemake.input.selected
 how = settings["budget"], settings["threads"], settings["precision"], device
-with arithmetic(settings["precision"], device):
-    scores = evaluate(
-        folder,
-        read_comparisons(comparisons),
-        read_table(selected, SETS) if selected else NO_SETS,
-        ablations=settings["ablations"],
-        previous=read_previous(output),
-        inputs=scoring_fingerprint(folder, comparisons, code, *how),
-        budget=settings["budget"],
-        device=device,
-        means=mean_values(read_table(activations, STATISTICS)) if activations else None,
-        is_judged=snakemake.wildcards.benchmark != VALIDATION,
-    )
+scores = evaluate(
+    folder,
+    read_comparisons(comparisons),
+    read_table(selected, SETS) if selected else NO_SETS,
+    ablations=settings["ablations"],
+    previous=read_previous(output),
+    inputs=scoring_fingerprint(folder, comparisons, code, *how),
+    budget=settings["budget"],
+    device=device,
+    means=mean_values(read_table(activations, STATISTICS)) if activations else None,
+    precision=settings["precision"],
+    is_judged=snakemake.wildcards.benchmark != VALIDATION,
+)
 write_parquet(scores, output)
 job.finish(device)

@@ -42,5 +42,7 @@ def together(scores: Sequence[pl.DataFrame], spreads: Sequence[float]) -> pl.Dat
     )
     sums = [(first[side] + second[side]).cast(SCHEMA[side]) for side in SIDES]
     stand_for = [*(frame["fingerprint"][0] for frame in scores), *map(str, spreads)]
-    whole = scores[0].with_columns(*sums, fingerprint=pl.lit(fingerprint(*stand_for)))
+    same = pl.col("precision") == scores[1]["precision"]
+    lesser = pl.when(same).then("precision").when(~same).then(pl.lit("bfloat16"))  # null where either is, as scores
+    whole = scores[0].with_columns(*sums, precision=lesser, fingerprint=pl.lit(fingerprint(*stand_for)))
     return whole.with_columns(correct=pl.col(SIDES[0]).list.min() > pl.col(SIDES[1]).list.max())

@@ -18,8 +18,9 @@ from rmtension.base.errors import UserError
 from rmtension.base.files import CHECKSUMS, fingerprint, reading
 from rmtension.engine.ablation import Mask, ablated
 from rmtension.engine.architectures import longest_text
+from rmtension.engine.decisions import precise_rewards
 from rmtension.engine.packing import Batch, Packed
-from rmtension.engine.passes import candidate_values
+from rmtension.engine.passes import Find, candidate_values
 from rmtension.engine.reading import load_reader, pack_table
 from rmtension.engine.reward_model import load_config, load_reward_model, score
 from rmtension.study.naming import MEAN
@@ -34,12 +35,13 @@ SCHEMA: dict[str, pl.DataType] = {
     "chosen_scores": pl.List(pl.Float32()),
     "rejected_scores": pl.List(pl.Float32()),
     "correct": pl.Boolean(),
+    "precision": pl.String(),
     "fingerprint": pl.String(),
 }
 NAMELESS = {name: kind for name, kind in SCHEMA.items() if name != "ablation"}
 SCORED = {
     "row": pl.Int64(),
-    **{name: SCHEMA[name] for name in ("fingerprint", "chosen_scores", "rejected_scores", "correct")},
+    **{name: SCHEMA[name] for name in ("fingerprint", "chosen_scores", "rejected_scores", "correct", "precision")},
 }
 
 
@@ -137,20 +139,32 @@ def with_comparisons(scored: pl.DataFrame, comparisons: pl.DataFrame, fingerprin
     index = comparisons.select("comparison_id", "task", "orientation").with_row_index("row").cast({"row": pl.Int64})
     every = pl.DataFrame({"fingerprint": list(fingerprints)}).join(index, how="cross", maintain_order="left_right")
     frame = every.join(scored, on=["fingerprint", "row"], how="left", maintain_order="left")
-    return frame.select(pl.col(name).cast(kind) for name, kind in NAMELESS.items())
+    return frame.select(pl.col(name).cast(kind) for name, kind in NAMELESS.items() if name in frame.columns)
 
 
 def compute(
-    folder: Path, comparisons: pl.DataFrame, masks: Mapping[str, Mask], budget: int, device: torch.device
+    folder: Path,
+    comparisons: pl.DataFrame,
+    masks: Mapping[str, Mask],
+    budget: int,
+    precision: str,
+    device: torch.device,
 ) -> pl.DataFrame:
     """Scores of every comparison by the reward model in `folder` under every mask; masks: by fingerprint."""
     model = load_reward_model(folder, device)
     kept, packed = pack_table(load_reader(folder), comparisons, longest_text(model.config))
     if not packed:
         return with_comparisons(pl.DataFrame(schema=SCORED), comparisons, masks)
-    rewards = candidate_scores(model, packed, list(masks.values()), budget, device)
+    several = list(masks.values())
+    find, rows = partial(ablated_scores, model, several), len(several)
+
+    def only(row: int) -> Find:
+        return partial(ablated_scores, model, several[row : row + 1])
+
+    rewards, precisions = precise_rewards("evaluation", find, only, packed, rows, budget, precision, device)
     refuse_what_is_no_number(folder, rewards)
-    return with_comparisons(score_lists(rewards, packed, kept, list(masks)), comparisons, masks)
+    scored = score_lists(rewards, packed, kept, list(masks))
+    return with_comparisons(scored.with_columns(precision=pl.Series(precisions.ravel())), comparisons, masks)
 
 
 def evaluate(
@@ -164,13 +178,15 @@ def evaluate(
     device: torch.device,
     means: pl.DataFrame | None = None,
     is_judged: bool = True,
+    precision: str = "float32",
 ) -> pl.DataFrame:
     """The scores file of one reward model on one benchmark; see SCHEMA.
 
     comparisons: comparison_id, task, orientation, chosen and rejected (lists of texts). selected: ablation, unit,
     layer, neuron. means: layer, neuron, mean, for ablations whose name ends in MEAN. What is ablated alike is computed
     once, and not at all where `previous` holds it: fingerprints tell, of what is ablated and of `inputs`, which stands
-    for all else that scores depend on. UserError where comparisons that it is judged on are all too long.
+    for all else that scores depend on. precision: of matrix products; what bfloat16 might decide otherwise than float32
+    is scored in that. UserError where comparisons that it is judged on are all too long.
     """
     config = load_config(folder)
     masks = {
@@ -184,7 +200,7 @@ def evaluate(
     missing = {key: mask for key, mask in distinct.items() if key not in there}
     logger.info("%d of %d different ablations to compute", len(missing), len(distinct))
     if missing:
-        computed = compute(folder, comparisons, missing, budget, device)
+        computed = compute(folder, comparisons, missing, budget, precision, device)
         if is_judged and computed["chosen_scores"].null_count() == len(computed):
             raise UserError(f"{folder}: no comparison is within the {longest_text(config)} tokens that it reads")
         scores = pl.concat([scores, computed])

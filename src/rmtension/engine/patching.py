@@ -8,7 +8,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
 import torch
 from torch import Tensor, nn
@@ -17,9 +16,10 @@ from rmtension.base.errors import UserError
 from rmtension.engine.ablation import Mask, by_layer
 from rmtension.engine.activations import observed_neurons
 from rmtension.engine.architectures import activation_modules, longest_text
+from rmtension.engine.decisions import precise_rewards
 from rmtension.engine.evaluation import refuse_what_is_no_number, score_lists, with_comparisons
 from rmtension.engine.packing import Batch
-from rmtension.engine.passes import candidate_values
+from rmtension.engine.passes import Find
 from rmtension.engine.reading import load_reader, pack_table
 from rmtension.engine.reward_model import hidden_states, load_reward_model, score
 
@@ -28,6 +28,7 @@ SCHEMA: dict[str, pl.DataType] = {
     "chosen_scores": pl.List(pl.Float32()),
     "rejected_scores": pl.List(pl.Float32()),
     "correct": pl.Boolean(),
+    "precision": pl.String(),
 }
 Members = Sequence[Tensor]  # of a set, by layer: indices of its neurons
 
@@ -74,6 +75,7 @@ def patch(
     selected: pl.DataFrame,
     sets: Sequence[str],
     budget: int,
+    precision: str,
     device: torch.device,
 ) -> pl.DataFrame:
     """SCHEMA: every comparison as the reward model in `folder` scores it with every set patched from every donor.
@@ -89,12 +91,18 @@ def patch(
         raise UserError(f"{folder}: no comparison is within the {longest} tokens that it reads")
     masks = {name: Mask.of(selected.filter(ablation=name), model.config) for name in sets}
     distinct = {mask.content(): by_layer(mask.neurons, device) for mask in masks.values()}
-    models = [load_reward_model(donor, device) for donor in donors.values()]
-    find = partial(patched_scores, model, models, [*distinct.values()])
-    rewards = candidate_values("patching", find, packed, len(donors) * len(distinct), np.float32, budget, device)
+    models, members = [load_reward_model(donor, device) for donor in donors.values()], [*distinct.values()]
+    find, rows = partial(patched_scores, model, models, members), len(models) * len(members)
+
+    def only(row: int) -> Find:
+        donor, number = divmod(row, len(members))
+        return partial(patched_scores, model, [models[donor]], [members[number]])
+
+    rewards, precisions = precise_rewards("patching", find, only, packed, rows, budget, precision, device)
     refuse_what_is_no_number(folder, rewards)
     numbers = [str(number) for number in range(len(rewards))]  # of the rewards, in place of fingerprints
-    scored = with_comparisons(score_lists(rewards, packed, kept, numbers), comparisons, numbers)
+    scored = score_lists(rewards, packed, kept, numbers).with_columns(precision=pl.Series(precisions.ravel()))
+    scored = with_comparisons(scored, comparisons, numbers)
     first = {content: number for number, content in enumerate(distinct)}
     index = [
         (donor, name, str(number * len(distinct) + first[mask.content()]))

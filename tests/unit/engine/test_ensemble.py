@@ -10,12 +10,14 @@ from rmtension.engine.ensemble import spread, together
 from rmtension.engine.evaluation import SCHEMA
 
 
-def scores(chosen: list[list[float] | None], rejected: list[list[float] | None], fingerprint: str) -> pl.DataFrame:
+def scores(chosen: list[list[float] | None], rejected: list[list[float] | None], fingerprint: str,
+           precision: str = "float32") -> pl.DataFrame:  # fmt: skip
     n = len(chosen)
     frame = pl.DataFrame(
         {"ablation": ["none"] * n, "comparison_id": [str(i) for i in range(n)], "task": ["t"] * n}
         | {"orientation": ["o"] * n, "chosen_scores": chosen, "rejected_scores": rejected}
-        | {"correct": [None if c is None else True for c in chosen], "fingerprint": [fingerprint] * n},
+        | {"correct": [None if c is None else True for c in chosen], "fingerprint": [fingerprint] * n}
+        | {"precision": [None if c is None else precision for c in chosen]},
         schema=SCHEMA,
     )
     return frame
@@ -40,9 +42,10 @@ def test_without_a_spread_there_is_no_ensemble(chosen: list[list[float] | None],
 
 def test_scores_are_the_mean_of_both_in_units_of_their_spreads() -> None:
     one = scores([[4.0], [1.0, 2.0], None, [1.0]], [[2.0], [0.0], None, [0.0]], "a")
-    other = scores([[-1.0], [10.0, 20.0], [1.0], [-5.0]], [[9.0], [0.0], [0.0], [5.0]], "b")
+    other = scores([[-1.0], [10.0, 20.0], [1.0], [-5.0]], [[9.0], [0.0], [0.0], [5.0]], "b", "bfloat16")
     both = together([one, other], [2.0, 10.0])
     assert both.schema == pl.Schema(SCHEMA)
+    assert both["precision"].to_list() == ["bfloat16", "bfloat16", None, "bfloat16"]
     assert both["chosen_scores"].to_list() == [
         [pytest.approx((4 / 2 - 1 / 10) / 2)], [pytest.approx(0.75), pytest.approx(1.5)], None, [pytest.approx(0.0)],
     ]  # fmt: skip

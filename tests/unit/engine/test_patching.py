@@ -81,7 +81,7 @@ def donors(folder: Path, family: str) -> dict[str, Path]:
 
 @pytest.mark.parametrize("budget", [1000, 9])
 def test_scores_are_those_of_two_plain_models(budget: int, folder: Path, donors: dict[str, Path]) -> None:
-    found = patch(folder, donors, comparisons(TEXTS), SELECTED, [*SETS], budget, CPU)
+    found = patch(folder, donors, comparisons(TEXTS), SELECTED, [*SETS], budget, "float32", CPU)
     assert found.schema == SCHEMA
     ids = [f"b/{i}" for i in range(len(TEXTS))]
     assert found.select("donor", "ablation", "comparison_id").rows() == [*product(donors, SETS, ids)]
@@ -99,18 +99,20 @@ def test_scores_are_those_of_two_plain_models(budget: int, folder: Path, donors:
 
 
 def test_a_model_that_is_its_own_donor_is_as_it_was(folder: Path, donors: dict[str, Path]) -> None:
-    itself = patch(folder, {"itself": folder}, comparisons(TEXTS), SELECTED, ["empty", "some", "all"], 1000, CPU)
+    itself = patch(
+        folder, {"itself": folder}, comparisons(TEXTS), SELECTED, ["empty", "some", "all"], 1000, "float32", CPU
+    )
     unpatched, *others = (part["chosen_scores"].to_list() for part in itself.partition_by("ablation"))
     assert others == [unpatched, unpatched]
-    other = patch(folder, donors, comparisons(TEXTS), SELECTED, ["all"], 1000, CPU)
+    other = patch(folder, donors, comparisons(TEXTS), SELECTED, ["all"], 1000, "float32", CPU)
     assert unpatched not in [part["chosen_scores"].to_list() for part in other.partition_by("donor")]
 
 
 def test_what_cannot_be_read_is_null(folder: Path, family: str, caplog: pytest.LogCaptureFixture) -> None:
     too_long = " ".join(["w5"] * (CONFIGS[family].max_position_embeddings + 1))
     rows = [(["w1"], [too_long]), (["w1 w2"], ["w1 w3"])]
-    found = patch(folder, {"itself": folder}, comparisons(rows), SELECTED, ["some"], 99, CPU)
+    found = patch(folder, {"itself": folder}, comparisons(rows), SELECTED, ["some"], 99, "float32", CPU)
     assert found["correct"].is_null().to_list() == found["chosen_scores"].is_null().to_list() == [True, False]
     assert "1 of 2 comparisons have a text that is empty or longer than" in caplog.text
     with pytest.raises(UserError, match="no comparison is within"):
-        patch(folder, {"itself": folder}, comparisons(rows[:1]), SELECTED, ["some"], 99, CPU)
+        patch(folder, {"itself": folder}, comparisons(rows[:1]), SELECTED, ["some"], 99, "float32", CPU)
