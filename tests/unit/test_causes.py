@@ -250,7 +250,7 @@ def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
             write(found, folder / f"conflicts/toy/{regime}/seed-{seed}.parquet")
         write(selected, folder / f"selected/toy/mixed/seed-{seed}/sets.parquet")
         donors, sets = {name: of[name] for name in SINGLES}, [one.name for one in compared_sets(STUDY, "mixed")]
-        patched = patch(of["mixed"], donors, both, selected, sets, 999, CPU)
+        patched = patch(of["mixed"], donors, both, selected, sets, 999, "float32", CPU)
         write(patched, folder / f"patched/toy/mixed/seed-{seed}/own-test.parquet")
     keys = pl.DataFrame([("toy", "mixed", seed) for seed in STUDY.seeds], ["model", "regime", "seed"], orient="row")
     of_tasks = [pl.lit("toy").alias("model"), pl.lit("tasks").alias("benchmark")]

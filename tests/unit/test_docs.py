@@ -106,7 +106,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     test = as_comparisons(pl.read_parquet(root / "data/{regime}/test.parquet"))
     scores = evaluate(reward_model, test, sets, ["none"], previous=None, inputs="", budget=4096, device=CPU)
     activities = set_activations(reward_model, test, sets, ["magnitude-p50"], is_signed=True, budget=4096, device=CPU)
-    patched = patch(reward_model, {"helpful": reward_model}, test, sets, ["magnitude-p50"], budget=4096, device=CPU)
+    patched = patch(reward_model, {"helpful": reward_model}, test, sets, ["magnitude-p50"], 4096, "float32", CPU)
     held_out = {"helpful": root / "data/{regime}/test.parquet"}
     two = [("helpful", "helpful")]
     gradients = conflict(reward_model, held_out, two, Conflict(), max_tokens=512, budget=4096, device=CPU)

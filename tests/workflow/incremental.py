@@ -91,6 +91,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "training.keep": "last",
         "training.select_on": "test",
         "training.evaluation_interval": 3,
+        "training.evaluation_pairs": 2,
         "activations.max_pairs": 30,
         "activations.seed": 1,
         "neurons.scorings": ["magnitude", "random", "matched-random", "head-norm", "change"],

@@ -133,7 +133,9 @@ def trainings(folder: Path, study: Study) -> pl.DataFrame:
         )  # fmt: skip
     # Named here, since with nothing but adopted reward models most columns are empty.
     columns = dict.fromkeys(["model", "regime", "seeds", "adopted", "method"], str) | {"epochs": int, "optimiser": str}
-    columns |= {key: type(value) for key, value in chosen.items()} | dict.fromkeys(["steps", "tokens", *COUNTS], int)
+    columns |= {key: type(value or 0) for key, value in chosen.items()} | dict.fromkeys(
+        ["steps", "tokens", *COUNTS], int
+    )
     columns |= dict.fromkeys(["kept_loss", "kept_accuracy"], float)
     return pl.DataFrame(rows, schema=columns | dict.fromkeys(["device", "arithmetic", "libraries"], str))
 
@@ -145,7 +147,8 @@ def training_card(folder: Path, study: Study) -> pl.DataFrame:
     long; loss (nats a pair) and accuracy (percent) on the latter of the weights that were kept; device, arithmetic,
     libraries. Outcomes are means over seeds.
     """
-    outcomes = cs.by_name("steps", "kept_loss", "kept_accuracy") | cs.ends_with("_pairs", "_left_out")
+    counts = cs.ends_with("_pairs", "_left_out") - cs.by_name("evaluation_pairs")
+    outcomes = cs.by_name("steps", "kept_loss", "kept_accuracy") | counts
     settings = (cs.numeric() - outcomes).drop_nulls().first()
     return grouped(trainings(folder, study).drop("tokens"), settings, summable(outcomes.as_expr()).mean())
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from itertools import compress
 
 import numpy as np
 import torch
@@ -52,7 +53,7 @@ def decide(
     doubtful[np.random.default_rng(0).permutation(len(comparisons))[:SAMPLE]] = True
     bound = 0.0
     while doubtful.any():
-        rewards[doubtful[owner]] = exact([comparisons[i] for i in np.flatnonzero(doubtful)])
+        rewards[doubtful[owner]] = exact(list(compress(comparisons, doubtful)))
         again |= doubtful
         errors = np.abs(rewards[chosen] - rewards[rejected] - differences)  # none where nothing was scored again
         bound = REACH * float(errors.max())
@@ -83,8 +84,8 @@ def precise_rewards(
 
         def exact(some: Sequence[Packed], row: int = row) -> Rewards:
             with arithmetic("float32", device):
-                found: Rewards = candidate_values(f"{what} in float32", only(row), some, 1, np.float32, budget, device)
-            return found[0]
+                [found] = candidate_values(f"{what} in float32", only(row), some, 1, np.float32, budget, device)
+            return np.asarray(found)
 
         precisions[row, decide(rewards[row], comparisons, exact)] = "float32"
     return rewards, precisions

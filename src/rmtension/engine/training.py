@@ -20,7 +20,7 @@ from rmtension.base.errors import UserError
 from rmtension.base.files import fingerprint, read_table, remove_leftovers, replacing, write_checksums
 from rmtension.base.processes import anywhere, signals_noted
 from rmtension.base.progress import Progress
-from rmtension.data.comparisons import PAIRS, as_comparisons
+from rmtension.data.comparisons import PAIRS, as_comparisons, draw
 from rmtension.engine.architectures import longest_text
 from rmtension.engine.checkpoints import State, resume, save
 from rmtension.engine.learner import Learner
@@ -180,10 +180,12 @@ class TrainingRun:
         }
 
 
-def packed_pairs(tokenizer: Any, file: Path, max_tokens: int) -> tuple[list[Packed], list[str], int]:
-    """The pairs of a file, packed; their sources; and how many were left out because a side is empty or longer than
-    `max_tokens`."""
-    frame = as_comparisons(read_table(file, PAIRS))
+def packed_pairs(
+    tokenizer: Any, file: Path, max_tokens: int, most: int | None = None, seed: int = 0
+) -> tuple[list[Packed], list[str], int]:
+    """The pairs of a file, or `most` of them, drawn by `seed`, packed; their sources; and how many were left out as a
+    side is empty or longer than `max_tokens`."""
+    frame = as_comparisons(draw(read_table(file, PAIRS), most, seed))
     kept, packed = pack_comparisons(tokenizer, frame["chosen"].to_list(), frame["rejected"].to_list(), max_tokens)
     left_out = len(frame) - len(kept)
     logger.info("%s: %d pairs, %d left out for their length", file, len(kept), left_out)
@@ -203,7 +205,8 @@ def train_reward_model(
     model = new_reward_model(run.backbone, run.seed, run.settings.head_deviation)
     max_tokens = min(run.settings.max_tokens, longest_text(model.config))
     train, sources, train_left_out = packed_pairs(tokenizer, run.train, max_tokens)
-    validation, _, validation_left_out = packed_pairs(tokenizer, run.validation, max_tokens)
+    looked_at = run.settings.evaluation_pairs, run.seed
+    validation, _, validation_left_out = packed_pairs(tokenizer, run.validation, max_tokens, *looked_at)
     provenance = run.making() | {"origins": run.origins(), "settings": run.choices(), "environment": environment}
     trainer = Trainer(model, run.settings, run.epochs, run.seed, run.budget, run.sharded, run.learner(sources))
     accelerator = trainer.placed.accelerator

@@ -141,9 +141,11 @@ class GradientPrices(Prices):
         train, held = self.amounts.volume(regime, "train"), self.amounts.volume(regime, settings.select_on)
         steps = epochs * math.ceil(sum(n for n, *_ in train) / settings.pairs_per_step)
         looks = math.ceil(steps / settings.evaluation_interval)
-        operations = 3 * epochs * size.forward(train) + looks * size.forward(held)
-        self.assume(f"regime {regime}: {steps:,} steps, and {looks:,} looks at {sum(n for n, *_ in held):,.0f} pairs")
-        in_float32 = settings.precision == "float32" or not on_gpu
+        there = sum(n for n, *_ in held)
+        looked_at = min(there, settings.evaluation_pairs or there)
+        operations = 3 * epochs * size.forward(train) + looks * looked_at / there * size.forward(held)
+        self.assume(f"regime {regime}: {steps:,} steps, and {looks:,} looks at {looked_at:,.0f} pairs")
+        in_float32 = settings.precision == "float32" or (settings.precision == "auto" and not on_gpu)
         compute, processes = self.study.models[model].compute, self.machines.processes("train", model)
         if processes > 1:
             self.assume(f"{model}: {processes} GPUs train {processes} times as fast as one")

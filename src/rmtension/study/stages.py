@@ -28,6 +28,9 @@ class Training(Section):
         description="Split whose loss chooses the checkpoint; test: the authors'. Neither is trained on.",
     )
     evaluation_interval: Count = Field(100, description="Steps between looks at that split.")
+    evaluation_pairs: Count | None = Field(
+        None, description="Look at this many of its pairs, drawn by the reward model's seed."
+    )
 
 
 class Activations(Section):

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any, get_args
 
+import numpy as np
 import polars as pl
 import pytest
 import torch
@@ -116,6 +117,26 @@ def test_texts_longer_than_the_model_reads_are_left_out_and_counted(tmp_path: Pa
     assert (counts["train"], counts["train_left_out"]) == (1, 1)
     found = reward_model_statistics(model, backbone, pairs, Activations(), max_tokens=10_000, budget=999, device=CPU)
     assert found.neurons["n_tokens"].max() == len(load_tokenizer(backbone)("good")["input_ids"])
+
+
+def test_looks_at_drawn_pairs_are_looks_at_a_file_of_them(tmp_path: Path) -> None:
+    backbone, pairs, few = tmp_path / "backbone", tmp_path / "pairs.parquet", tmp_path / "few.parquet"
+    make_backbone(MadeModel.model_validate(MADE | {"family": "llama"}), backbone)
+    rows = [{"comparison_id": str(i), "chosen": f"good {i}", "rejected": f"{i} bad"} for i in range(20)]
+    frame = pl.DataFrame(rows).with_columns(source=pl.lit("s"), orientation=pl.lit("helpful"))
+    frame.write_parquet(pairs)
+    which = np.random.default_rng(7).permutation(20)[:5]
+    frame[sorted(which.tolist())].write_parquet(few)
+
+    def logged(validation: Path, name: str, **settings: int) -> pl.DataFrame:
+        looks = Training(pairs_per_step=4, evaluation_interval=2, **settings)
+        run = TrainingRun(backbone, pairs, validation, [], looks, epochs=1, seed=7, budget=999, threads=1)
+        train_reward_model(run, tmp_path / "checkpoint", tmp_path / name, environment={})
+        assert json.loads((tmp_path / name / "provenance.json").read_text())["pairs"]["train"] == 20
+        return pl.read_parquet(tmp_path / name / "training.parquet").drop("seconds")
+
+    drawn = logged(pairs, "drawn", evaluation_pairs=5)
+    assert drawn.equals(logged(few, "few")) and not drawn.equals(logged(pairs, "all"))
 
 
 def test_a_folder_of_an_unknown_family_is_one_line(tmp_path: Path) -> None:

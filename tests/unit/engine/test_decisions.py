@@ -12,7 +12,7 @@ import pytest
 import torch
 from tiny_models import WORDS
 
-from rmtension.engine.decisions import SAMPLE, decide
+from rmtension.engine.decisions import SAMPLE, Rewards, decide
 from rmtension.engine.evaluation import evaluate
 from rmtension.engine.packing import Packed, pack
 from rmtension.engine.patching import patch
@@ -49,7 +49,7 @@ def test_every_pair_is_in_the_order_of_float32(seed: int) -> None:
     rough = truth + generator.normal(size=ends[-1]).astype(np.float32) / 100
     asked: list[int] = []
 
-    def exact(some: Sequence[Packed]) -> np.ndarray:
+    def exact(some: Sequence[Packed]) -> Rewards:
         which = [texts[packed.tokens.tobytes()] for packed in some]
         asked.extend(which)
         return np.concatenate([truth[ends[i] : ends[i + 1]] for i in which])
@@ -74,11 +74,15 @@ def test_a_study_in_bfloat16_decides_as_one_in_float32(folder: Path) -> None:
         | {"chosen": [[text()] for _ in range(300)], "rejected": [[text(), text()] for _ in range(300)]}
     )
     sets = pl.DataFrame({"ablation": "a", "unit": "neuron", "layer": [0, 1], "neuron": [3, 1]})
-    for score in (
-        lambda kind: evaluate(folder, rows, sets, ["none", "a"], None, "", 200, CPU, precision=kind),
-        lambda kind: patch(folder, {"itself": folder}, rows, sets, ["a"], 200, kind, CPU),
-    ):
-        rough, whole = score("bfloat16"), score("float32")
+
+    def scored(kind: str) -> pl.DataFrame:
+        return evaluate(folder, rows, sets, ["none", "a"], None, "", 200, CPU, precision=kind)
+
+    def patched(kind: str) -> pl.DataFrame:
+        return patch(folder, {"itself": folder}, rows, sets, ["a"], 200, kind, CPU)
+
+    for found in (scored, patched):
+        rough, whole = found("bfloat16"), found("float32")
         assert rough["correct"].equals(whole["correct"])
         assert set(rough["precision"]) == {"bfloat16", "float32"} and set(whole["precision"]) == {"float32"}
         for side in ("chosen_scores", "rejected_scores"):
