@@ -6,17 +6,19 @@ confidence. Formulas and their sources: docs/methods.md, section 12.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import Any
 
 import numpy as np
 import polars as pl
+from numpy.polynomial import chebyshev
 from numpy.typing import NDArray
 from scipy.special import expit
 
 from rmtension.analysis.pairs import PairBlock
-from rmtension.analysis.statistics import REWARD_MODEL, Array, Bootstrap, Draws, concat, divide
+from rmtension.analysis.statistics import REWARD_MODEL, Array, Bootstrap, Draws, concat, divide, product
 
 UNIT = [*REWARD_MODEL, "ablation"]
 BINS = 15  # of equal mass
@@ -54,24 +56,34 @@ def temperatures(difference: Array, weights: Array) -> Array:
     """The temperature [D] at which the log loss of the differences [P], weighted by each column [P, D], is least.
 
     The loss is convex in beta, one over the temperature: its slope has one zero, or none, then an end of the range.
+    Differences may be NaN, where not scored; undefined for a weighting without any that is.
     """
+    count = (~np.isnan(difference)).astype(np.float64) @ weights
+    difference = np.nan_to_num(difference)  # adds nothing to a slope
 
-    def slopes(beta: Array) -> Array:
-        """By beta [n, 1], of each weighting [n, D]."""
-        return np.asarray(-(difference * expit(-beta * difference)) @ weights)
+    def slopes(logs: Array) -> Array:
+        """By the logarithm of beta [n], of each weighting [n, D]."""
+        return np.asarray(-(difference * expit(-np.exp(logs)[:, None] * difference)) @ weights)
 
-    grid, columns = np.geomspace(1 / MOST, 1 / LEAST, 129), np.arange(weights.shape[1])
-    slope = slopes(grid[:, None])
+    grid, columns = np.linspace(-np.log(MOST), -np.log(LEAST), 17), np.arange(weights.shape[1])
+    slope = slopes(grid)
     right = np.clip((slope < 0).sum(axis=0), 1, len(grid) - 1)
-    low, high = grid[right - 1], grid[right]
-    below, above = slope[right - 1, columns], slope[right, columns]
-    beta = low - below * divide(high - low, above - below)
-    for _ in range(2):  # Newton's, from so near that each doubles the digits
-        p = expit(-difference[:, None] * beta)
-        first, second = -(difference @ (weights * p)), difference**2 @ (weights * p * (1 - p))
-        beta = np.clip(beta - divide(first, second), low, high)
-    beta = np.where(below >= 0, grid[0], np.where(above <= 0, grid[-1], beta))
-    return np.where(weights.sum(axis=0) > 0, 1 / beta, np.nan)
+    low, high, below, above = grid[right - 1], grid[right], slope[right - 1, columns], slope[right, columns]
+    first, last = low.min(), high.max()
+    middle, half = (first + last) / 2, (last - first) / 2
+    # As functions of log beta slopes have no pole within pi / 2 of the real line, whatever the differences are: this
+    # many nodes give them to 13 digits over all brackets (Bernstein's ellipse), and their zeros take no pass over pairs.
+    n = math.ceil(30 / np.arcsinh(np.pi / 2 / half))
+    nodes = chebyshev.chebpts1(n)
+    terms = 2 / n * chebyshev.chebvander(nodes, n - 1).T @ slopes(middle + half * nodes)
+    terms[0] /= 2
+    steepness = chebyshev.chebder(terms) / half
+    zero = low - below * divide(high - low, above - below)
+    for _ in range(8):  # Newton's: each doubles the digits
+        slope, steep = (chebyshev.chebval((zero - middle) / half, of, tensor=False) for of in (terms, steepness))
+        zero = np.clip(zero - divide(slope, steep), low, high)
+    found = np.where(below >= 0, MOST, np.where(above <= 0, LEAST, np.exp(-zero)))
+    return np.where(count > 0, found, np.nan)
 
 
 def fitted(bootstrap: Bootstrap, blocks: Sequence[PairBlock]) -> Draws:
@@ -80,8 +92,7 @@ def fitted(bootstrap: Bootstrap, blocks: Sequence[PairBlock]) -> Draws:
     values = np.full((len(blocks[0].units), 1 + bootstrap.draws), np.nan)
     weights = np.concatenate([block.weights(bootstrap) for block in blocks])
     for row, difference in zip(values, np.concatenate([block.difference for block in blocks], axis=1), strict=True):
-        scored = ~np.isnan(difference)
-        row[:] = temperatures(difference[scored], weights[scored])
+        row[:] = temperatures(difference, weights)
     return Draws(blocks[0].units, values)
 
 
@@ -115,14 +126,15 @@ def calibration_errors(bootstrap: Bootstrap, blocks: Sequence[PairBlock], scored
     total, count, own, same = np.zeros((4, BINS, *scored.shape))  # own, same: of each comparison with itself
     for block in blocks:
         sure, times = confidence(block.difference), block.counts(bootstrap)
+        exact, squares = times.astype(np.float64), times**2
         bins, gap = in_bins(sure, edges), right(block.difference) - sure
         for number in range(BINS):
             here = (bins == number) & block.scored
             gaps, pairs = block.by_comparison(np.where(here, gap, 0)), block.by_comparison(here)
-            total[number] += gaps @ times
-            count[number] += pairs @ times
-            own[number] += gaps**2 @ times**2
-            same[number] += pairs**2 @ times**2
+            total[number] += gaps @ exact
+            count[number] += product(pairs, times, is_whole=True)
+            own[number] += gaps**2 @ exact**2
+            same[number] += product(pairs**2, squares, is_whole=True)
     products = divide(total**2 - own, count**2 - same)
     squared = divide(np.nansum(count * products, axis=0), np.where(np.isnan(products), 0, count).sum(axis=0))
     return centred(divide(np.abs(total).sum(axis=0), scored)), squared

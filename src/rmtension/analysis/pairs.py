@@ -11,7 +11,7 @@ import polars.selectors as cs
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from rmtension.analysis.statistics import REWARD_MODEL, TASK, Array, Bootstrap, membership
+from rmtension.analysis.statistics import REWARD_MODEL, TASK, Array, Bootstrap, Terms, membership, product
 
 PLACE = ["comparison", "i", "j"]  # of a pair: its comparison, and which of its chosen and rejected responses
 SIDES = ["chosen_scores", "rejected_scores"]
@@ -41,23 +41,23 @@ class PairBlock:
     def without_pairs(self) -> PairBlock:
         return replace(self, places=self.places.clear(), difference=self.difference[:, :0])
 
-    def counts(self, bootstrap: Bootstrap) -> Array:
+    def counts(self, bootstrap: Bootstrap) -> NDArray[np.float32]:
         """How often each comparison is drawn [C, 1 + draws]: as for all that is made of them."""
-        return bootstrap.counts(len(self.ids), self.benchmark, self.task).astype(np.float64)
+        return bootstrap.counts(len(self.ids), self.benchmark, self.task)
 
     def weights(self, bootstrap: Bootstrap) -> Array:
         """The same of each pair [P, 1 + draws]."""
-        return np.take(self.counts(bootstrap), self.places["comparison"].to_numpy(), axis=0)
+        return np.take(self.counts(bootstrap), self.places["comparison"].to_numpy(), axis=0).astype(np.float64)
 
-    def by_comparison(self, terms: NDArray[np.bool_] | Array) -> Array:
+    def by_comparison(self, terms: Terms) -> Array:
         """Sums [rows, C] of terms [rows, P] over the pairs of each comparison."""
         comparison, n = self.places["comparison"].to_numpy(), len(self.places)
         member = csr_array((np.ones(n), (np.arange(n), comparison)), shape=(n, len(self.ids)))
         return np.asarray(terms.astype(np.float64) @ member)
 
-    def sums(self, bootstrap: Bootstrap, terms: NDArray[np.bool_] | Array) -> Array:
+    def sums(self, bootstrap: Bootstrap, terms: Terms) -> Array:
         """Sums [rows, 1 + draws] of terms [rows, P] over all pairs; comparisons are what is resampled."""
-        return self.by_comparison(terms) @ self.counts(bootstrap)
+        return product(self.by_comparison(terms), self.counts(bootstrap), is_whole=terms.dtype == np.bool_)
 
 
 def pair_blocks(lists: pl.DataFrame) -> list[PairBlock]:
