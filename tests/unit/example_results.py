@@ -126,9 +126,11 @@ def example(study: Study = STUDY, seed: int = 0) -> Results:
     frame = pl.DataFrame(scores, schema_overrides=lists)
     return Results(
         study,
-        frame.with_columns(
-            chosen=pl.col("chosen_scores").list.min(), rejected=pl.col("rejected_scores").list.max()
-        ).drop("chosen_scores", "rejected_scores"),
+        [
+            frame.with_columns(
+                chosen=pl.col("chosen_scores").list.min(), rejected=pl.col("rejected_scores").list.max()
+            ).drop("chosen_scores", "rejected_scores")
+        ],
         frame.filter(
             pl.col("ablation").is_in(["none", study.ablation.main_set, "shared", "helpful-only", "harmless-only"])
         ),
@@ -136,10 +138,10 @@ def example(study: Study = STUDY, seed: int = 0) -> Results:
         pl.DataFrame(sizes)
         .select(*REWARD_MODEL, set=pl.lit(study.ablation.scoring), share=10.0 * pl.col("n_neurons"))
         .unique(REWARD_MODEL, maintain_order=True),
-        pl.DataFrame(neurons),
-        pl.DataFrame(activations),
+        [pl.DataFrame(neurons)],
+        [pl.DataFrame(activations)],
         **surface_of(frame, study, rng),
-        patched=patched(study, rng),
+        patched=[patched(study, rng)],
         conflicts=conflicts(study, rng),
         pairs_seen=pairs_seen(study),
     )

@@ -44,7 +44,14 @@ from transformers import AutoModelForSequenceClassification, GPT2Config, PreTrai
 
 from rmtension.analysis.claims import CLAIMS
 from rmtension.analysis.judgement import together
-from rmtension.analysis.loading import PAIRS_SEEN, load_conflicts, load_patched, load_scores, load_validation
+from rmtension.analysis.loading import (
+    PAIRS_SEEN,
+    load_conflicts,
+    load_lists,
+    load_patched,
+    load_scores,
+    load_validation,
+)
 from rmtension.analysis.results import Results
 from rmtension.analysis.tables import TABLES
 from rmtension.data.comparisons import as_comparisons
@@ -257,9 +264,9 @@ def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     seen = [("toy", regime, seed, 1) for regime, seed in product(STUDY.regimes, STUDY.seeds)]
     no = pl.DataFrame()
     results = Results(
-        STUDY, load_scores(folder, STUDY), load_scores(folder, STUDY, lists=True),
+        STUDY, load_scores(folder, STUDY), load_lists(folder, STUDY),
         sizes=keys.join(selected.group_by("ablation").agg(n_neurons=pl.len()), how="cross"), control_overlaps=no,
-        neurons=no, activations=no, lengths=lengths(load_reader(place), both).with_columns(of_tasks), words=no,
+        neurons=[], activations=[], lengths=lengths(load_reader(place), both).with_columns(of_tasks), words=no,
         texts=no,
         validation=load_validation(folder, STUDY),
         patched=load_patched(folder, STUDY), conflicts=load_conflicts(folder, STUDY),

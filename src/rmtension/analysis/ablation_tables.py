@@ -34,7 +34,8 @@ def own_ablation_table(results: Results) -> pl.DataFrame:
     orientation, task; baseline, ablated and delta, their difference within a seed."""
     by = ["model", "regime", "scoring", "percent", "replaced_by", *TASK]
     sets = with_values(own_sets(results.study, results.study.ablation.percent), results.study)
-    baseline, ablated, delta = change(results.task_accuracy, sets)
+    changes = [change(accuracy, sets) for accuracy in results.ablated_accuracy(sets)]
+    baseline, ablated, delta = map(concat, zip(*changes, strict=True))
     table = results.table(delta, by, "delta", baseline=baseline, ablated=ablated)
     return discovery_rates(table, by[:5])
 
@@ -46,8 +47,9 @@ def shared_ablation_table(results: Results) -> pl.DataFrame:
     by = ["model", "regime", "ablation", "control", "replaced_by", *TASK]
     sizes = mixed_sizes(results.sizes, results.study).rename({"set": "ablation"})
     sets = with_values(mixed_sets(results.study), results.study)
-    figures = [over_control_draws(part) for part in change(results.task_accuracy, sets)]
-    table = results.table(figures[2], by, "delta", baseline=figures[0], ablated=figures[1])
+    changes = [map(over_control_draws, change(accuracy, sets)) for accuracy in results.ablated_accuracy(sets)]
+    baseline, ablated, delta = map(concat, zip(*changes, strict=True))
+    table = results.table(delta, by, "delta", baseline=baseline, ablated=ablated)
     table = table.join(sizes, on=by[:4], how="left", maintain_order="left")
     return discovery_rates(table.select(*by[:5], "n_neurons", pl.exclude(*by[:5], "n_neurons")), by[:5])
 
@@ -65,7 +67,7 @@ def shared_contrasts_table(results: Results) -> pl.DataFrame:
     change by the shared set minus that by the set `against`: as they are (whole), or all of the common size."""
     by = ["model", "regime", "control", "against", "replaced_by", *TASK]
     sets = with_values(mixed_sets(results.study), results.study)
-    delta = over_control_draws(change(results.task_accuracy, sets)[2])
+    delta = concat([over_control_draws(change(accuracy, sets)[2]) for accuracy in results.ablated_accuracy(sets)])
     exclusive = sets.filter(pl.col("set").str.ends_with("-only"))["set"].unique(maintain_order=True)
     whole = shared_set(results.study)
     sized = [("random", "random"), ("shared", "matched-random")]

@@ -22,19 +22,22 @@ def benchmark_accuracy_table(results: Results) -> pl.DataFrame:
     """model, regime, benchmark; accuracy over all its comparisons together; n_comparisons and, of these, n_unscored
     (means over seeds and models)."""
     by = ["model", "regime", "benchmark"]
-    unablated = results.scores.filter(NONE).cast({cs.categorical(): pl.String}).filter(results.once_each)
-    counts = unablated.group_by([*by, "seed"], maintain_order=True).agg(
-        n_comparisons=pl.len(), n_unscored=pl.col("chosen").null_count()
-    )
+    found = [
+        block.units.with_columns(benchmark=pl.lit(block.benchmark), n_comparisons=block.held,
+                                 n_unscored=block.held - block.scored.sum(axis=1))
+        for block in results.blocks
+    ]  # fmt: skip
+    unablated = pl.concat(found).filter(NONE, results.once_each)
+    counts = unablated.group_by([*by, "seed"], maintain_order=True).agg(pl.col("n_comparisons", "n_unscored").sum())
     counts = pl.concat([counts, counts.with_columns(model=pl.lit(OVERALL))])
     counts = counts.group_by(by, maintain_order=True).agg(pl.col("n_comparisons", "n_unscored").mean())
-    table = results.table(results.benchmark_accuracy.filter(NONE, results.once_each), by, "accuracy").drop("p")
+    table = results.table(results.benchmark_accuracy.filter(results.once_each), by, "accuracy").drop("p")
     return table.join(counts, on=by, how="left", maintain_order="left")
 
 
 def accuracy_table(results: Results) -> pl.DataFrame:
     """model, regime, orientation, task; accuracy."""
-    accuracy = results.task_accuracy.filter(NONE, results.once)
+    accuracy = results.task_accuracy.filter(results.once)
     return results.table(accuracy, ["model", "regime", *TASK], "accuracy").drop("p")
 
 
@@ -42,7 +45,7 @@ def contrasts_table(results: Results) -> pl.DataFrame:
     """model, first, second (regimes), orientation, task; difference, accuracy of the first minus that of the second
     on the same comparisons."""
     by = ["model", "first", "second", *TASK]
-    parts = between(results.task_accuracy.filter(NONE), results.study.distinct_regimes())
+    parts = between(results.task_accuracy, results.study.distinct_regimes())
     if not parts:
         return empty_table(["difference"], by, "p", "q")
     return discovery_rates(results.table(concat(parts), by, "difference"), ["model", "first", "second"])
@@ -52,10 +55,10 @@ def model_contrasts_table(results: Results) -> pl.DataFrame:
     """first, second (models), regime, orientation, task; difference, accuracy of the first one's minus that of the
     second's on the same comparisons. Own test splits have their sources as tasks, and are in no average."""
     keys, by = ["regime", *TASK], ["first", "second", "regime", *TASK]
-    own = [block for block in results.blocks if block.benchmark in own_tests(results.study)]
-    parts = [results.task_accuracy.filter(NONE, results.once)]
+    own = [block.of_units(NONE) for block in results.blocks if block.benchmark in own_tests(results.study)]
+    parts = [results.task_accuracy.filter(results.once)]
     if own:
-        of_tests = results.bootstrap.accuracy(own).filter(NONE, results.once_each)
+        of_tests = results.bootstrap.accuracy(own).filter(results.once_each)
         parts.append(of_tests.mean([*REWARD_MODEL, "ablation", *TASK]))
     figures = results.bootstrap.over_seeds(concat(parts), ["model", *keys])
     frames = [empty_table(["difference"], by, "p", "q").drop("difference_sd", "n_seeds")]

@@ -71,8 +71,8 @@ def temperatures(difference: Array, weights: Array) -> Array:
     low, high, below, above = grid[right - 1], grid[right], slope[right - 1, columns], slope[right, columns]
     first, last = low.min(), high.max()
     middle, half = (first + last) / 2, (last - first) / 2
-    # As functions of log beta slopes have no pole within pi / 2 of the real line, whatever the differences are: this
-    # many nodes give them to 13 digits over all brackets (Bernstein's ellipse), and their zeros take no pass over pairs.
+    # As functions of log beta slopes have no pole within pi / 2 of the real line, whatever the differences are: so many
+    # nodes give them to 13 digits over all brackets (Bernstein's ellipse), and their zeros take no pass over pairs.
     n = math.ceil(30 / np.arcsinh(np.pi / 2 / half))
     nodes = chebyshev.chebpts1(n)
     terms = 2 / n * chebyshev.chebvander(nodes, n - 1).T @ slopes(middle + half * nodes)

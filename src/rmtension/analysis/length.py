@@ -40,7 +40,8 @@ def length_differences(block: PairBlock, lengths: pl.DataFrame) -> Array:
 
 def by_length(bootstrap: Bootstrap, blocks: Sequence[PairBlock], lengths: pl.DataFrame) -> dict[str, Draws]:
     """Percent right of the pairs whose chosen response is the longer one (longer), of those where it is the shorter one
-    (shorter), the mean of the two (balanced), and COUNTED, the numbers of those pairs, of every unit on every task.
+    (shorter), the mean of the two (balanced), and COUNTED, the numbers of those pairs without draws, of every unit on
+    every task.
 
     The three are undefined where either side has fewer than LEAST comparisons.
     """
@@ -55,7 +56,8 @@ def by_length(bootstrap: Bootstrap, blocks: Sequence[PairBlock], lengths: pl.Dat
         (n_longer, longer), (n_shorter, shorter) = sides["longer"], sides["shorter"]
         balanced = (longer + shorter) / 2
         unknown = np.isnan(balanced[:, :1])
-        figures = [balanced, *(np.where(unknown, np.nan, side) for side in (longer, shorter)), n_longer, n_shorter]
+        counts = [n_longer[:, :1], n_shorter[:, :1]]
+        figures = [balanced, *(np.where(unknown, np.nan, side) for side in (longer, shorter)), *counts]
         keys = block.units.with_columns(pl.lit(getattr(block, name)).alias(name) for name in ("benchmark", *TASK))
         for name, figure in zip(parts, figures, strict=True):
             parts[name].append(Draws(keys, figure))

@@ -30,10 +30,9 @@ def length_table(results: Results) -> pl.DataFrame:
     balanced, longer, shorter = figures.values()
     table = results.table(balanced, by, "balanced", longer=longer, shorter=shorter).drop("p")
     for name in COUNTED:
-        counts = results.bootstrap.summary(results.pairs.length[name].filter(results.once), by, name).select(
-            *by, pl.col(f"{name}_mean").alias(name)
-        )
-        table = table.join(counts, on=by, how="left", maintain_order="left")
+        per_model = results.pairs.length[name].filter(results.once).mean(by)
+        overall = per_model.mean(by[1:]).with_columns(pl.lit(OVERALL).alias("model"))
+        table = table.join(concat([per_model, overall]).frame(name), on=by, how="left", maintain_order="left")
     return table
 
 
@@ -70,7 +69,7 @@ def length_lead_table(results: Results) -> pl.DataFrame:
     n_shorter of `length`) of which the chosen response is the longer one, null of fewer than 6 tasks; n_tasks. The
     interval is over tasks and seeds."""
     by = ["model", "first", "second", "tasks"]
-    accuracy = results.task_accuracy.filter(NONE, pl.col("task") != AVERAGE).mean([*REWARD_MODEL, *TASK])
+    accuracy = results.task_accuracy.filter(pl.col("task") != AVERAGE).mean([*REWARD_MODEL, *TASK])
     distinct = results.study.distinct_regimes()
     parts = between(accuracy, [regime for regime in results.study.single_regimes() if regime in distinct])
     if not parts or parts[0].keys.is_empty():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
@@ -25,7 +26,9 @@ SCORES = {
     **dict.fromkeys(["chosen_scores", "rejected_scores"], pl.List(pl.Float32())),
 }
 SIDES = ["chosen_scores", "rejected_scores"]
-REWARDS = ["chosen", "rejected"]
+# Many rows repeat few words: as categories they take four bytes each.
+CATEGORIES = cs.string().cast(pl.Categorical)
+Frames = Iterable[pl.DataFrame]  # what belongs together, a part at a time
 PATCHED = {"donor": pl.String(), **SCORES}
 PRODUCTS = ["first_first", "second_second", "first_second", "square", "opposed"]
 CONFLICTS = {
@@ -41,6 +44,16 @@ TEXTS = dict.fromkeys(["ablation", "comparison_id", *TASK], pl.String()) | {
     "n_tokens": pl.Int32(),
     "mean": pl.Float64(),
 }
+
+
+@dataclass(frozen=True)
+class Files:
+    """Frames of one file each, read when it is come to: all of them together would be gigabytes."""
+
+    scans: Sequence[pl.LazyFrame]
+
+    def __iter__(self) -> Iterator[pl.DataFrame]:
+        return (scan.collect() for scan in self.scans)
 
 
 def same_style(comparisons: pl.LazyFrame, sides: Sequence[str]) -> pl.LazyFrame:
@@ -63,45 +76,47 @@ def as_compared(comparisons: pl.LazyFrame, study: Study, sides: Sequence[str]) -
     return pl.concat([comparisons.filter(~is_paired), same_style(comparisons.filter(is_paired), sides)])
 
 
-def load_scores(folder: Path, study: Study, lists: bool = False) -> pl.DataFrame:
+def load_scores(folder: Path, study: Study) -> Frames:
     """Every score file of a study: model, regime, seed, benchmark, ablation, comparison_id, orientation, task; chosen,
-    the lowest score of the chosen responses, and rejected, the highest of the rejected ones.
+    the lowest score of the chosen responses, and rejected, the highest of the rejected ones."""
+    return Files([extremes(frame, study) for _, frame in scan_scores(folder, study)])
 
-    lists: chosen_scores and rejected_scores instead, of each reward model unablated, without its own top neurons, and
-    without what a mixed one's parts share or have alone.
-    """
+
+def load_lists(folder: Path, study: Study) -> pl.DataFrame:
+    """What load_scores has, but chosen_scores and rejected_scores, of each reward model unablated, without its own top
+    neurons, and without what a mixed one's parts share or have alone."""
     frames = []
+    for regime, frame in scan_scores(folder, study):
+        of = frame.filter(pl.col("ablation").is_in(listed(study, regime))).select(*KEYS, *SIDES)
+        frames.append(of.with_columns(CATEGORIES))
+    return pl.concat(frames).collect()
+
+
+def scan_scores(folder: Path, study: Study) -> Iterator[tuple[str, pl.LazyFrame]]:
+    """The regime of every score file, and its rows."""
     for (model, regime, seed), benchmark in product(reward_models(study, study.regimes), study.benchmarks):
         path = folder / "scores" / model / regime / f"seed-{seed}" / f"{benchmark}.parquet"
-        frame = scan(path, SCORES, zip([*REWARD_MODEL, "benchmark"], [model, regime, seed, benchmark], strict=True))
-        if lists:
-            frame = frame.filter(pl.col("ablation").is_in(listed(study, regime)))
-            frame = frame.select(*KEYS, "chosen_scores", "rejected_scores")
-        else:
-            frame = extremes(frame, study)
-        # Millions of rows repeat few words: as categories they take four bytes each.
-        frames.append(frame.with_columns(cs.string().cast(pl.Categorical)))
-    return pl.concat(frames).collect()
+        keys = zip([*REWARD_MODEL, "benchmark"], [model, regime, seed, benchmark], strict=True)
+        yield regime, scan(path, SCORES, keys)
 
 
 def extremes(scores: pl.LazyFrame, study: Study) -> pl.LazyFrame:
     """KEYS, chosen and rejected: the lowest score of chosen responses, and the highest of rejected ones."""
     lowest, highest = pl.col("chosen_scores").list.min(), pl.col("rejected_scores").list.max()
-    return as_compared(scores, study, SIDES).select(*KEYS, chosen=lowest, rejected=highest)
+    found = as_compared(scores, study, SIDES).select(*KEYS, chosen=lowest, rejected=highest)
+    return found.with_columns(CATEGORIES)
 
 
-def load_patched(folder: Path, study: Study) -> pl.DataFrame:
-    """What load_scores has without lists, of the mixed reward models that were patched: `ablation` is the donor's
-    regime and the set's name, with a slash between them. Without rows where nothing was patched."""
-    schema: Columns = dict.fromkeys(KEYS, pl.String()) | {"seed": pl.Int32(), **dict.fromkeys(REWARDS, pl.Float32())}
-    frames = [pl.LazyFrame(schema=schema)]
+def load_patched(folder: Path, study: Study) -> Frames:
+    """What load_scores has, of the mixed reward models that were patched: `ablation` is the donor's regime and the
+    set's name, with a slash between them."""
+    frames = []
     for (regime, benchmark), model, seed in product(patched_on(study), study.models, study.seeds):
         path = folder / "patched" / model / regime / f"seed-{seed}" / f"{benchmark}.parquet"
         frame = scan(path, PATCHED, zip([*REWARD_MODEL, "benchmark"], [model, regime, seed, benchmark], strict=True))
         named = frame.with_columns(ablation=pl.concat_str("donor", "ablation", separator="/"))
         frames.append(extremes(named, study))
-    categories = cs.string().cast(pl.Categorical)
-    return pl.concat([frame.with_columns(categories) for frame in frames]).collect()
+    return Files(frames)
 
 
 def load_conflicts(folder: Path, study: Study) -> pl.DataFrame:
@@ -164,14 +179,14 @@ def scan(path: Path, columns: Columns, keys: Iterator[tuple[str, str | int]]) ->
     return scan_table(path, columns).select(*columns).with_columns(**{name: pl.lit(value) for name, value in keys})
 
 
-def load_stage(folder: Path, study: Study, stage: str, columns: Columns) -> pl.LazyFrame:
+def load_stage(folder: Path, study: Study, stage: str, columns: Columns) -> list[pl.LazyFrame]:
     """The files of a stage that writes one for each reward model, with model, regime and seed as columns."""
     frames = []
     for reward_model in reward_models(study, study.with_neurons()):
         model, regime, seed = reward_model
         path = folder / stage / model / regime / f"seed-{seed}.parquet"
         frames.append(scan(path, columns, zip(REWARD_MODEL, reward_model, strict=True)))
-    return pl.concat(frames)
+    return frames
 
 
 def load_validation(folder: Path, study: Study) -> pl.DataFrame:
@@ -201,26 +216,26 @@ def load_words(folder: Path, study: Study) -> pl.DataFrame:
 def load_texts(folder: Path, study: Study) -> pl.DataFrame:
     """model, regime, seed, ablation (a set), comparison_id, orientation, task, n_tokens, mean: of each text of the own
     test split, its own tokens and the mean activation of the set's neurons on them."""
-    return load_stage(folder, study, "set_activations", TEXTS).collect()
+    return pl.concat(load_stage(folder, study, "set_activations", TEXTS)).collect()
 
 
 def load_sizes(folder: Path, study: Study) -> pl.DataFrame:
     """model, regime, seed, ablation, n_neurons: of every set that was selected; empty ones have no row."""
-    sets = load_stage(folder, study, "selected", SETS).group_by(*REWARD_MODEL, "ablation", maintain_order=True)
-    return sets.agg(n_neurons=pl.len()).collect()
+    by = [*REWARD_MODEL, "ablation"]
+    sets = load_stage(folder, study, "selected", SETS)
+    return pl.concat(Files([of.group_by(by, maintain_order=True).agg(n_neurons=pl.len()) for of in sets]))
 
 
-def load_rankings(folder: Path, study: Study) -> pl.DataFrame:
+def load_rankings(folder: Path, study: Study) -> Frames:
     """model, regime, seed, scoring, layer, neuron, score, rank: of every neuron or head under every scoring."""
-    ranked = load_stage(folder, study, "neurons", RANKINGS)
     columns = [*REWARD_MODEL, "scoring", *NEURON, "score", "rank"]
-    return ranked.select(columns).with_columns(cs.string().cast(pl.Categorical)).collect()
+    return Files([ranked.select(columns) for ranked in load_stage(folder, study, "neurons", RANKINGS)])
 
 
-def load_activations(folder: Path, study: Study) -> pl.DataFrame:
+def load_activations(folder: Path, study: Study) -> Frames:
     """model, regime, seed, layer, neuron, response, mean."""
-    activations = load_stage(folder, study, "activations", STATISTICS)
-    return activations.select(*REWARD_MODEL, *NEURON, "response", "mean").collect()
+    columns = [*REWARD_MODEL, *NEURON, "response", "mean"]
+    return Files([of.select(columns) for of in load_stage(folder, study, "activations", STATISTICS)])
 
 
 def load_control_overlaps(folder: Path, study: Study) -> pl.DataFrame:

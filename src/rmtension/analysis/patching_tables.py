@@ -14,7 +14,7 @@ import polars.selectors as cs
 
 from rmtension.analysis.results import Results, empty_table
 from rmtension.analysis.sets import NONE, compared, mixed_sizes, mixtures
-from rmtension.analysis.statistics import REWARD_MODEL, TASK, Block, Draws, blocks, concat, shares
+from rmtension.analysis.statistics import REWARD_MODEL, TASK, Block, Draws, blocks, concat, joined, shares
 from rmtension.study.measured import own_tests
 from rmtension.study.naming import OWN_TASKS, OWN_TEST
 from rmtension.study.sources import regime_sources
@@ -38,23 +38,24 @@ def places(results: Results, of_patched: Sequence[Block], donor: str) -> Iterato
     tests = regime_sources(results.study, donor, "test")
     tasks = [b for b in of_patched if b.benchmark not in own and b.orientation == donor]
     if tasks:
-        yield OWN_TASKS, results.bootstrap.accuracy(tasks).mean([*by, *TASK]).mean(by)
+        of_models = [[b.of_units(pl.col("model") == model) for b in tasks] for model in results.study.models]
+        yield OWN_TASKS, concat([results.bootstrap.accuracy(of).mean([*by, *TASK]).mean(by) for of in of_models])
     if splits := [b for b in of_patched if b.benchmark in own and b.task in tests]:
         yield OWN_TEST, results.bootstrap.pooled_accuracy(splits).mean(by)
 
 
-def with_unpatched(results: Results) -> pl.DataFrame:
+def with_unpatched(results: Results) -> list[Block]:
     """The patched scores, and before them those of all reward models as they are on the same benchmarks."""
-    words = cs.categorical().cast(pl.String)
-    patched = results.patched.with_columns(words)
-    scores = results.scores.filter(NONE, pl.col("benchmark").cast(pl.String).is_in(patched["benchmark"].implode()))
-    return pl.concat([scores.with_columns(words).select(patched.columns), patched], how="vertical_relaxed")
+    patched = blocks(results.patched)
+    benchmarks = {block.benchmark for block in patched}
+    unpatched = [block.of_units(NONE) for block in results.blocks if block.benchmark in benchmarks]
+    return joined([*unpatched, *patched])
 
 
 def find(results: Results) -> Patched | None:
     """None where nothing was patched, or nothing that has a gap."""
     gaps, gains, baselines, on = list[Draws](), list[Draws](), list[Draws](), ["model", "seed"]
-    of_patched, study = blocks(with_unpatched(results)), results.study
+    of_patched, study = with_unpatched(results), results.study
     for mixed, donor in mixtures(study, study.mixed_regimes()):
         for tasks, accuracy in places(results, of_patched, donor):
             keys = [pl.lit(word).alias(name) for name, word in (("regime", mixed), ("donor", donor), ("tasks", tasks))]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,10 +11,12 @@ import polars as pl
 
 from rmtension.analysis.calibration import UNABLATED
 from rmtension.analysis.loading import (
+    Frames,
     load_activations,
     load_conflicts,
     load_control_overlaps,
     load_lengths,
+    load_lists,
     load_pairs_seen,
     load_patched,
     load_rankings,
@@ -24,8 +26,9 @@ from rmtension.analysis.loading import (
     load_validation,
     load_words,
 )
+from rmtension.analysis.oriented import Oriented, oriented
 from rmtension.analysis.pair_figures import PairFigures
-from rmtension.analysis.sets import NONE, mixed_sets, oriented
+from rmtension.analysis.sets import NONE, mixed_sets
 from rmtension.analysis.statistics import REWARD_MODEL, Block, Bootstrap, Draws, blocks
 from rmtension.analysis.surface import LONGER, SHORTER
 from rmtension.analysis.units import held
@@ -42,22 +45,21 @@ CONTROLS = ["whole", "size-matched", "matched-random", "random"]
 class Results:
     """What every table is made from.
 
-    scores: see load_scores; lists: the same with the scores of all responses; neurons (of all rankings): see
-    load_rankings; all others: see the function load_NAME.
+    neurons (of all rankings): see load_rankings; all others: see the function load_NAME.
     """
 
     study: Study
-    scores: pl.DataFrame
+    scores: Frames
     lists: pl.DataFrame
     sizes: pl.DataFrame
     control_overlaps: pl.DataFrame
-    neurons: pl.DataFrame
-    activations: pl.DataFrame
+    neurons: Frames
+    activations: Frames
     lengths: pl.DataFrame
     words: pl.DataFrame
     validation: pl.DataFrame
     texts: pl.DataFrame
-    patched: pl.DataFrame
+    patched: Frames
     conflicts: pl.DataFrame
     pairs_seen: pl.DataFrame
 
@@ -78,22 +80,32 @@ class Results:
         """
         own = own_tests(self.study)
         shared = [b for b in self.blocks if b.benchmark not in own and b.orientation != UNORIENTED]
-        return shared or [self.blocks[0].without_units()]
+        return shared or [self.blocks[0].of_units(pl.lit(False))]
 
     @cached_property
     def task_accuracy(self) -> Draws:
-        """Percent correct of each reward model under each ablation on each task, with orientation averages."""
-        return self.bootstrap.accuracy(self.shared_blocks).with_averages([*REWARD_MODEL, "ablation"])
+        """Percent correct of each reward model, without ablation, on each task, with orientation averages."""
+        unablated = [block.of_units(NONE) for block in self.shared_blocks]
+        return self.bootstrap.accuracy(unablated).with_averages([*REWARD_MODEL, "ablation"])
+
+    def ablated_accuracy(self, sets: pl.DataFrame) -> Iterator[Draws]:
+        """The same without ablation and under each of the named sets, of one model after the other: draws for all
+        ablations of all models take gigabytes."""
+        kept = pl.col("ablation").is_in(["none", *sets["ablation"]])
+        for model in self.study.models:
+            of_model = [block.of_units(kept, pl.col("model") == model) for block in self.shared_blocks]
+            yield self.bootstrap.accuracy(of_model).with_averages([*REWARD_MODEL, "ablation"])
 
     @cached_property
     def benchmark_accuracy(self) -> Draws:
-        """Percent correct of each reward model under each ablation on a benchmark's comparisons all together."""
-        return self.bootstrap.pooled_accuracy(self.blocks)
+        """Percent correct of each reward model, without ablation, on a benchmark's comparisons all together."""
+        return self.bootstrap.pooled_accuracy([block.of_units(NONE) for block in self.blocks])
 
     @cached_property
     def swept(self) -> Draws:
-        """Of `benchmark_accuracy`, the benchmarks on which sizes are swept."""
-        return self.benchmark_accuracy.filter(pl.col("benchmark").is_in(self.study.ablation.sweep_benchmarks))
+        """The same under each ablation too, on the benchmarks on which sizes are swept."""
+        swept = [block for block in self.blocks if block.benchmark in self.study.ablation.sweep_benchmarks]
+        return self.bootstrap.pooled_accuracy(swept or [self.blocks[0].of_units(pl.lit(False))])
 
     @cached_property
     def pairs(self) -> PairFigures:
@@ -114,9 +126,9 @@ class Results:
         return ~NONE | pl.when(own).then(pl.col("regime").is_in(regimes)).otherwise(self.once)
 
     @cached_property
-    def oriented(self) -> pl.DataFrame:
-        """The oriented neurons: see sets.oriented."""
-        return oriented(self.neurons, self.study)
+    def oriented(self) -> list[Oriented]:
+        """The oriented neurons of every model by every scoring."""
+        return [*oriented(self.neurons, self.study)]
 
     @cached_property
     def order(self) -> Mapping[str, list[str]]:
@@ -143,7 +155,7 @@ def load_results(folder: Path, study: Study) -> Results:
     return Results(
         study,
         load_scores(folder, study),
-        load_scores(folder, study, lists=True),
+        load_lists(folder, study),
         load_sizes(folder, study),
         load_control_overlaps(folder, study),
         load_rankings(folder, study),

@@ -11,7 +11,7 @@ from rmtension.analysis.ablation_tables import change
 from rmtension.analysis.mixed_tables import paired
 from rmtension.analysis.results import Results, empty_table
 from rmtension.analysis.sets import mixtures, own_sets, with_values
-from rmtension.analysis.statistics import REWARD_MODEL, Block, Draws, concat, divide
+from rmtension.analysis.statistics import REWARD_MODEL, Block, Draws, divide, summed_up
 from rmtension.base.sums import summable
 from rmtension.study.naming import OVERALL
 
@@ -23,9 +23,8 @@ def moments(results: Results, block: Block, keyed: list[tuple[pl.DataFrame, dict
     return results.bootstrap.sums(block, pl.concat(keys), np.concatenate(values))
 
 
-def means(total: Draws, by: list[str], *terms: str) -> list[Draws]:
-    """Each term's sum over all tasks, divided by the sum of the term `n`."""
-    summed, _ = total.summed([*by, "term"])
+def means(summed: Draws, by: list[str], *terms: str) -> list[Draws]:
+    """Each term's sum, divided by the sum of the term `n`."""
     return [summed.filter(term=term).over(summed.filter(term="n"), by) for term in terms]
 
 
@@ -34,8 +33,11 @@ def score_shift_table(results: Results) -> pl.DataFrame:
     seeds), mean score by the single and by the mixed reward model, closeness (mean |mixed| minus mean |single|) and the
     standard deviation of either's scores. chosen: lowest chosen score; rejected: highest rejected one."""
     by = ["model", "regime", "single", "response"]
-    pairs_of, parts = list(mixtures(results.study, results.study.regimes)), []
-    for block in results.shared_blocks if pairs_of else []:
+    pairs_of, keys = list(mixtures(results.study, results.study.regimes)), [*REWARD_MODEL, "single", "response"]
+    if not pairs_of:
+        return empty_table(["closeness", "mixed", "single", "mixed_spread", "single_spread"], by, "n")
+
+    def on_task(block: Block) -> Draws:
         keyed = []
         for regime, single in pairs_of:
             pairs = paired(block, regime, single)
@@ -46,15 +48,14 @@ def score_shift_table(results: Results) -> pl.DataFrame:
                          "mixed_square": mixed**2, "single_square": part**2}  # fmt: skip
                 names = {"single": pl.lit(single), "response": pl.lit(response)}
                 keyed.append((pairs.drop("row", "part").with_columns(**names), terms))
-        parts.append(moments(results, block, keyed))
-    if not parts:
-        return empty_table(["closeness", "mixed", "single", "mixed_spread", "single_spread"], by, "n")
-    total, keys = concat(parts), [*REWARD_MODEL, "single", "response"]
+        return moments(results, block, keyed)
+
+    total = summed_up(map(on_task, results.shared_blocks), [*keys, "term"])
     closeness, *means_ = means(total, keys, "closeness", "mixed", "single", "mixed_square", "single_square")
     figures = dict(zip(["mixed", "single"], means_, strict=False))
     spreads = {f"{n}_spread": Draws(m.keys, np.sqrt(np.maximum(square.values - m.values**2, 0)))
                for (n, m), square in zip(figures.items(), means_[2:], strict=True)}  # fmt: skip
-    counts, _ = total.filter(term="n").summed(keys)
+    counts = total.filter(term="n")
     table = results.table(closeness, by, "closeness", **figures, **spreads).drop("p")
     n = results.bootstrap.summary(counts, by, "n").select(*by, n="n_mean")
     return table.join(n, on=by, how="left", maintain_order="left")
@@ -65,13 +66,16 @@ def compression_table(results: Results) -> pl.DataFrame:
     neurons by that scoring are ablated, its ratio (after over before), and margin_ratio, the same of |chosen minus
     rejected|."""
     by, keys = ["model", "regime", "scoring", "replaced_by"], [*REWARD_MODEL, "ablation"]
-    sets, parts = with_values(own_sets(results.study, results.study.ablation.percent), results.study), []
-    for block in results.shared_blocks:
-        rows = block.units.with_row_index("row").filter(pl.col("ablation").is_in(["none", *sets["ablation"]]))
-        chosen, rejected = (side[rows["row"]].astype(float) for side in (block.chosen, block.rejected))
+    sets = with_values(own_sets(results.study, results.study.ablation.percent), results.study)
+    kept = pl.col("ablation").is_in(["none", *sets["ablation"]])
+
+    def on_task(block: Block) -> Draws:
+        of = block.of_units(kept)
+        chosen, rejected = of.chosen.astype(float), of.rejected.astype(float)
         terms = {"n": ~np.isnan(chosen), "score": (abs(chosen) + abs(rejected)) / 2, "margin": abs(chosen - rejected)}
-        parts.append(moments(results, block, [(rows.drop("row"), terms)]))
-    score, margin = means(concat(parts), keys, "score", "margin")
+        return moments(results, of, [(of.units, terms)])
+
+    score, margin = means(summed_up(map(on_task, results.shared_blocks), [*keys, "term"]), keys, "score", "margin")
     before, after, _ = change(score, sets)
     without, ablated, _ = change(margin, sets)
     ratio, margin_ratio = (Draws(a.keys, divide(a.values, b.values)) for b, a in ((before, after), (without, ablated)))

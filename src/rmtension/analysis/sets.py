@@ -9,8 +9,6 @@ import polars as pl
 import polars.selectors as cs
 
 from rmtension.analysis.statistics import REWARD_MODEL
-from rmtension.base.sums import summable
-from rmtension.neurons.ranking import NEURON
 from rmtension.study.measured import compared_sets
 from rmtension.study.naming import MEAN, OVERALL, ablation_name, exclusive_names, sized, tension_sets_index
 from rmtension.study.study import Study
@@ -93,29 +91,3 @@ def mean_sizes(sizes: pl.DataFrame, study: Study, named: pl.DataFrame, by: list[
     )
     both = pl.concat([joined, joined.with_columns(model=pl.lit(OVERALL))])
     return both.group_by("model", "regime", *by, maintain_order=True).agg(pl.col("n_neurons").mean())
-
-
-def oriented(neurons: pl.DataFrame, study: Study) -> pl.DataFrame:
-    """The oriented neurons: model, regime, seed, scoring, selection, layer, neuron, and n_all, of how many.
-
-    Under selection `authors` there is one set for all seeds, under the study's first seed. neurons: see load_rankings.
-    """
-    groups = neurons.select("model", "regime").unique(maintain_order=True).rows()
-    # One model and regime at a time: rankings are the largest of all that is read.
-    return pl.concat(selections(neurons.filter(model=model, regime=regime), study) for model, regime in groups)
-
-
-def selections(ranked: pl.DataFrame, study: Study) -> pl.DataFrame:
-    """`oriented`, of the rankings of one model and regime."""
-    share, place = study.ablation.percent / 100, ["scoring", *NEURON]
-    ranked = ranked.with_columns(n_all=pl.len().over("seed", "scoring"))
-    exact = ranked.filter(pl.col("rank") <= (share * pl.col("n_all")).round())
-    first = pl.first("model", "regime", "n_all"), pl.lit(study.seeds[0], ranked.schema["seed"]).alias("seed")
-    score = summable(pl.col("score")).mean().clip(0)
-    averaged = ranked.group_by(place, maintain_order=True).agg(*first, score)
-    limit = pl.col("score").quantile(1 - share, interpolation="linear").over("scoring")
-    drawn = pl.col("scoring").cast(pl.String).str.contains("random")
-    sets = {"exact": exact, "authors": averaged.filter(pl.col("score") >= limit, ~drawn)}
-    named = [of.with_columns(selection=pl.lit(selection)) for selection, of in sets.items()]
-    columns = [*REWARD_MODEL, "scoring", "selection", *NEURON, "n_all"]
-    return pl.concat(of.select(columns) for of in named).cast({cs.categorical(): pl.String})

@@ -5,9 +5,9 @@ bootstrap draws carried along, so that whatever is computed from them has an int
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, reduce
 from itertools import combinations
 
 import numpy as np
@@ -22,6 +22,8 @@ from rmtension.study.naming import AVERAGE, OVERALL
 
 REWARD_MODEL = ["model", "regime", "seed"]
 TASK = ["orientation", "task"]
+
+COLUMNS = 256  # of draws that are added up at once: what that takes besides its result is no matter then
 
 Array = NDArray[np.float64]
 Terms = NDArray[np.bool_] | NDArray[np.float64]
@@ -66,9 +68,14 @@ class Draws:
         """Sums over the rows of each group, weighted, and of the weights; undefined values count for nothing."""
         keys, codes = membership(self.keys, by)
         group = csr_array((np.ones(len(codes)), (codes, np.arange(len(codes)))), shape=(len(keys), len(codes)))
-        weights = np.ones((1, 1)) if weights is None else weights
-        defined = ~np.isnan(self.values)
-        return Draws(keys, group @ (np.nan_to_num(self.values) * weights)), group @ (defined * weights)
+        weights = np.ones((1, self.values.shape[1])) if weights is None else weights
+        total, weight = np.empty((2, len(keys), self.values.shape[1]))
+        for first in range(0, self.values.shape[1], COLUMNS):
+            columns = np.s_[:, first : first + COLUMNS]
+            values, defined = self.values[columns], ~np.isnan(self.values[columns])
+            total[columns] = group @ (np.nan_to_num(values) * weights[columns])
+            weight[columns] = group @ (defined * weights[columns])
+        return Draws(keys, total), weight
 
     def mean(self, by: Sequence[str]) -> Draws:
         """Plain mean over each group's rows that have a value."""
@@ -108,6 +115,16 @@ def concat(parts: Sequence[Draws]) -> Draws:
     return Draws(keys, np.concatenate([part.values for part in parts]))
 
 
+def summed_up(parts: Iterable[Draws], by: Sequence[str]) -> Draws:
+    """Sums over the rows of each group in all parts together, of which no two need be held at once."""
+
+    def added(total: Draws, part: Draws) -> Draws:
+        return concat([total, Draws(part.keys.select(by), part.values)]).summed(by)[0]
+
+    of = iter(parts)
+    return reduce(added, of, next(of).summed(by)[0])
+
+
 def between(figures: Draws, regimes: Sequence[str]) -> list[Draws]:
     """Of each two regimes, the figures of the first minus those of the second, within model, seed and task; keyed by
     `first` and `second` too."""
@@ -135,6 +152,8 @@ class Block:
     orientation: str
     task: str
     units: pl.DataFrame  # model, regime, seed, ablation
+    ids: pl.Series  # comparison_id
+    held: NDArray[np.int64]  # how many of the comparisons each unit was given
     chosen: NDArray[np.float32]
     rejected: NDArray[np.float32]
 
@@ -147,18 +166,25 @@ class Block:
     def scored(self) -> NDArray[np.bool_]:
         return ~np.isnan(self.chosen)
 
-    def without_units(self) -> Block:
-        return replace(self, units=self.units.clear(), chosen=self.chosen[:0], rejected=self.rejected[:0])
+    def of_units(self, *predicates: pl.Expr) -> Block:
+        """Of those units alone that match."""
+        kept = self.units.with_row_index("row").filter(*predicates)
+        row = kept["row"].to_numpy()
+        chosen, rejected, held = self.chosen[row], self.rejected[row], self.held[row]
+        return replace(self, units=kept.drop("row"), held=held, chosen=chosen, rejected=rejected)
 
     def rows(self, **equal: object) -> pl.DataFrame:
         """The units that match, with their row number as `row`."""
         return self.units.with_row_index("row").filter(**equal)
 
 
-def blocks(scores: pl.DataFrame) -> list[Block]:
-    """One block a task of a frame: model, regime, seed, benchmark, ablation, comparison_id, orientation, task, chosen,
-    rejected (null where not scored)."""
-    made = []
+def blocks(frames: Iterable[pl.DataFrame]) -> list[Block]:
+    """One block a task of all frames: model, regime, seed, benchmark, ablation, comparison_id, orientation, task,
+    chosen, rejected (null where not scored)."""
+    return joined(block for frame in frames for block in own_blocks(frame))
+
+
+def own_blocks(scores: pl.DataFrame) -> Iterator[Block]:
     for names, part in scores.group_by(["benchmark", *TASK], maintain_order=True):
         units, row = membership(part, [*REWARD_MODEL, "ablation"])
         ids, column = membership(part, ["comparison_id"])
@@ -166,8 +192,28 @@ def blocks(scores: pl.DataFrame) -> list[Block]:
         for side, values in (("chosen", chosen), ("rejected", rejected)):
             values[row, column] = part[side].cast(pl.Float32).fill_null(np.nan).to_numpy()
         benchmark, orientation, task = map(str, names)
-        made.append(Block(benchmark, orientation, task, units.cast({cs.categorical(): pl.String}), chosen, rejected))
-    return made
+        units, named = units.cast({cs.categorical(): pl.String}), ids["comparison_id"].cast(pl.String)
+        held = np.bincount(row, minlength=len(units))
+        yield Block(benchmark, orientation, task, units, named, held, chosen, rejected)
+
+
+def joined(made: Iterable[Block]) -> list[Block]:
+    """Those of one task as one block, of the units and the comparisons of all of them."""
+    by_task: dict[tuple[str, ...], list[Block]] = {}
+    for block in made:
+        by_task.setdefault((block.benchmark, block.orientation, block.task), []).append(block)
+    whole = []
+    for several in by_task.values():
+        ids = pl.concat([block.ids for block in several]).unique(maintain_order=True)
+        units, held = pl.concat([block.units for block in several]), np.concatenate([block.held for block in several])
+        chosen, rejected = np.full((2, len(units), len(ids)), np.nan, dtype=np.float32)
+        first = 0
+        for block in several:
+            rows, columns = slice(first, first + len(block.units)), block.ids.cast(pl.Enum(ids)).to_physical()
+            chosen[rows, columns.to_numpy()], rejected[rows, columns.to_numpy()] = block.chosen, block.rejected
+            first = rows.stop
+        whole.append(replace(several[0], units=units, ids=ids, held=held, chosen=chosen, rejected=rejected))
+    return whole
 
 
 @cache
@@ -235,8 +281,8 @@ class Bootstrap:
     def pooled_accuracy(self, made: Sequence[Block]) -> Draws:
         """Percent correct of every unit on all comparisons of a benchmark together."""
         by = [*REWARD_MODEL, "ablation", "benchmark"]
-        right, _ = concat([self.sums(b, b.units, b.correct) for b in made]).summed(by)
-        scored, _ = concat([self.sums(b, b.units, b.scored) for b in made]).summed(by)
+        right = summed_up((self.sums(b, b.units, b.correct) for b in made), by)
+        scored = summed_up((self.sums(b, b.units, b.scored) for b in made), by)
         return scaled(right.over(scored, by), 100)
 
     def constant(self, frame: pl.DataFrame, value: str) -> Draws:

@@ -38,7 +38,7 @@ def surface(bootstrap: Bootstrap, scores: pl.DataFrame) -> pl.DataFrame:
     scores: see ruled. The mean over the models' tokenizers; the interval is over comparisons.
     """
     place, by = ["benchmark", *TASK], ["benchmark", *TASK, "rule"]
-    accuracy = bootstrap.accuracy(blocks(scores)).with_columns(pl.col("regime").alias("rule")).mean(by)
+    accuracy = bootstrap.accuracy(blocks([scores])).with_columns(pl.col("regime").alias("rule")).mean(by)
     counts = scores.group_by(place, maintain_order=True).agg(n_comparisons=pl.col("comparison_id").n_unique())
     frame = accuracy.frame("accuracy_mean").hstack(limits(accuracy, bootstrap.confidence).select("low", "high"))
     frame = frame.join(counts, on=place, how="left", maintain_order="left")

@@ -9,7 +9,7 @@ from rmtension.analysis.ablation_tables import change, where_held
 from rmtension.analysis.patching_tables import places
 from rmtension.analysis.results import Results, empty_table
 from rmtension.analysis.sets import mixed_sets, mixed_sizes, with_values
-from rmtension.analysis.statistics import Draws, blocks, concat
+from rmtension.analysis.statistics import Draws, concat
 
 SIDE = ["model", "regime", "orientation", "tasks"]
 FIGURES = ["baseline", "delta", "difference"]
@@ -24,13 +24,14 @@ def tension_table(results: Results) -> pl.DataFrame:
     by, study = [*SIDE, "set", "control", "replaced_by"], results.study
     columns = [*by, "n_neurons", *(cs.starts_with(f"{name}_") for name in FIGURES), "n_seeds"]
     sets = with_values(mixed_sets(study), study)
-    kept = pl.col("ablation").cast(pl.String).is_in(["none", *sets["ablation"]])
-    scored, baselines, deltas = blocks(results.scores.filter(kept)), list[Draws](), list[Draws]()
+    kept = pl.col("ablation").is_in(["none", *sets["ablation"]])
+    baselines, deltas = list[Draws](), list[Draws]()
     for mixed in study.mixed_regimes():
+        scored = [block.of_units(kept, pl.col("regime") == mixed) for block in results.blocks]
         for orientation in study.regimes[mixed].mixes:
             for tasks, accuracy in places(results, scored, orientation):
                 side = pl.lit(orientation).alias("orientation"), pl.lit(tasks).alias("tasks")
-                baseline, _, delta = change(accuracy.filter(regime=mixed), sets)
+                baseline, _, delta = change(accuracy, sets)
                 baselines.append(where_held(results, baseline).with_columns(*side))
                 deltas.append(where_held(results, delta).with_columns(*side))
     if not deltas:

@@ -8,7 +8,7 @@ from rmtension.analysis.ablation_tables import where_held
 from rmtension.analysis.patching_tables import places
 from rmtension.analysis.results import Results, empty_table
 from rmtension.analysis.sets import NONE, mean_sizes
-from rmtension.analysis.statistics import Draws, blocks, concat
+from rmtension.analysis.statistics import Draws, concat
 from rmtension.study.naming import THIRDS, thirds_names
 
 NO_SET = "no decile of loudness has neurons in every third of the layers"
@@ -21,13 +21,12 @@ def deltas(results: Results, sets: pl.DataFrame) -> Draws | None:
     sets: third, ablation.
     """
     study, parts = results.study, list[Draws]()
-    kept = pl.col("ablation").cast(pl.String).is_in(["none", *sets["ablation"]])
-    scored, on = blocks(results.scores.filter(kept)), ["model", "regime", "seed"]
+    kept, on = pl.col("ablation").is_in(["none", *sets["ablation"]]), ["model", "regime", "seed"]
     for orientation in study.single_regimes():
         own = [name for name in study.with_neurons() if orientation in (study.regimes[name].mixes or [name])]
+        scored = [block.of_units(kept, pl.col("regime").is_in(own)) for block in results.blocks]
         for tasks, accuracy in places(results, scored, orientation):
-            of_own = accuracy.filter(pl.col("regime").is_in(own))
-            delta = of_own.joined(sets, ["ablation"]).minus(of_own.filter(NONE), on)
+            delta = accuracy.joined(sets, ["ablation"]).minus(accuracy.filter(NONE), on)
             keys = {"orientation": pl.lit(orientation), "tasks": pl.lit(tasks)}
             parts.append(Draws(delta.keys.with_columns(**keys), delta.values))
     if not parts:

@@ -17,6 +17,7 @@ from rmtension.study.measured import compared_sets
 from rmtension.study.study import Study
 
 RESULTS = example()
+SCORES, PATCHED = pl.concat(RESULTS.scores), pl.concat(RESULTS.patched)
 SEEDS, MODELS, SINGLES = STUDY.seeds, [*STUDY.models], ["helpful", "harmless"]
 # Donor -> of its orientation's tasks the (benchmark, task) that average makes one of.
 TASKS = {
@@ -42,9 +43,9 @@ def figures(model: str, donor: str, tasks: str, of: list[str]) -> tuple[float, f
     found = []
     for seed in SEEDS:
         keys = {"model": model, "seed": seed}
-        mixed = accuracy(RESULTS.scores, tasks, donor, regime="mixed", ablation="none", **keys)
-        single = accuracy(RESULTS.scores, tasks, donor, regime=donor, ablation="none", **keys)
-        patched = [accuracy(RESULTS.patched, tasks, donor, ablation=f"{donor}/{name}", **keys) for name in of]
+        mixed = accuracy(SCORES, tasks, donor, regime="mixed", ablation="none", **keys)
+        single = accuracy(SCORES, tasks, donor, regime=donor, ablation="none", **keys)
+        patched = [accuracy(PATCHED, tasks, donor, ablation=f"{donor}/{name}", **keys) for name in of]
         found.append((mixed, single, float(np.mean(patched))))
     mixed, single, patched = np.mean(found, axis=0).tolist()
     return mixed, single, patched
@@ -81,12 +82,12 @@ def test_recovery_is_there_where_the_mixed_one_falls_short() -> None:
     """Of a mixed one that gets nothing right, patched or not but for the shared set, all comes back."""
     mixed = pl.col("regime") == "mixed"
     right = {"chosen": pl.lit(1, pl.Float32), "rejected": pl.lit(0, pl.Float32)}
-    scores = RESULTS.scores.with_columns(pl.when(mixed).then(0 - value).otherwise(value).alias(side)
+    scores = SCORES.with_columns(pl.when(mixed).then(0 - value).otherwise(value).alias(side)
                                          for side, value in right.items())  # fmt: skip
     shared = pl.col("ablation").str.contains("/shared($|-sized)")
-    patched = RESULTS.patched.with_columns(pl.when(shared).then(value).otherwise(0 - value).alias(side)
+    patched = PATCHED.with_columns(pl.when(shared).then(value).otherwise(0 - value).alias(side)
                                            for side, value in right.items())  # fmt: skip
-    made = replace(RESULTS, scores=scores, patched=patched)
+    made = replace(RESULTS, scores=[scores], patched=[patched])
     table = patching_table(made)
     assert set(table["gap_mean"]) == {100} and set(table["note"]) == {""}
     given = table.select("set", "control", "recovery_mean").unique().rows()

@@ -73,8 +73,10 @@ def test_claims_about_training_have_no_part_and_the_others_have() -> None:
 
 def of_model(results: Results, model: str) -> Results:
     values = {field.name: getattr(results, field.name) for field in fields(results)}
+    own = pl.col("model").cast(pl.String) == model
     frames = {name: frame for name, frame in values.items() if isinstance(frame, pl.DataFrame)}
-    kept = {n: f.filter(pl.col("model").cast(pl.String) == model) for n, f in frames.items() if "model" in f.columns}
+    kept: dict[str, Any] = {name: frame.filter(own) for name, frame in frames.items() if "model" in frame.columns}
+    kept |= {name: [part.filter(own) for part in of] for name, of in values.items() if isinstance(of, list)}
     settings = OF_GIVEN | {"models": {model: {"source": SOURCE}}}
     return replace(results, study=Study.model_validate(SETTINGS | settings), **kept)
 
@@ -118,7 +120,7 @@ def test_a_line_for_given_reward_models_closes_its_hole() -> None:
 
 def right(results: Results, benchmark: str, task: str, **unit: Any) -> dict[str, bool]:
     """Comparison -> correct, of those with a score."""
-    rows = results.scores.filter(benchmark=benchmark, task=task, **unit).drop_nulls("chosen")
+    rows = pl.concat(results.scores).filter(benchmark=benchmark, task=task, **unit).drop_nulls("chosen")
     return {row["comparison_id"]: row["chosen"] > row["rejected"] for row in rows.iter_rows(named=True)}
 
 
@@ -191,7 +193,7 @@ def test_models_are_held_against_each_other_on_the_same_comparisons() -> None:
 def test_top_neurons_say_where_else_they_are() -> None:
     for row in MADE["top_neurons"].iter_rows(named=True):
         ranks = {
-            regime: RESULTS.neurons.filter(model=row["model"], regime=regime, scoring="attribution",
+            regime: pl.concat(RESULTS.neurons).filter(model=row["model"], regime=regime, scoring="attribution",
                                            layer=row["layer"], neuron=row["neuron"]).row(0, named=True)
             for regime in GIVEN.regimes
         }  # fmt: skip

@@ -148,8 +148,8 @@ def test_cost_is_counted_in_pairs_and_in_reward_models_that_score() -> None:
 def with_right(right: pl.Expr) -> dict[tuple[str, str], dict[str, Any]]:
     """Rows of all models on accuracy, by repair and orientation, of a study in which `right` says what is right."""
     chosen = pl.when(right).then(pl.lit(1.0, pl.Float32)).otherwise(pl.lit(-1.0, pl.Float32))
-    scores = RESULTS.scores.with_columns(chosen=chosen, rejected=pl.lit(0.0, pl.Float32))
-    table = repair_table(replace(RESULTS, scores=scores)).filter(model=OVERALL, mixture="mixed", measure="accuracy")
+    scores = pl.concat(RESULTS.scores).with_columns(chosen=chosen, rejected=pl.lit(0.0, pl.Float32))
+    table = repair_table(replace(RESULTS, scores=[scores])).filter(model=OVERALL, mixture="mixed", measure="accuracy")
     return {(row["regime"], row["orientation"]): row for row in table.to_dicts()}
 
 

@@ -23,7 +23,8 @@ def block(correct: list[list[bool]], scored: list[list[bool]]) -> Block:
     units = pl.DataFrame({"model": "m", "regime": "r", "seed": range(len(correct)), "ablation": "none"})
     chosen = np.where(scored, np.where(correct, 1.0, 0.0), np.nan).astype(np.float32)
     rejected = np.where(scored, 0.5, np.nan).astype(np.float32)
-    return Block("b", "helpful", "t", units, chosen, rejected)
+    ids = pl.Series([f"c{i}" for i in range(chosen.shape[1])], dtype=pl.String)
+    return Block("b", "helpful", "t", units, ids, np.full(len(units), len(ids)), chosen, rejected)
 
 
 @given(st.data())
@@ -115,7 +116,7 @@ def test_blocks_keep_every_score_in_its_place() -> None:
     shuffled = frame.sample(fraction=1, shuffle=True, seed=3).filter(
         ~((pl.col("model") == "p") & (pl.col("comparison_id") == "c2"))
     )
-    (made,) = blocks(shuffled)
+    (made,) = blocks([shuffled])
     ids = shuffled["comparison_id"].unique(maintain_order=True).to_list()
     for i, unit in enumerate(made.units.select("model", "regime", "ablation").rows()):
         for j, name in enumerate(ids):

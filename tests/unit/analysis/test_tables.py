@@ -28,7 +28,7 @@ RESULTS = example()
 MADE = make_tables(RESULTS)
 # (model, regime, seed, benchmark, ablation) -> task -> comparison -> score of chosen, of rejected
 SCORES: dict[tuple[Any, ...], dict[str, dict[str, tuple[float, float]]]] = {}
-for row in RESULTS.scores.iter_rows(named=True):
+for row in pl.concat(RESULTS.scores).iter_rows(named=True):
     tasks = SCORES.setdefault(tuple(row[k] for k in ("model", "regime", "seed", "benchmark", "ablation")), {})
     tasks.setdefault(row["task"], {})[row["comparison_id"]] = (row["chosen"], row["rejected"])
 ORIENTED = {"helpful": ["sums", "focus_50%"], "harmless": ["tact & <tone>"]}
@@ -322,7 +322,7 @@ def test_histograms_hold_every_score_once() -> None:
 
 def top(model: str, regime: str, seed: int, scoring: str) -> set[tuple[int, int]]:
     size = round(0.2 * LAYERS * (HEADS if scoring.startswith("head") else NEURONS))
-    ranked = RESULTS.neurons.filter(model=model, regime=regime, seed=seed, scoring=scoring)
+    ranked = pl.concat(RESULTS.neurons).filter(model=model, regime=regime, seed=seed, scoring=scoring)
     return set(ranked.filter(pl.col("rank") <= size).select("layer", "neuron").rows())
 
 
@@ -350,7 +350,7 @@ def test_overlap_retention_and_depth_of_exact_sets() -> None:
 def test_the_authors_selection_averages_scores_over_seeds_clips_them_and_takes_a_percentile() -> None:
     sets = []
     for regime in SINGLES:
-        ranked = RESULTS.neurons.filter(model="ape", regime=regime, scoring="magnitude")
+        ranked = pl.concat(RESULTS.neurons).filter(model="ape", regime=regime, scoring="magnitude")
         by_neuron = [(place, max(0.0, mean(of["score"]))) for place, of in ranked.group_by("layer", "neuron")]
         limit = np.percentile([score for _, score in by_neuron], 80)
         sets.append({place for place, score in by_neuron if score >= limit})
@@ -362,8 +362,8 @@ def test_the_authors_selection_averages_scores_over_seeds_clips_them_and_takes_a
 
 
 def test_clipping_lets_ties_at_zero_select_everything() -> None:
-    negative = RESULTS.neurons.with_columns(score=pl.when(scoring="magnitude").then(-1.0).otherwise("score"))
-    results = replace(RESULTS, neurons=negative)
+    negative = pl.concat(RESULTS.neurons).with_columns(score=pl.when(scoring="magnitude").then(-1.0).otherwise("score"))
+    results = replace(RESULTS, neurons=[negative])
     table = TABLES["neuron_overlap"](results).filter(model="ape", scoring="magnitude", selection="authors")
     assert table["union_mean"].unique().to_list() == [LAYERS * NEURONS]
 
@@ -381,7 +381,7 @@ def test_stability_is_over_pairs_of_seeds() -> None:
 
 def test_rmsd_takes_the_root_over_layers_and_the_mean_over_indices() -> None:
     by_seed = {s: np.zeros((2, LAYERS, NEURONS)) for s in STUDY.seeds}
-    for a in RESULTS.activations.filter(model="ape", regime="helpful").iter_rows(named=True):
+    for a in pl.concat(RESULTS.activations).filter(model="ape", regime="helpful").iter_rows(named=True):
         by_seed[a["seed"]][int(a["response"] == "chosen"), a["layer"], a["neuron"]] = a["mean"]
 
     def rmsd(values: Any) -> float:
