@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from rmtension.base.errors import UserError
+from rmtension.report.commands import check
 
 if TYPE_CHECKING:
     import polars as pl
@@ -371,6 +372,9 @@ def lock(
 
     for name, commit in hub.lock(study).items():
         print(f"{name}: {commit}")
+
+
+app.command()(check)
 
 
 def print_json(content: Any) -> None:

@@ -1,0 +1,221 @@
+"""Numbers in a text that are bound to cells of tables: found, compared, and put right.
+
+A binding is a table, values of its columns that single out a row, and the columns of the numbers:
+`tables/accuracy.parquet regime=helpful task=average mean low high`. docs/command-line.md has the grammar.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import shlex
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import polars as pl
+
+from rmtension.base.errors import UserError
+from rmtension.base.files import reading, replacing
+from rmtension.study.section import nearest
+
+MINUS = "\N{MINUS SIGN}"
+NUMBER = re.compile(
+    rf"(?:(?<![^\W_])(?<!\.)[-+{MINUS}])?(?<![^\W_])(?<!\.)"
+    r"(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:e[-+]?\d+)?(?!\.?[^\W_])"
+)
+BEHIND = re.compile(r"(?:<[^<>]*>|[\W_])*")  # what may stand between a number and what binds it: signs, ends of tags
+# Whichever begins first: in a block or a span of code a comment is no comment, and in a comment a backtick is no code.
+MARKDOWN = re.compile(
+    r"^ {0,3}(?P<fence>`{3,}|~{3,})[^\n]*\n.*?(?:^ {0,3}(?P=fence)[`~]*[ \t]*$|\Z)"
+    r"|<!--\s*(?P<comment>.*?)(?P<closed>-->|\Z)"
+    r"|(?<!`)(?P<ticks>`+)(?!`)(?:(?!\n[ \t]*\n).)+?(?<!`)(?P=ticks)(?!`)",
+    re.DOTALL | re.MULTILINE,
+)
+TEX = re.compile(r"(?<!\\)%[^\n]*|\\rmt(?![A-Za-z])\s*\{(?P<numbers>[^{}]*)\}\s*\{(?P<said>[^{}]*)\}|\\rmt\s*\{")
+WORD = "rmtension:"
+
+
+class Bound(NamedTuple):
+    """A binding in a text, and the text of which the last numbers are bound."""
+
+    said: str
+    start: int
+    end: int
+
+
+@dataclass
+class Checked:
+    """What came of a text: how many numbers were compared, which are wrong, bindings that name no cell, and the text
+    with the right numbers."""
+
+    count: int = 0
+    wrong: list[str] = field(default_factory=list)
+    faults: list[str] = field(default_factory=list)
+    text: str = ""
+
+
+def bound_in(text: str) -> Iterator[Bound]:
+    """Of Markdown or HTML: the comments that begin with `rmtension:`, each of the text since the one before."""
+    end = 0
+    for found in MARKDOWN.finditer(text):
+        if (found["comment"] or "").startswith(WORD):
+            said = found["comment"].removeprefix(WORD) if found["closed"] else ""
+            yield Bound(" ".join(said.replace(r"\|", "|").split()), end, found.start())
+            end = found.end()
+
+
+def bound_in_tex(text: str) -> Iterator[Bound]:
+    r"""Of LaTeX: \rmt{numbers}{binding}; comments are passed over."""
+    for found in TEX.finditer(text):
+        if found["said"] is not None:
+            said = re.sub(r"\\([%_#&$])", r"\1", found["said"])
+            yield Bound(" ".join(said.split()), *found.span("numbers"))
+        elif found[0].startswith("\\"):
+            yield Bound("", found.start(), found.start())
+
+
+class Cells:
+    """Cells of the tables below a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.tables: dict[str, pl.DataFrame] = {}
+
+    def values(self, said: str) -> list[Decimal]:
+        """The numbers of the cells that a binding names; UserError where it does not name one row and its columns."""
+        try:
+            name, *words = shlex.split(said)
+        except ValueError as error:
+            raise UserError(f"the binding cannot be read: {error}") from error
+        columns = [word for word in words if "=" not in word]
+        if not columns:
+            raise UserError(f"the binding names no column: {said}")
+        table = self.table(name)
+        keys = [(column_of(table, key, name), value) for key, _, value in (w.partition("=") for w in words if "=" in w)]
+        row = row_of(table, keys, name)
+        return [number_in(row, column_of(table, column, name), name) for column in columns]
+
+    def table(self, name: str) -> pl.DataFrame:
+        if name not in self.tables:
+            path = self.folder / name
+            if not path.is_file():
+                raise UserError(f"{name}: no such table in {self.folder}")
+            with reading(path):
+                self.tables[name] = pl.read_parquet(path, glob=False)
+        return self.tables[name]
+
+
+def column_of(table: pl.DataFrame, word: str, name: str) -> str:
+    """A column by its name, or by the end of it where that is of one alone: mean, of accuracy_mean."""
+    if word in table.columns:
+        return word
+    ends = [column for column in table.columns if column.endswith(f"_{word}")]
+    if len(ends) > 1:
+        raise UserError(f"{name}: '{word}' is the end of several columns: {', '.join(ends)}")
+    if not ends:
+        raise UserError(f"{name}: no column '{word}'; {nearest(word, table.columns)}")
+    return ends[0]
+
+
+def row_of(table: pl.DataFrame, keys: Sequence[tuple[str, str]], name: str) -> dict[str, Any]:
+    """The one row with these values; UserError where there is none or more than one."""
+    rows = table
+    for key, value in keys:
+        if table[key].dtype.is_nested():
+            raise UserError(f"{name}: column '{key}' holds lists, which tell no rows apart")
+        kept = rows.filter(is_value(rows[key], value))
+        if kept.is_empty():
+            known = rows[key].cast(pl.String).fill_null("").unique(maintain_order=True).to_list()
+            raise UserError(f"{name}: no row with {key}={value}; {nearest(value, known)}")
+        rows = kept
+    if len(rows) > 1:
+        differing = [c for c in rows.columns if rows[c].dtype == pl.String and rows[c].n_unique() > 1]
+        raise UserError(f"{name}: {len(rows)} rows, not one; they differ in {', '.join(differing) or 'no word'}")
+    if rows.is_empty():
+        raise UserError(f"{name}: no rows")
+    return rows.row(0, named=True)
+
+
+def is_value(column: pl.Series, value: str) -> pl.Series:
+    """Where a column has that value: as a number if it holds numbers; an empty cell has the empty one."""
+    if value and column.dtype.is_numeric():
+        try:
+            return column == float(value)
+        except ValueError:
+            return pl.repeat(False, len(column), eager=True)
+    return column.cast(pl.String).fill_null("") == value
+
+
+def number_in(row: Mapping[str, Any], column: str, name: str) -> Decimal:
+    value = row[column]
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise UserError(f"{name}: the cell of column '{column}' holds no number but {value!r}")
+    return Decimal(repr(value))
+
+
+def as_number(shown: str) -> Decimal:
+    return Decimal(shown.replace(",", "").replace(MINUS, "-"))
+
+
+def is_right(shown: str, value: Decimal) -> bool:
+    """Whether the number is the value, rounded to the digits that it is shown with; a half may go either way."""
+    number = as_number(shown)
+    return abs(number - value) * 2 <= Decimal(1).scaleb(int(number.as_tuple().exponent))
+
+
+def shown_as(value: Decimal, like: str) -> str:
+    """The value with as many digits, and with the signs and commas, of a number that is shown."""
+    unit = Decimal(1).scaleb(int(as_number(like).as_tuple().exponent))
+    rounded = value.quantize(unit)
+    sign = "+" if like.startswith("+") and rounded >= 0 else ""
+    form = "e" if "e" in like else ",f" if "," in like else "f"
+    text = format(rounded if rounded else abs(rounded), sign + form)
+    return text.replace("-", MINUS) if MINUS in like else text
+
+
+def check_text(file: Path, results: Path | None) -> Checked:
+    """Compare each bound number of a text; tables lie below `results`, by default below the text's own folder."""
+    with reading(file):
+        text = file.read_bytes().decode("utf-8")
+    cells, checked, pieces, done = Cells(results or file.parent), Checked(), [], 0
+    for bound in (bound_in_tex if file.suffix == ".tex" else bound_in)(text):
+        line = text.count("\n", 0, bound.end) + 1
+        try:
+            numbers, values = numbers_of(text, bound, cells)
+        except UserError as error:
+            checked.faults.append(f"{file}:{line}: {error}")
+            continue
+        checked.count += len(values)
+        for number, value in zip(numbers, values, strict=True):
+            if not is_right(number[0], value):
+                line, right = text.count("\n", 0, number.start()) + 1, shown_as(value, number[0])
+                checked.wrong.append(f"{file}:{line}: {number[0]} stands here, {right} in {bound.said}")
+                pieces += [text[done : number.start()], right]
+                done = number.end()
+    checked.text = "".join([*pieces, text[done:]])
+    return checked
+
+
+def numbers_of(text: str, bound: Bound, cells: Cells) -> tuple[Sequence[re.Match[str]], list[Decimal]]:
+    """The last numbers before a binding, and what they should be; UserError where either is not to be had."""
+    if not bound.said:
+        raise UserError("a binding that is empty, not closed, or has braces inside")
+    values = cells.values(bound.said)
+    numbers = [*NUMBER.finditer(text, bound.start, bound.end)][-len(values) :]
+    behind = text[numbers[-1].end() : bound.end] if numbers else ""
+    if len(numbers) < len(values) or not BEHIND.fullmatch(behind):
+        raise UserError(f"not {len(values)} number(s) directly before the binding {bound.said}")
+    return numbers, values
+
+
+def write_checked(file: Path, checked: Checked) -> None:
+    """Put the text with its right numbers in the place of the file, a link's own file."""
+    place = Path(os.path.realpath(file))
+    with replacing(place) as temporary:
+        temporary.write_bytes(checked.text.encode("utf-8"))
+        shutil.copymode(place, temporary)

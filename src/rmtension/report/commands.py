@@ -1,0 +1,50 @@
+"""The commands that write and check texts on results."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rmtension.base.errors import UserError
+
+
+def check(
+    texts: Annotated[list[Path], typer.Argument(metavar="TEXT", help="Markdown, HTML, or LaTeX (.tex).")],
+    results: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Where the tables are; by default each text's own folder.")
+    ] = None,
+    write: Annotated[bool, typer.Option("--write", help="Put the right numbers in.")] = False,
+) -> None:
+    """Compare numbers in texts with the cells of tables that they are bound to.
+
+    In Markdown and HTML a comment behind a number binds it, in LaTeX a macro. The decimals that a number has say how it
+    is rounded.
+
+    \b
+    48.3 <!-- rmtension: tables/accuracy.parquet model="all models" regime=helpful task=average mean -->
+    \\rmt{48.3}{tables/accuracy.parquet model="all models" regime=helpful task=average mean}
+
+    Examples:
+
+    \b
+    rmtension check README.md docs/my-study.md
+    rmtension check paper.tex --results results/my-study --write
+    """
+    from rmtension.report.bindings import check_text, write_checked
+
+    checked = {text: check_text(text, results) for text in texts}
+    for text, one in checked.items():
+        if write and one.wrong:
+            write_checked(text, one)
+        for line in [*one.wrong, *one.faults]:
+            print(line)
+    every = checked.values()
+    count, wrong = sum(one.count for one in every), sum(len(one.wrong) for one in every)
+    faults = sum(len(one.faults) for one in every)
+    if not count and not faults:
+        raise UserError(f"no number is bound in {', '.join(map(str, texts))}; see rmtension check --help")
+    put = ", put right" if write and wrong else ""
+    print(f"numbers checked: {count}; wrong: {wrong}{put}; bindings that name no cell: {faults}")
+    raise typer.Exit(1 if faults or (wrong and not write) else 0)

@@ -1,0 +1,166 @@
+"""Numbers in texts against the cells that they are bound to; every table here is made by hand."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import polars as pl
+import pytest
+from typer.testing import CliRunner
+
+from rmtension.cli import app
+
+ROWS = [
+    ("all models", "helpful", "average", 0, 48.25, 40.0, 52.449),
+    ("all models", "harmless", "average", 0, -0.04, -1.5, 12345.6),
+    ("a|b", "it's", "focus_50%", 7, 0.15, 0.00004127, None),
+]
+COLUMNS = ["model", "regime", "task", "seed", "accuracy_mean", "accuracy_low", "accuracy_high"]
+HELPFUL = 'tables/a.parquet model="all models" regime=helpful'
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "tables").mkdir()
+    pl.DataFrame(ROWS, schema=COLUMNS, orient="row").write_parquet(tmp_path / "tables/a.parquet")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def checked(text: str, *options: str, name: str = "page.md") -> tuple[int, list[str]]:
+    """Exit status, and the lines that are printed."""
+    Path(name).write_text(text, encoding="utf-8")
+    result = CliRunner().invoke(app, ["check", name, *options], catch_exceptions=False)
+    return result.exit_code, result.stdout.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("shown", "column", "is_right"),
+    [
+        ("48.25", "mean", True),
+        ("48.2", "mean", True),  # halves are rounded to even by some, up by others
+        ("48.3", "accuracy_mean", True),
+        ("48", "mean", True),
+        ("48.4", "mean", False),
+        ("48.24", "mean", False),
+        ("40.0", "low", True),
+        ("40.1", "low", False),
+        ("-40.0", "low", False),
+        ("**48.3 %**", "mean", True),
+        ("<b>48.3</b>", "mean", True),
+        ("of 9 it is _48.3_", "mean", True),
+        ("48.2 [40.0, 52.4]", "mean low high", True),
+        ("48.2 [40.0, 52.5]", "mean low high", False),
+        ("52.4\n", "high", True),
+    ],
+)
+def test_the_digits_of_a_number_say_how_its_cell_is_rounded(shown: str, column: str, is_right: bool) -> None:
+    status, said = checked(f"It is {shown} <!-- rmtension: {HELPFUL} {column} -->.")
+    wrong = 0 if is_right else 1
+    assert (status, said[-1]) == (
+        wrong,
+        f"numbers checked: {len(column.split())}; wrong: {wrong}; bindings that name no cell: 0",
+    )
+
+
+@pytest.mark.parametrize(
+    ("shown", "cell"),
+    [
+        ("-0.0", "regime=harmless mean"),
+        ("\N{MINUS SIGN}1.5", "regime=harmless low"),
+        ("12,346", "regime=harmless high"),
+        ("+0.1", "seed=7 mean"),
+        ("4.13e-05", "seed=7.0 low"),
+        ("0.2", 'regime="it\'s" mean'),
+        ("0.2", "model=a\\|b task=focus_50% mean"),
+    ],
+)
+def test_numbers_and_cells_are_written_in_many_ways(shown: str, cell: str) -> None:
+    assert checked(f"|a|{shown} <!-- rmtension: tables/a.parquet {cell} --> |") == (
+        0, ["numbers checked: 1; wrong: 0; bindings that name no cell: 0"]
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("1 <!-- rmtension: tables/b.parquet x=1 mean -->", "page.md:2: tables/b.parquet: no such table in ."),
+        (
+            "1 <!-- rmtension: tables/a.parquet regime=helpfull mean -->",
+            "no row with regime=helpfull; did you mean 'hel",
+        ),
+        ("1 <!-- rmtension: tables/a.parquet regime=helpful seed=7 mean -->", "no row with seed=7; known: 0"),
+        ("1 <!-- rmtension: tables/a.parquet task=average mean -->", "2 rows, not one; they differ in regime"),
+        ("1 <!-- rmtension: tables/a.parquet regime=helpful maen -->", "no column 'maen'; known: accuracy_high"),
+        ("1 <!-- rmtension: tables/a.parquet regime=helpful accuracy_men -->", "did you mean 'accuracy_mean'?"),
+        ("1 <!-- rmtension: tables/a.parquet seed=7 high -->", "column 'accuracy_high' holds no number but None"),
+        ("1 <!-- rmtension: tables/a.parquet seed=7 regime -->", "holds no number but"),
+        ("1 <!-- rmtension: tables/a.parquet seed=7 -->", "names no column"),
+        ("1 <!-- rmtension: tables/a.parquet 'seed -->", "cannot be read: No closing quotation"),
+        ("1 <!-- rmtension: -->", "a binding that is empty"),
+        ("1 <!-- rmtension: tables/a.parquet seed=7 low", "not closed"),
+        ("1 is it <!-- rmtension: tables/a.parquet seed=7 low -->", "not 1 number(s) directly before"),
+        ("1 <!-- rmtension: tables/a.parquet seed=7 mean low -->", "not 2 number(s) directly before"),
+        ("1 <!-- rmtension: page.md seed=7 mean -->", "page.md:2: page.md: cannot be read"),
+    ],
+)
+def test_a_binding_that_names_no_cell_is_one_line(text: str, fault: str) -> None:
+    status, said = checked(f"# Title\n{text}\n")
+    assert status == 1 and len(said) == 2 and said[0].startswith("page.md:2: ") and fault in said[0]
+    assert said[1] == "numbers checked: 0; wrong: 0; bindings that name no cell: 1"
+
+
+def test_code_binds_nothing_and_hides_nothing() -> None:
+    bound = f"9.9 <!-- rmtension: {HELPFUL} mean -->"
+    text = f"```html\n{bound}\n```\n`{bound}` a ` tick\n\n{bound} ` and <!-- a ` in it --> `x` {bound}\n~~~\n{bound}\n"
+    assert [line.partition(": ")[0] for line in checked(text)[1][:-1]] == ["page.md:6", "page.md:6"]
+
+
+def test_a_text_that_binds_nothing_is_not_passed() -> None:
+    (line,) = checked_error("48.3 <!-- a comment -->")
+    assert line.startswith("no number is bound in page.md")
+
+
+def checked_error(text: str) -> list[str]:
+    Path("page.md").write_text(text, encoding="utf-8")
+    result = CliRunner().invoke(app, ["check", "page.md"])
+    assert result.exit_code == 1
+    return str(result.exception).splitlines()
+
+
+def test_latex(folder: Path) -> None:
+    (folder / "paper").mkdir()
+    text = (
+        "\\newcommand{\\rmt}[2]{#1}\n% \\rmt{9.9}{tables/none.parquet x}\n"
+        f"It is \\rmt{{48.2\\,\\%}}{{{HELPFUL} mean}} and \\rmt{{$-1.6$}}{{tables/a.parquet regime=harmless low}},\n"
+        "\\rmt{0.1}{tables/a.parquet task=focus\\_50\\%\n seed=7 mean} or \\rmt{\\textbf{1}}{tables/a.parquet mean}.\n"
+    )
+    assert checked(text, "--results", ".", name="paper/p.tex") == (1, [
+        "paper/p.tex:3: -1.6 stands here, -1.5 in tables/a.parquet regime=harmless low",
+        "paper/p.tex:5: a binding that is empty, not closed, or has braces inside",
+        "numbers checked: 3; wrong: 1; bindings that name no cell: 1",
+    ])  # fmt: skip
+
+
+def test_right_numbers_are_written_as_the_wrong_ones_were(folder: Path) -> None:
+    bindings = [f"{HELPFUL} mean low high", "tables/a.parquet regime=harmless high", "tables/a.parquet seed=7 mean low",
+                "tables/a.parquet regime=harmless mean low"]  # fmt: skip
+    shown = ["7.0 % [40, 52.41]", "1,000", "+7.00 4e-3", "-7.0 \N{MINUS SIGN}7.00"]
+    right = ["48.2 % [40, 52.45]", "12,346", "+0.15 0e-3", "0.0 \N{MINUS SIGN}1.50"]
+    texts = [
+        "".join(f"{n} <!-- rmtension: {b} -->\r\n" for n, b in zip(of, bindings, strict=True)) for of in (shown, right)
+    ]
+    page = folder / "there.md"
+    page.write_bytes(texts[0].encode())
+    page.chmod(0o640)
+    os.symlink(page, "page.md")
+    run = ["check", "page.md", "--write"]
+    result = CliRunner().invoke(app, run, catch_exceptions=False)
+    assert (
+        result.exit_code == 0
+        and "numbers checked: 8; wrong: 7, put right; bindings that name no cell: 0" in result.stdout
+    )
+    assert page.read_bytes().decode() == texts[1] and page.stat().st_mode & 0o777 == 0o640
+    assert Path("page.md").is_symlink()
+    assert CliRunner().invoke(app, run).stdout == "numbers checked: 8; wrong: 0; bindings that name no cell: 0\n"
