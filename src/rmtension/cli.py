@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from rmtension.base.errors import UserError
-from rmtension.report.commands import check
+from rmtension.report.commands import check, report
 
 if TYPE_CHECKING:
     import polars as pl
@@ -374,6 +374,7 @@ def lock(
         print(f"{name}: {commit}")
 
 
+app.command()(report)
 app.command()(check)
 
 

@@ -36,6 +36,7 @@ from rmtension.engine.set_activations import set_activations
 from rmtension.engine.token_rewards import judged_rewards
 from rmtension.engine.training import TrainingRun, train_reward_model
 from rmtension.neurons.ranking import PLACE, oriented_sets, rankings, sets_to_frame
+from rmtension.report.bindings import check_text
 from rmtension.running.provenance import KEYS
 from rmtension.study.benchmarks import SyntheticBenchmark
 from rmtension.study.data import OwnPairs
@@ -286,6 +287,12 @@ def imports_of_wings() -> Iterator[tuple[str, str]]:
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("rmtension."):
                 yield file.relative_to(PACKAGE).parts[0].removesuffix(".py"), str(node.module).split(".")[1]
+
+
+@pytest.mark.parametrize("page", [ROOT / "README.md", *sorted(DOCS.glob("*.md"))], ids=lambda page: page.stem)
+def test_bound_numbers_are_those_of_committed_tables(page: Path) -> None:
+    checked = check_text(page, None)
+    assert [*checked.wrong, *checked.faults] == []
 
 
 def test_every_place_that_the_architecture_names_is_there() -> None:

@@ -79,6 +79,12 @@ def bound_in_tex(text: str) -> Iterator[Bound]:
             yield Bound("", found.start(), found.start())
 
 
+def binding(table: str, keys: Mapping[str, Any], columns: Sequence[str]) -> str:
+    """The comment that binds numbers before it in Markdown; keys: column -> value, which single out a row."""
+    values = (f"{key}={'' if value is None else value}" for key, value in keys.items())
+    return f"<!-- {WORD} {shlex.join([table, *values, *columns])} -->".replace("|", r"\|")
+
+
 class Cells:
     """Cells of the tables below a folder."""
 

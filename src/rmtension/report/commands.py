@@ -48,3 +48,26 @@ def check(
     put = ", put right" if write and wrong else ""
     print(f"numbers checked: {count}; wrong: {wrong}{put}; bindings that name no cell: {faults}")
     raise typer.Exit(1 if faults or (wrong and not write) else 0)
+
+
+def report(
+    study: Annotated[Path, typer.Argument(help="The file of a study that has run.")],
+    page: Annotated[Path, typer.Argument(help="The Markdown page to write; its figures go into figures/ beside it.")],
+    results: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="The study's results; by default results/NAME.")
+    ] = None,
+) -> None:
+    """Write a finished study's report as a Markdown page whose numbers `rmtension check` holds against the tables.
+
+    Examples:
+
+    \b
+    rmtension report config.yaml results/default/report.md
+    rmtension report studies/mine.yaml docs/mine.md --results docs/results/mine
+    """
+    from rmtension.data.hub import read_study
+    from rmtension.report.markdown import write_page
+
+    read = read_study(study)
+    write_page(page, read, results or Path("results") / read.name)
+    print(f"written: {page}")

@@ -7,7 +7,7 @@ its subject, and a line in FIGURES.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from io import BytesIO
 from pathlib import Path
 from typing import NamedTuple
@@ -37,12 +37,15 @@ from rmtension.study.naming import OVERALL, UNORIENTED
 from rmtension.study.stages import Analysis, Figures
 
 
-def make_figures(tables: Tables, settings: Figures, analysis: Analysis) -> dict[str, Pages]:
-    """The pages of every figure, by name, of what the study's analysis selects. A figure without data says so."""
+def make_figures(
+    tables: Tables, settings: Figures, analysis: Analysis, names: Iterable[str] | None = None
+) -> dict[str, Pages]:
+    """The pages of every figure, or of those named, of what the study's analysis selects. A figure without data says
+    so."""
     with mpl.rc_context(style(settings)):
         chosen = {name: selected(table, analysis) for name, table in tables.items()}
         given = is_given(tables["models_card"]) if "models_card" in tables else False
-        return {name: spec.pages(chosen, given) for name, spec in FIGURES.items()}
+        return {name: FIGURES[name].pages(chosen, given) for name in names or FIGURES}
 
 
 def selected(table: pl.DataFrame, analysis: Analysis) -> pl.DataFrame:
@@ -56,10 +59,7 @@ def selected(table: pl.DataFrame, analysis: Analysis) -> pl.DataFrame:
 
 
 def write_figure(pages: Pages, path: Path, dpi: int) -> None:
-    """`path`.pdf and `path`.png, without dates or versions: the same figure gives the same bytes.
-
-    The png has the pages below one another, and as a text HEIGHTS their heights.
-    """
+    """`path`.pdf and `path`.png, without dates or versions: the same figure gives the same bytes."""
     # Type 42 keeps the text of a pdf as text.
     with (
         mpl.rc_context({"pdf.fonttype": 42}),
@@ -68,13 +68,18 @@ def write_figure(pages: Pages, path: Path, dpi: int) -> None:
     ):
         for page in pages:
             pdf.savefig(page)
+    write_png(pages, path.with_name(f"{path.name}.png"), dpi)
+
+
+def write_png(pages: Pages, path: Path, dpi: int) -> None:
+    """The pages below one another, and as a text HEIGHTS their heights."""
     images = [drawn(page, dpi) for page in pages]
     whole = Image.new("RGB", (max(i.width for i in images), sum(i.height for i in images)), "white")
     for i, image in enumerate(images):
         whole.paste(image, (0, sum(above.height for above in images[:i])))
     told = PngInfo()
     told.add_text(HEIGHTS, " ".join(str(image.height) for image in images))
-    with replacing(path.with_name(f"{path.name}.png")) as temporary:
+    with replacing(path) as temporary:
         whole.save(temporary, format="png", dpi=(dpi, dpi), pnginfo=told)
 
 

@@ -18,6 +18,7 @@ from PIL import Image
 
 from rmtension.base.files import write_text
 from rmtension.base.pages import HEIGHTS
+from rmtension.report.caveats import caveats, unscored
 from rmtension.report.conclusions import beside_length, conclusions
 from rmtension.report.exhibits import EVERY_ROW, FOREMOST, SECTIONS, Exhibit
 from rmtension.report.given_conclusions import given_conclusions, with_parts
@@ -97,7 +98,7 @@ def write_report(
         foremost=shown(form.foremost),
         sections=shown({**form.sections, "Further tables": further}),
         holes=tables["holes"].rows(named=True) if "holes" in tables else [],
-        unscored=unscored(tables["benchmark_accuracy"]) if "benchmark_accuracy" in tables else [],
+        caveats=caveats(study, left_out(tables["benchmark_accuracy"]) if "benchmark_accuracy" in tables else []),
         provenance=provenance,
         few=FEW_ROWS,
         titles=titles,
@@ -106,6 +107,12 @@ def write_report(
         style=read_package_file("html", "dt_bundle.css"),
     )
     write_text(page, path)
+
+
+def left_out(table: pl.DataFrame) -> list[str]:
+    """What caveats say of the table benchmark_accuracy."""
+    return [f"{row['n_unscored']:g} of {row['n_comparisons']:g} on {row['benchmark']}"
+            for row in unscored(table).rows(named=True)]  # fmt: skip
 
 
 def of_given(tables: Mapping[str, pl.DataFrame], images: dict[str, list[str]]) -> dict[str, pl.DataFrame]:
@@ -159,6 +166,11 @@ def filled(table: pl.DataFrame) -> pl.DataFrame:
     return finite.select(c for c in finite if c.cast(pl.String).replace(silent[c.name], None).count())
 
 
+def decimals(column: pl.Series) -> int:
+    """One, and more where all numbers are below ten."""
+    return min(8, max(1, 2 - math.floor(math.log10(cast(float | None, column.abs().max()) or 1))))
+
+
 def texts(table: pl.DataFrame) -> pl.DataFrame:
     """Every cell as text, a mean with its interval, or else its standard deviation, beside it."""
 
@@ -171,8 +183,7 @@ def texts(table: pl.DataFrame) -> pl.DataFrame:
     def cell(column: pl.Series) -> pl.Expr:
         number, kind = pl.col(column.name), column.dtype
         if column.name.endswith("_mean"):
-            # One decimal, and more where all numbers are below ten.
-            places = min(8, max(1, 2 - math.floor(math.log10(cast(float, column.abs().max()) or 1))))
+            places = decimals(column)
             value = column.name.removesuffix("mean")
             mean, low, high, sd = (rounded(value + part, places) for part in ("mean", "low", "high", "sd"))
             return pl.coalesce(pl.format("{} [{}, {}]", mean, low, high), pl.format("{} ± {}", mean, sd), mean)
@@ -222,10 +233,3 @@ def means_over_models(table: pl.DataFrame, exhibit: Exhibit) -> pl.DataFrame | N
         return rows.select(*keys, value)
     headed = rows.with_columns(pl.concat_str(across, separator=", ").alias("head"))
     return headed.pivot("head", index=down, values=value, aggregate_function="first").fill_null("")
-
-
-def unscored(table: pl.DataFrame) -> list[tuple[str, str, str]]:
-    """benchmark, comparisons left out, all comparisons: where most were left out by any model and regime."""
-    counts = table.sort("n_unscored", descending=True, maintain_order=True).filter(pl.col("n_unscored") > 0)
-    worst = counts.unique("benchmark", keep="first", maintain_order=True)
-    return [(b, f"{u:g}", f"{n:g}") for b, u, n in worst.select("benchmark", "n_unscored", "n_comparisons").rows()]

@@ -1,0 +1,53 @@
+"""What a reader of any study's report should keep in mind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import polars as pl
+
+from rmtension.report.conclusions import counted
+from rmtension.study.study import Study
+
+ORDINARY = [
+    "An orientation's average counts each of its tasks once, however many comparisons the task has.",
+    "Whole sets of neurons differ in size, and a larger set can do more harm for that reason alone: the size-matched "
+    "rows do without this.",
+]
+
+
+def caveats(study: Study, left_out: Sequence[str]) -> list[str]:
+    """left_out: of each benchmark with comparisons that could not be scored, `so many of so many on it`."""
+    rest = (
+        f" the largest count left out by any model and regime was {', '.join(left_out)}."
+        if left_out
+        else " all of them."
+    )
+    scored = f"Accuracies rest on the comparisons that could be scored:{rest}"
+    return [*(of_given() if study.given else of_trained(len(study.seeds))), scored, *ORDINARY]
+
+
+def of_given() -> Iterator[str]:
+    yield (
+        "Intervals come from resampling this study's comparisons; they say nothing about other pairs or tasks, nor "
+        "about what another training of the same model would have given. Figures of neurons and gradients alone have "
+        "none."
+    )
+    yield (
+        "Where something is said of a kind of pairs (regime), it is of the neurons found on these pairs, in the same "
+        "reward model."
+    )
+
+
+def of_trained(n_seeds: int) -> Iterator[str]:
+    alone = ", and with one seed nothing about other seeds" if n_seeds == 1 else ""
+    yield (
+        f"Intervals come from resampling this study's comparisons and its {counted(n_seeds, 'seed')}; they say nothing "
+        f"about other models, data or ways of training{alone}."
+    )
+
+
+def unscored(table: pl.DataFrame) -> pl.DataFrame:
+    """Rows of the table benchmark_accuracy: of each benchmark, the one with most comparisons left out, if any."""
+    counts = table.sort("n_unscored", descending=True, maintain_order=True).filter(pl.col("n_unscored") > 0)
+    return counts.unique("benchmark", keep="first", maintain_order=True)

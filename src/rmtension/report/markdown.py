@@ -1,0 +1,281 @@
+"""The report of a finished study as a Markdown page; its figures are bound to their cells (`rmtension check`)."""
+
+from __future__ import annotations
+
+import html
+import math
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import polars as pl
+
+from rmtension.base.files import read_table, read_tables, write_text
+from rmtension.report.bindings import binding
+from rmtension.report.caveats import caveats, unscored
+from rmtension.report.conclusions import beside_length, rule
+from rmtension.report.exhibits import Exhibit
+from rmtension.report.figures import FIGURES, make_figures, write_png
+from rmtension.report.given_conclusions import with_parts
+from rmtension.report.page import GIVEN, SIGNED, TRAINED, decimals
+from rmtension.study.naming import AVERAGE, OVERALL
+from rmtension.study.study import Study
+
+Row = Mapping[str, Any]
+# What is concluded in sentences without a table's figures; those with them have their tables here instead.
+IN_WORDS = {
+    "trained": ["Judged.", "Claims.", "Is it length?", "Beyond this study."],
+    "given": ["Looked at.", "What does it get right?", "Claims.", "Beyond this study."],
+}
+TRAINING = {"steps": 0, "train_pairs": 0, "kept_loss": 3, "kept_accuracy": 1}  # decimals
+LIMITS = ("mean", "low", "high")
+
+
+class Results(dict[str, pl.DataFrame]):
+    """A study's tables by name; `claims` is the ledger."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        super().__init__(read_tables(map(str, sorted(folder.glob("tables/*.parquet")))))
+        self["claims"] = read_table(self.file("claims"))
+
+    def file(self, name: str) -> Path:
+        return self.folder / (f"{name}.parquet" if name == "claims" else f"tables/{name}.parquet")
+
+    def __missing__(self, name: str) -> pl.DataFrame:
+        return read_table(self.file(name))  # which says that it is not there
+
+
+class Source(NamedTuple):
+    """A table as bindings name it, and the columns that single out a row of it."""
+
+    place: str
+    keys: list[str]
+
+    def number(self, row: Row, column: str, form: str) -> str:
+        """A cell; nothing where it is empty."""
+        value = row[column]
+        is_there = value is not None and math.isfinite(value)
+        return f"{value:{form}} {binding(self.place, self.of(row), [column])}" if is_there else ""
+
+    def estimate(self, row: Row, columns: Sequence[str], places: int, sign: str = "") -> str:
+        """A mean, with its interval where it has one; columns: the three."""
+        values = [row.get(column) for column in columns]
+        if any(value is None or not math.isfinite(value) for value in values):
+            return self.number(row, columns[0], f"{sign}z,.{places}f")
+        mean, low, high = values
+        shown = f"{mean:{sign}z,.{places}f} [{low:z,.{places}f}, {high:z,.{places}f}]"
+        return f"{shown} {binding(self.place, self.of(row), columns)}"
+
+    def of(self, row: Row) -> dict[str, Any]:
+        return {key: row[key] for key in self.keys}
+
+
+def write_page(page: Path, study: Study, results: Path) -> None:
+    """Write the page and, in the folder `figures` beside it, its figures; results: the study's folder.
+
+    UserError where a table is missing.
+    """
+    tables, form = Results(results), GIVEN if study.given else TRAINED
+    claims = with_parts(tables["claims"]) if study.given else tables["claims"]
+    exhibits: dict[str, Exhibit] = {}
+    for exhibit in (one for of in [*form.foremost.values(), *form.sections.values()] for one in of):
+        exhibits.setdefault(exhibit.table, exhibit)
+    parts = Parts(page, study, tables, exhibits)
+    said = form.conclusions(study, tables, tables["claims"])
+    kind = "given" if study.given else "trained"
+    curve = "ablation_curve_by_model" if study.given else "ablation_curve"
+    sections = {
+        "What can be concluded": [f"**{name}** {cell(said[name])}\n" for name in IN_WORDS[kind] if name in said],
+        "Claims": parts.verdicts(claims),
+        "On each test split": parts.tests(),
+        "On tasks": [*parts.figure("surface"), *parts.tasks()],
+        "Is it length?": [*parts.grid("length"), *parts.grid("length_contrasts", across=["orientation"])],
+        "Neurons that matter": [*parts.figure(curve), *parts.grid("ablation_curve", value="accuracy")],
+        "How far training got": [] if study.given else parts.training(),
+        "Parts of the claims": parts.of_claims(claims),
+        "What this study did not measure": [f"- {cell(w)}: {cell(y)}" for w, y, _ in tables["holes"].rows()],
+        "Caveats": [f"- {caveat}" for caveat in parts.caveats()],
+    }
+    head = (
+        f"# Helpful and harmless in {kind} reward models: {study.name}\n\nMade by `rmtension report` from the study's "
+        "results. Figures stand as mean [low, high], accuracies in percent, their differences in points; `rmtension "
+        "check` holds each against the cell that it is bound to."
+    )
+    texts = [head, *(f"## {heading}\n\n" + "\n".join(lines).strip() for heading, lines in sections.items() if lines)]
+    write_text("\n\n".join(texts) + "\n", page)
+
+
+class Parts:
+    """The parts of a study's page, each as lines of Markdown; without lines where the study has nothing for it."""
+
+    def __init__(self, page: Path, study: Study, tables: Results, exhibits: Mapping[str, Exhibit]) -> None:
+        self.page, self.study, self.tables, self.exhibits = page, study, tables, exhibits
+
+    def source(self, name: str, keys: Sequence[str] = ()) -> Source:
+        """keys: those that tell rows apart, by default what stands before a table's figures."""
+        table = self.tables[name]
+        place = os.path.relpath(self.tables.file(name), self.page.parent)
+        return Source(place, fewest(table, keys or keys_of(table)))
+
+    def shown(self, name: str) -> pl.DataFrame:
+        """The rows of all models or, as these are the mean of nothing there, of each given one."""
+        of_all = pl.col("model") == OVERALL
+        return self.tables[name].filter(~of_all if self.study.given else of_all)
+
+    def read(self, name: str) -> list[str]:
+        """How to read an exhibit."""
+        return [cell(self.exhibits[name].read), ""]
+
+    def figure(self, name: str) -> Iterator[str]:
+        """Drawn beside the page."""
+        spec, settings = FIGURES[name], self.study.figures
+        tables = {table: self.tables[table] for table in [*spec.tables, "models_card"]}
+        if len(tables[spec.tables[0]].filter(spec.rows)):
+            file = self.page.parent / "figures" / f"{self.page.stem}-{name}.png"
+            (pages,) = make_figures(tables, settings, self.study.analysis, [name]).values()
+            write_png(pages, file, settings.dpi)
+            yield from [f"![{cell(self.exhibits[name].read)}](figures/{file.name})", ""]
+
+    def verdicts(self, claims: pl.DataFrame) -> list[str]:
+        beside = beside_length(claims)
+        heads = ["claim", "", "as it stands", "with controls", "beside length"]
+        rows = [
+            [row["claim"], row["statement"], row["verdict"], row["control_verdict"], beside.get(row["claim"])]
+            for row in claims.filter(part="").rows(named=True)
+        ]
+        return table_of(heads, [[cell(word or "") for word in row] for row in rows])
+
+    def of_claims(self, claims: pl.DataFrame) -> list[str]:
+        """Those that were measured, a row for each of their controls."""
+        source = self.source("claims", ["claim", "part", "control"])
+        heads = ["claim", "part", "here", "unit", "holds if", "verdict", "control", "with it", "verdict with it"]
+
+        def cells(row: Row) -> list[str]:
+            places = 1 if row["unit"] in ("%", "points") else 3
+            threshold = "chance" if row["threshold"] is None else source.number(row, "threshold", "g")
+            here = source.estimate(row, ["estimate", "low", "high"], places)
+            control = source.estimate(row, ["control_estimate", "control_low", "control_high"], places)
+            words = {name: cell(row[name] or "") for name in (*heads[:2], *heads[3:4], "direction", *heads[5:7])}
+            return [words["claim"], words["part"], here, words["unit"], f"{words['direction']} {threshold}",
+                    words["verdict"], words["control"], control, cell(row["control_verdict"] or "")]  # fmt: skip
+
+        is_measured = pl.col("estimate").is_finite() | pl.col("control_estimate").is_finite()
+        rows = claims.filter(pl.col("part") != "", is_measured).fill_nan(None).rows(named=True)
+        return table_of(heads, map(cells, rows))
+
+    def tests(self) -> list[str]:
+        """Accuracy on each regime's own test split, beside the best rule on each source of it."""
+        tests = self.tables["benchmarks_card"].filter(kind="regime-test")["benchmark"].unique(maintain_order=True)
+        source = self.source("benchmark_accuracy")
+        names = ["model", "regime", "benchmark"] if self.study.given else ["regime", "benchmark"]
+
+        def cells(row: Row) -> list[str]:
+            here = (pl.col("orientation") == row["regime"]) & (pl.col("benchmark") == row["benchmark"])
+            accuracy = source.estimate(row, [f"accuracy_{end}" for end in LIMITS], 1)
+            counts = [source.number(row, column, ".0f") for column in ("n_comparisons", "n_unscored")]
+            return [*(cell(row[name]) for name in names), accuracy, *counts, self.best_rule(here)]
+
+        rows = self.shown("benchmark_accuracy").filter(pl.col("benchmark").is_in(tests.implode())).rows(named=True)
+        return table_of(
+            [*names, "accuracy", "comparisons", "not scored", "best rule without a model"], map(cells, rows)
+        )
+
+    def tasks(self) -> list[str]:
+        """Accuracy on each task, beside the best rule."""
+
+        def best(row: Row) -> str:
+            return self.best_rule((pl.col("orientation") == row["orientation"]) & (pl.col("task") == row["task"]))
+
+        across = ["model"] if self.study.given else ["regime"]
+        exhibit = replace(self.exhibits["accuracy"], across=across)
+        return self.grid_of(exhibit, self.shown("accuracy"), {"best rule without a model": best})
+
+    def best_rule(self, here: pl.Expr) -> str:
+        """The best of the rules without a model on each task that is here."""
+        found = self.tables["surface"].filter(here).drop_nulls("accuracy_mean")
+        best = found.sort("accuracy_mean", descending=True, maintain_order=True).unique(
+            "task", keep="first", maintain_order=True
+        )
+        source, columns = self.source("surface"), [f"accuracy_{end}" for end in LIMITS]
+        return "; ".join(f"{rule(row['rule'])}, {source.estimate(row, columns, 1)}" for row in best.rows(named=True))
+
+    def grid(self, name: str, **changes: Any) -> list[str]:
+        """An exhibit, of tasks only their averages; changes: of what it shows."""
+        if name not in self.exhibits:
+            return []
+        exhibit = replace(self.exhibits[name], **changes)
+        rows = self.shown(name).filter(exhibit.where)
+        return self.grid_of(exhibit, rows.filter(task=AVERAGE) if "task" in rows.columns else rows)
+
+    def grid_of(
+        self, exhibit: Exhibit, rows: pl.DataFrame, beside: Mapping[str, Callable[[Row], str]] | None = None
+    ) -> list[str]:
+        """An exhibit's value with `across` side by side and other keys down, and further cells of each line by head."""
+        source, columns = self.source(exhibit.table), [f"{exhibit.value}_{end}" for end in LIMITS]
+        rows = rows.drop_nulls(columns[0])
+        words = [key for key in keys_of(rows) if rows[key].n_unique() > 1]
+        across, down = (
+            [key for key in words if key in exhibit.across],
+            [key for key in words if key not in exhibit.across],
+        )
+        heads = rows.select(across).unique(maintain_order=True).rows() if across else [()]
+        places, sign = decimals(rows[columns[0]]), "+" if exhibit.value in SIGNED else ""
+        lines = []
+        for of in rows.partition_by(down, maintain_order=True) if down else [rows]:
+            each = {tuple(row[key] for key in across): row for row in of.rows(named=True)}
+            cells = [source.estimate(each[head], columns, places, sign) if head in each else "" for head in heads]
+            first = of.row(0, named=True) if len(of) else {}
+            further = [add(first) for add in (beside or {}).values()]
+            lines.append([*(cell(f"{first[key]:g}" if isinstance(first[key], float) else first[key]) for key in down),
+                          *cells, *further])  # fmt: skip
+        named = [cell(", ".join(map(str, head))) or exhibit.value for head in heads]
+        table = table_of([*down, *named, *(beside or {})], lines if len(rows) else [])
+        return [*self.read(exhibit.table), *table] if table else []
+
+    def training(self) -> list[str]:
+        source = self.source("training_card", ["model", "regime", "seeds"])
+        heads = ["model", "regime", "method", "steps", "training pairs", "loss, held out", "accuracy, held out (%)"]
+        rows = self.tables["training_card"].rows(named=True)
+        lines = [
+            [*(cell(row[name] or "") for name in heads[:3]),
+             *(source.number(row, column, f",.{places}f") for column, places in TRAINING.items())]
+            for row in rows
+        ]  # fmt: skip
+        return [*self.read("training_card"), *table_of(heads, lines)]
+
+    def caveats(self) -> list[str]:
+        source, left_out = self.source("benchmark_accuracy"), []
+        for row in unscored(self.tables["benchmark_accuracy"]).rows(named=True):
+            out, of = (source.number(row, column, "g") for column in ("n_unscored", "n_comparisons"))
+            left_out.append(f"{out} of {of} on {row['benchmark']}")
+        return caveats(self.study, left_out)
+
+
+def keys_of(table: pl.DataFrame) -> list[str]:
+    """What tells rows of a table apart: words, percents and counts before its figures."""
+    figures = [i for i, name in enumerate(table.columns) if name.endswith("_mean")]
+    before = table.columns[: figures[0]] if figures else table.columns
+    return [name for name in before if name in ("percent", "count") or table[name].dtype == pl.String]
+
+
+def fewest(table: pl.DataFrame, keys: Sequence[str]) -> list[str]:
+    """Those keys without which two rows would be one."""
+    kept = list(keys)
+    for key in reversed(keys):
+        others = [one for one in kept if one != key]
+        if others and table.select(others).n_unique() == len(table):
+            kept = others
+    return kept
+
+
+def table_of(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    lines = [f"| {' | '.join(row)} |" for row in rows]
+    return [f"| {' | '.join(heads)} |", f"|{' --- |' * len(heads)}", *lines, ""] if lines else []
+
+
+def cell(word: object) -> str:
+    """A word as Markdown, in a table too."""
+    return html.escape(str(word), quote=False).replace("|", r"\|")

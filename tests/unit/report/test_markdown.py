@@ -1,0 +1,128 @@
+"""The report in Markdown, of a trained and of a given study: every figure on it is bound, and to the right cell."""
+
+from __future__ import annotations
+
+import html
+import re
+from pathlib import Path
+
+import polars as pl
+import pytest
+from example_given import GIVEN, cards
+from example_results import STUDY, example
+from typer.testing import CliRunner
+
+from rmtension.analysis.holes import holes_table
+from rmtension.analysis.ledger import ledger
+from rmtension.analysis.tables import make_tables
+from rmtension.base.errors import UserError
+from rmtension.cli import app
+from rmtension.report.markdown import fewest, write_page
+from rmtension.study.naming import OVERALL
+from rmtension.study.study import Study
+
+TRAINING = {"seeds": "0, 7", "method": "joint", "steps": 133.5, "train_pairs": 1069.0, "kept_loss": 0.60149,
+            "kept_accuracy": 67.97}  # fmt: skip
+
+
+def write_results(study: Study, folder: Path) -> None:
+    tables = make_tables(example(study))
+    claims = ledger(tables, study)
+    tables |= cards(study) | {"holes": holes_table(study, tables, claims)}
+    tables["benchmark_accuracy"] = tables["benchmark_accuracy"].with_columns(n_unscored=pl.lit(2.0))
+    if not study.given:
+        trained = [pl.lit(value).alias(name) for name, value in TRAINING.items()]
+        tables["training_card"] = pl.DataFrame({"model": [*study.models], "regime": "helpful"}).with_columns(trained)
+        tables["models_card"] = tables["models_card"].with_columns(kind=pl.lit("made"))
+    (folder / "tables").mkdir(parents=True)
+    for name, table in tables.items():
+        table.write_parquet(folder / f"tables/{name}.parquet")
+    claims.write_parquet(folder / "claims.parquet")
+
+
+@pytest.fixture(scope="module", params=[STUDY, GIVEN], ids=["trained", "given"])
+def written(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Study, Path]:
+    folder = tmp_path_factory.mktemp("page")
+    write_results(request.param, folder / "results/mine")
+    write_page(folder / "docs/mine.md", request.param, folder / "results/mine")
+    return request.param, folder / "docs/mine.md"
+
+
+def check(page: Path) -> tuple[int, list[str]]:
+    result = CliRunner().invoke(app, ["check", str(page)], catch_exceptions=False)
+    return result.exit_code, result.stdout.splitlines()
+
+
+NUMBER = r"[-+]?[\d,]+(?:\.\d+)?(?:e-\d+)?"
+BOUND = re.compile(rf"({NUMBER})(?: \[({NUMBER}), ({NUMBER})\])? <!-- rmtension: .*? -->")
+
+
+def test_every_figure_is_bound_and_is_its_cell(written: tuple[Study, Path]) -> None:
+    text = written[1].read_text()
+    numbers = [number for found in BOUND.findall(text) for number in found if number]
+    assert check(written[1]) == (0, [f"numbers checked: {len(numbers)}; wrong: 0; bindings that name no cell: 0"])
+    assert len(numbers) > 300 and not re.findall(r"\d\.\d", BOUND.sub("", text))
+
+
+def test_figures_stand_where_they_are_said_to(written: tuple[Study, Path]) -> None:
+    study, page = written
+    folder, lines = page.parents[1] / "results/mine", html.unescape(BOUND.sub(r"\1", page.read_text())).splitlines()
+    rows = pl.read_parquet(folder / "tables/accuracy.parquet")
+    across = "model" if study.given else "regime"
+    rows = rows.filter((pl.col("model") == OVERALL) != study.given)
+    surface = pl.read_parquet(folder / "tables/surface.parquet")
+    head = next(line for line in lines if line.startswith("| orientation | task | ") and line.endswith("a model |"))
+    names = rows[across].unique(maintain_order=True)
+    assert head == f"| orientation | task | {' | '.join(names)} | best rule without a model |"
+    for (orientation, task), of in rows.group_by("orientation", "task", maintain_order=True):
+        start = f"| {orientation} | {task} | {' | '.join(f'{mean:z.1f}' for mean in of['accuracy_mean'])} | "
+        (line,) = [line for line in lines if line.startswith(start)]
+        best = surface.filter(orientation=orientation, task=task)["accuracy_mean"].drop_nulls().sort()
+        assert line.removeprefix(start).strip() == "|" if best.is_empty() else line.endswith(f", {best[-1]:.1f} |")
+    for claim in (
+        pl.read_parquet(folder / "claims.parquet").filter(pl.col("part") != "").drop_nulls("estimate")["claim"]
+    ):
+        assert any(line.startswith(f"| {claim} | ") for line in lines)
+    assert ("How far training got" in page.read_text()) != study.given
+    assert any("the largest count left out by any model and regime was 2 of " in line for line in lines)
+
+
+def test_pictures_are_there(written: tuple[Study, Path]) -> None:
+    curve = "ablation_curve_by_model" if written[0].given else "ablation_curve"
+    figures = re.findall(r"^!\[.+\]\((.+)\)$", written[1].read_text(), flags=re.MULTILINE)
+    assert figures == ["figures/mine-surface.png", f"figures/mine-{curve}.png"]
+    assert all((written[1].parent / figure).stat().st_size > 10_000 for figure in figures)
+
+
+def test_the_same_results_give_the_same_bytes(written: tuple[Study, Path]) -> None:
+    study, page = written
+    files = [page, *sorted((page.parent / "figures").iterdir())]
+    before = [file.read_bytes() for file in files]
+    write_page(page, study, page.parents[1] / "results/mine")
+    assert [file.read_bytes() for file in files] == before
+
+
+def test_a_table_that_is_changed_or_gone_is_told(written: tuple[Study, Path]) -> None:
+    study, page = written
+    file = page.parents[1] / "results/mine/tables/accuracy.parquet"
+    table = pl.read_parquet(file)
+    table.with_columns(pl.col("accuracy_mean") + 1).write_parquet(file)
+    bound = page.read_text().count("tables/accuracy.parquet")
+    try:
+        status, said = check(page)
+        assert status == 1 and len(said) == bound + 1 and all(str(page) in line for line in said[:-1])
+        file.unlink()
+        status, said = check(page)
+        assert status == 1 and len(said) == bound + 1 and "no such table" in said[0]
+        with pytest.raises(UserError, match=r"accuracy\.parquet: no such file; run the stage"):
+            write_page(page, study, page.parents[1] / "results/mine")
+    finally:
+        table.write_parquet(file)
+
+
+def test_a_binding_has_the_fewest_keys_that_tell_rows_apart() -> None:
+    table = pl.DataFrame(
+        {"model": ["m", "m", "m"], "regime": ["a", "a", "b"], "task": ["x", "y", "x"], "set": ["s"] * 3}
+    )
+    assert fewest(table, ["model", "regime", "task", "set"]) == ["regime", "task"]
+    assert fewest(table[:1], ["model", "regime"]) == ["model"]
