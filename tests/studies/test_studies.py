@@ -288,7 +288,8 @@ def measured(tables: dict[str, pl.DataFrame]) -> set[str]:
     gained = gains.filter(pl.col("gain_low") > 0, measure="accuracy")
     beside = gains.filter(measure="balanced").drop_nulls("gain_mean")
     recovered = tables["patching_contrasts"].filter(against="matched-random", model=OVERALL)
-    cosines = tables["conflict"].filter(set="shared", control="whole", model=OVERALL)
+    in_parts = pl.col("regime") != pl.col("mixture")
+    cosines = tables["conflict"].filter(in_parts, set="shared", control="whole", model=OVERALL)
     as_trained = tables["calibration"].filter(ablation="none", model=OVERALL)
     has = {
         "temperature": as_trained["n_fitted"].sum() > 0,  # none if all are no better than a coin

@@ -202,13 +202,16 @@ def patching_recovers(tables: Tables, study: Study) -> Iterator[Part]:
 
 
 def gradients_oppose(tables: Tables, study: Study) -> Iterator[Part]:
+    """At the parts' reward models: in the mixed one the two cancel where training ends, whatever neurons are for."""
     for mixed in study.mixed_regimes():
-        keys = {"regime": mixed, "mixture": mixed}
-        yield Part(f"{mixed}, shared", look(tables, "conflict", "cosine", set="shared", control="whole", **keys))
-        more = partial(look, tables, "conflict_contrasts", **keys)
-        matched, random = (more(value="cosine_difference", against=word) for word in ("matched-random", "random"))
-        share = more(value="opposed_difference", against="matched-random").times(-1)
-        yield Part(f"{mixed}, shared over matched", matched, [Control("random", random, 0), Control("share", share, 0)])
+        for regime in [mixed] if study.given else study.regimes[mixed].mixes:
+            keys, place = {"regime": regime, "mixture": mixed}, mixed if study.given else f"{mixed}, at {regime}"
+            yield Part(f"{place}: shared", look(tables, "conflict", "cosine", set="shared", control="whole", **keys))
+            more = partial(look, tables, "conflict_contrasts", **keys)
+            matched, random = (more(value="cosine_difference", against=word) for word in ("matched-random", "random"))
+            share = more(value="opposed_difference", against="matched-random").times(-1)
+            yield Part(f"{place}: shared over matched", matched,
+                       [Control("random", random, 0), Control("share", share, 0)])  # fmt: skip
 
 
 # --- repairs --------------------------------------------------------------------------------------------------

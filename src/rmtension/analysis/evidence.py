@@ -69,8 +69,30 @@ def look(tables: Tables, table: str, value: str, **keys: Any) -> Interval:
     unknown = "no interval" if isnan(low) or isnan(high) else ""
     reason = UNDEFINED.get(table, "") if isnan(estimate) else ""
     single = ONE_SEED if row.get("n_seeds") == 1 else ""
-    notes = [unknown, reason, single, tasks_left_out(frame, value, keys)]
+    notes = [
+        unknown,
+        reason,
+        noise(row),
+        single,
+        tasks_left_out(frame, value, keys),
+        models_left_out(frame, value, keys),
+    ]
     return Interval(estimate, low, high, row.get("n_seeds"), "; ".join(filter(None, notes)))
+
+
+def noise(row: Mapping[str, Any]) -> str:
+    """Of a figure of gradients, in how many reward models it is noise by itself; "" if in none."""
+    n = row.get("n_noise") or 0
+    return f"gradients within noise in {n} of the reward models" if n else ""
+
+
+def models_left_out(frame: pl.DataFrame, value: str, keys: Mapping[str, Any]) -> str:
+    """Of a mean over models, how many of them it is over; "" if over all."""
+    if keys.get("model") != OVERALL or f"{value}_mean" not in frame.columns:
+        return ""
+    models = frame.filter(pl.col("model") != OVERALL, **{name: key for name, key in keys.items() if name != "model"})
+    known = models[f"{value}_mean"].count()
+    return f"mean over {known} of {len(models)} models" if 0 < known < len(models) else ""
 
 
 def tasks_left_out(frame: pl.DataFrame, value: str, keys: Mapping[str, Any]) -> str:

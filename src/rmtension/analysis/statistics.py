@@ -292,21 +292,25 @@ class Bootstrap:
         return Draws(frame.drop(value), np.repeat(column[:, None], self.draws + 1, axis=1))
 
     def over_seeds(self, figures: Draws, by: Sequence[str]) -> Draws:
-        """Mean over seeds, their draws spread by resampling seeds within each model.
+        """Mean over seeds, their draws spread by resampling seeds within each model."""
+        return self.of_means([figures], by, lambda mean: mean)
+
+    def of_means(self, figures: Sequence[Draws], by: Sequence[str], function: Callable[..., Array]) -> Draws:
+        """A function of the means over seeds of several figures with the same keys, its draws spread by resampling
+        seeds within each model, the same for all figures.
 
         A resampled mean of n values has (n - 1) / n of the variance of a mean: with three seeds that is a third too
         little, so deviations are scaled up by the root of n / (n - 1).
         """
-        seeds, code = membership(figures.keys, ["model", "seed"])
+        seeds, code = membership(figures[0].keys, ["model", "seed"])
         weights = np.empty((len(seeds), self.draws + 1))
         for (model,), rows in seeds.with_row_index("row").sort("seed").group_by("model", maintain_order=True):
             weights[rows["row"].to_numpy()] = self.counts(len(rows), "seeds", str(model))
-        plain, n = figures.summed(by)
-        mean = divide(plain.values, n)
-        total, weight = figures.summed(by, weights[code])
-        resampled = divide(total.values, weight)
-        scale = np.sqrt(divide(n, np.maximum(n - 1, 1)))
-        return Draws(plain.keys, mean + scale * (resampled - mean))
+        plain = [figure.summed(by) for figure in figures]
+        resampled = [figure.summed(by, weights[code]) for figure in figures]
+        found, drawn = (function(*(divide(total.values, n) for total, n in of)) for of in (plain, resampled))
+        keys, n = plain[0][0].keys, plain[0][1]
+        return Draws(keys, found + np.sqrt(divide(n, np.maximum(n - 1, 1))) * (drawn - found))
 
     def averaged(self, figures: Draws, by: Sequence[str]) -> Draws:
         """Means over seeds for each of `by` (which holds `model`), and under the model OVERALL their plain means over

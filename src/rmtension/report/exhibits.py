@@ -181,12 +181,14 @@ SECTIONS: dict[str, list[Exhibit]] = {
     ],
     "Conflict: where the objectives' gradients oppose each other": [
         Exhibit("conflict", "Cosine of the two objectives' gradients on held-out pairs, at the weights of a set's "
-                "neurons (claim G1): below 0, a step for one objective is a step against the other. In the mixed "
-                "reward model they oppose each other nearly everywhere, as training ends where their sum is nothing: "
-                "look at its parts' reward models, and at the differences below. Sampling noise is taken out, so that "
-                "with few pairs figures lie beyond 1, or are none.", "", "cosine", ["regime"]),
+                "neurons: below 0, a step for one objective is a step against the other. Look at the reward models of "
+                "the mixed one's parts (claim G1): in the mixed one the two oppose each other at any neuron, as "
+                "training ends where their sum is nothing, and that is no evidence. Sampling noise is taken out, so "
+                "that with few pairs figures lie beyond 1, or are none; n_noise counts reward models in which there is "
+                "nothing else.", "", "cosine", ["regime"]),
         Exhibit("conflict_contrasts", "The same at shared neurons minus at others, as many: below 0, the objectives "
-                "oppose each other more at the shared ones.", "", "cosine_difference", ["regime"]),
+                "oppose each other more at the shared ones. In the mixed one that, too, may say no more than where "
+                "training came nearer to its end.", "", "cosine_difference", ["regime"]),
         Exhibit("conflict_layers", "The same of all neurons of a layer: look where a line goes below 0."),
     ],
     "Repairs: what helps": [

@@ -112,43 +112,103 @@ def test_contrasts_of_patching_are_of_one_size() -> None:
         assert row["difference_mean"] == pytest.approx(shared - other)
 
 
-def cosine(row: dict[str, Any]) -> float:
-    own, other = row["first_first"], row["second_second"]
-    return row["first_second"] / np.sqrt(own * other) if own > 0 and other > 0 else np.nan
+Sums = list[dict[str, Any]]  # of one set's neurons, a row a seed
 
 
-def test_cosines_are_of_each_seed_and_shares_are_of_the_square() -> None:
-    table, nulls = conflict_table(RESULTS), 0
+def total(sums: Sums, name: str) -> float:
+    return float(sum(row[name] for row in sums))
+
+
+def cosine(sums: Sums) -> float:
+    own, other = total(sums, "first_first"), total(sums, "second_second")
+    return total(sums, "first_second") / np.sqrt(own * other) if own > 0 and other > 0 else np.nan
+
+
+def are_noise(sums: Sums) -> int:
+    return sum(np.isnan(cosine([row])) for row in sums)
+
+
+def test_cosines_and_shares_are_of_sums_over_seeds() -> None:
+    """Seeds that have none by themselves are in the sums, and counted."""
+    table, noise = conflict_table(RESULTS), 0
+    sums = RESULTS.conflicts.filter(pl.col("layer").is_null())
+    for regime, (name, control) in product([*SINGLES, "mixed"], sums.select("set", "control").unique().rows()):
+        of = table.filter(regime=regime, set=name, control=control)
+        every = [sums.filter(model=m, regime=regime, set=name, control=control).to_dicts() for m in MODELS]
+        for model, here in zip(MODELS, every, strict=True):
+            row = of.filter(model=model).row(0, named=True)
+            assert row["n_seeds"] == 3 and row["n_neurons"] == 2 and row["n_noise"] == are_noise(here)
+            assert row["cosine_mean"] == (None if np.isnan(cosine(here)) else pytest.approx(cosine(here)))
+            assert row["opposed_mean"] == pytest.approx(total(here, "opposed") / total(here, "square"))
+            noise += row["n_noise"]
+        known = [cosine(here) for here in every if not np.isnan(cosine(here))]
+        row = of.filter(model="all models").row(0, named=True)
+        assert row["cosine_mean"] == (pytest.approx(np.mean(known)) if known else None)
+        assert row["n_noise"] == sum(map(are_noise, every)) and row["n_seeds"] == 3
+    assert noise > 9
+
+
+def test_intervals_of_conflict_are_of_seeds_drawn_anew() -> None:
+    """Every way of drawing three of three seeds, as often as it was drawn; nothing where too many have no figure."""
+    table, bootstrap = conflict_table(RESULTS), RESULTS.bootstrap
+    kinds = {"every draw has one", "some have none"}
     for model, regime in product(MODELS, [*SINGLES, "mixed"]):
+        counts = bootstrap.counts(3, "seeds", model)[:, 1:].astype(int)
         for row in table.filter(model=model, regime=regime).to_dicts():
             sums = RESULTS.conflicts.filter(pl.col("layer").is_null(), model=model, regime=regime, set=row["set"],
-                                            control=row["control"]).to_dicts()  # fmt: skip
-            cosines = [cosine(one) for one in sums]
-            known = [one for one in cosines if not np.isnan(one)]
-            assert row["n_seeds"] == len(known) and row["n_neurons"] == 2
-            assert row["cosine_mean"] == (pytest.approx(np.mean(known)) if known else None)
-            assert row["opposed_mean"] == pytest.approx(np.mean([one["opposed"] / one["square"] for one in sums]))
-            nulls += len(cosines) - len(known)
-    assert nulls
+                                            control=row["control"]).sort("seed").to_dicts()  # fmt: skip
+            whole = cosine(sums)
+            drawn = [cosine([one for one, times in zip(sums, draw, strict=True) for _ in range(times)])
+                     for draw in counts.T]  # fmt: skip
+            unknown = float(np.mean(np.isnan(drawn)))
+            kinds.discard("some have none" if unknown else "every draw has one")
+            if unknown > 0.025:
+                assert row["cosine_low"] is row["cosine_high"] is None
+            else:
+                spread = whole + np.sqrt(3 / 2) * (np.array(drawn) - whole)
+                ends = np.nanpercentile(spread, [2.5, 97.5]).tolist()
+                assert [row["cosine_low"], row["cosine_high"]] == pytest.approx(ends)
+    assert not kinds
+
+
+def test_of_all_models_a_draw_counts_in_which_each_has_a_figure() -> None:
+    """One model whose seeds agree and one that is noise in a third of its seeds: no interval of the two."""
+    of_seeds = pl.when(pl.col("seed") == SEEDS[0]).then(-0.4).otherwise(1.0)
+    squares = pl.when(pl.col("model") == "ape").then(1.0).otherwise(of_seeds)
+    sums = {"first_first": squares, "second_second": pl.lit(1.0), "first_second": pl.lit(-0.5)}
+    table = conflict_table(replace(RESULTS, conflicts=RESULTS.conflicts.with_columns(**sums)))
+    both, sure, unsure = (table.filter(model=m, regime="mixed", set="all") for m in ("all models", "ape", "zebra"))
+    assert sure["cosine_mean"][0] == sure["cosine_low"][0] == -0.5 and sure["n_noise"][0] == 0
+    assert unsure["cosine_mean"][0] == pytest.approx(-1.5 / np.sqrt(1.6 * 3)) and unsure["n_noise"][0] == 1
+    assert both["cosine_mean"][0] == pytest.approx((unsure["cosine_mean"][0] - 0.5) / 2)
+    assert both["cosine_low"][0] is unsure["cosine_low"][0] is None and both["n_noise"][0] == 1
+
+
+def test_one_seed_has_no_interval_of_gradients() -> None:
+    one = replace(RESULTS, conflicts=RESULTS.conflicts.filter(pl.col("seed") == SEEDS[0]))
+    for made in (conflict_table(one), conflict_contrasts_table(one), conflict_layers_table(one)):
+        ends = [name for name in made.columns if name.endswith(("_low", "_high")) or name == "p"]
+        assert len(made) and made.select(pl.col(ends).is_null().all()).row(0) == (True,) * len(ends)
 
 
 def test_contrasts_and_layers_of_conflict() -> None:
     table, layers = conflict_contrasts_table(RESULTS), conflict_layers_table(RESULTS)
     assert set(layers["model"]) == {*MODELS} and set(layers["layer"]) == {0, 1, 2, 3}
-    sums = RESULTS.conflicts.filter(regime="mixed", model="ape")
+    sums = RESULTS.conflicts.filter(regime="mixed", model="ape").sort("seed")
     for against, (name, control) in {
         "matched-random": ("shared", "matched-random"), "random": ("random", "random"),
         "helpful-only": ("helpful-only", "size-matched"),
     }.items():  # fmt: skip
-        differences = []
-        for seed in SEEDS:
-            [one], [other] = (sums.filter(seed=seed, set=s, control=c).to_dicts()
-                              for s, c in (("shared", "size-matched"), (name, control)))  # fmt: skip
-            differences.append(cosine(one) - cosine(other))
+        both = ("shared", "size-matched"), (name, control)
+        here, there = (sums.filter(set=s, control=c).to_dicts() for s, c in both)
         row = table.filter(model="ape", regime="mixed", against=against).row(0, named=True)
-        assert row["cosine_difference_mean"] == pytest.approx(np.nanmean(differences))
+        assert row["cosine_difference_mean"] == pytest.approx(cosine(here) - cosine(there))
+        shares = [total(of, "opposed") / total(of, "square") for of in (here, there)]
+        assert row["opposed_difference_mean"] == pytest.approx(shares[0] - shares[1])
+        noise = [are_noise([one]) or are_noise([other]) for one, other in zip(here, there, strict=True)]
+        assert row["n_noise"] == sum(noise)
     row = layers.filter(model="ape", regime="mixed", layer=2).row(0, named=True)
-    assert row["cosine_mean"] == pytest.approx(np.nanmean([cosine(one) for one in sums.filter(layer=2).to_dicts()]))
+    assert row["cosine_mean"] == pytest.approx(cosine(sums.filter(layer=2).to_dicts()))
 
 
 def test_studies_without_the_sections_have_the_tables_without_rows() -> None:

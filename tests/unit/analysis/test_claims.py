@@ -65,7 +65,6 @@ SPREAD = {"single_spread_mean": 1.0, "single_spread_low": 0.95, "single_spread_h
 
 # claim -> its threshold, the size of a deviation, and the rows that it rests on. Pairs stand the way the tables have
 # them, whichever way round the claim is.
-AT_MIXED = {"regime": MIXED, "mixture": MIXED}
 EVIDENCE: dict[str, tuple[float, float, list[Row]]] = {
     "C1": (0, 5, [("contrasts", "difference", sign, pair(*SINGLES, **on(o)))
                   for o, sign in (("helpful", 1), ("harmless", -1))]),
@@ -108,8 +107,10 @@ EVIDENCE: dict[str, tuple[float, float, list[Row]]] = {
     "P1": (0, 0.2, [("patching_contrasts", "recovery_difference", 1,
                      {"regime": MIXED, "donor": s, "tasks": tasks, "against": "matched-random"})
                     for tasks in ("own test", "own tasks") for s in SINGLES]),
-    "G1": (0, 0.1, [("conflict", "cosine", -1, AT_MIXED | {"set": "shared", "control": "whole"}),
-                    ("conflict_contrasts", "cosine_difference", -1, AT_MIXED | {"against": "matched-random"})]),
+    "G1": (0, 0.1, [*(("conflict", "cosine", -1, {"regime": s, "mixture": MIXED, "set": "shared", "control": "whole"})
+                      for s in SINGLES),
+                    *(("conflict_contrasts", "cosine_difference", -1,
+                       {"regime": s, "mixture": MIXED, "against": "matched-random"}) for s in SINGLES)]),
     "R1": (-1, 5, [repaired("merged", o) for o in SINGLES]),
     "R2": (0, 5, [("contrasts", "difference", 1, pair("frozen", "frozen-matched", **on(o))) for o in SINGLES]),
     "R3": (0, 5, [repaired("projected", o) for o in SINGLES]),
@@ -238,8 +239,8 @@ CONTROLS: list[tuple[str, str, list[Row], float, float, Deviations]] = [
     *(("A1", name, [(t, v, -s, k | pair("attribution", name)) for t, v, s, k in EVIDENCE["A1"][2]], 0, 5, TRUTHS)
       for name in ("random", "matched-random")),
     ("P1", "random", [(t, v, s, k | {"against": "random"}) for t, v, s, k in EVIDENCE["P1"][2]], 0, 0.2, TRUTHS),
-    ("G1", "random", [(t, v, s, k | {"against": "random"}) for t, v, s, k in EVIDENCE["G1"][2][1:]], 0, 0.1, TRUTHS),
-    ("G1", "share", [(t, "opposed_difference", -s, k) for t, _, s, k in EVIDENCE["G1"][2][1:]], 0, 0.1, TRUTHS),
+    ("G1", "random", [(t, v, s, k | {"against": "random"}) for t, v, s, k in EVIDENCE["G1"][2][2:]], 0, 0.1, TRUTHS),
+    ("G1", "share", [(t, "opposed_difference", -s, k) for t, _, s, k in EVIDENCE["G1"][2][2:]], 0, 0.1, TRUTHS),
     ("C10", "margin", [(t, "margin_ratio", s, k) for t, _, s, k in EVIDENCE["C10"][2]], 1, 0.1, TRUTHS),
     ("C11", "change", [(t, v, s, k | {"scoring": "change"}) for t, v, s, k in EVIDENCE["C11"][2]],
      0.0526, 0.01, TRUTHS),
