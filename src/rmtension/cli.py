@@ -37,6 +37,8 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables
 Scoring = Annotated[str, typer.Option(help="Scoring whose ranking is read.")]
 Percent = Annotated[float, typer.Option(min=0, max=100, help="Size of the set: the top of the ranking.")]
 Number = Annotated[int | None, typer.Option("--count", min=1, help="So many units instead of a percent.")]
+Label = Annotated[str | None, typer.Option(help="Label that is the reward, where a head has several.")]
+Activation = Annotated[str | None, typer.Option(help="What is between two layers of a head: relu, for one.")]
 
 
 def main() -> None:
@@ -91,6 +93,8 @@ def score(
         str | None, typer.Option(metavar="FILE:NAME", help="Set to zero a set of results/*/selected, by its name.")
     ] = None,
     tokens: Annotated[bool, typer.Option("--tokens", help="The reward at every token of each response, too.")] = False,
+    label: Label = None,
+    activation: Activation = None,
 ) -> None:
     """Score texts with a reward model: rows in, JSON lines out, in the same order.
 
@@ -117,6 +121,7 @@ def score(
 
     from rmtension.base.device import start_torch
     from rmtension.data.dialogues import FORMS
+    from rmtension.engine.heads import Choice
     from rmtension.engine.scoring import Scorer
     from rmtension.neurons.ranking import UNIT
     from rmtension.neurons.sets import named_set
@@ -127,7 +132,10 @@ def score(
     if template is not None and template not in FORMS:
         raise UserError(f"--template: no template '{template}'; {nearest(template, FORMS)}")
     ablation = named_set(ablate) if ablate else pl.DataFrame(schema=UNIT)
-    scorer = Scorer(folder, template, ablation, start_torch(torch.get_num_threads(), gpus=1))
+    head = Choice(label, activation) if label or activation else None
+    scorer = Scorer(folder, template, ablation, start_torch(torch.get_num_threads(), gpus=1), head)
+    if scorer.is_form_assumed:
+        print("texts are read in the form hh; its tokenizer has another of its own, --template chat", file=sys.stderr)
     for answer in scorer.answers(rows, tokens):
         print(answer, flush=True)
     if n := scorer.unscored - len(scorer.refused):
@@ -258,8 +266,8 @@ def xray(
         list[Path] | None,
         typer.Option(metavar="FILE", help="Comparisons of your own, instead of RewardBench; can be repeated."),
     ] = None,
-    label: Annotated[str | None, typer.Option(help="Label that is the reward, where a head has several.")] = None,
-    activation: Annotated[str | None, typer.Option(help="What is between two layers of a head: relu, for one.")] = None,
+    label: Label = None,
+    activation: Activation = None,
     study: Annotated[Path | None, typer.Option(metavar="FILE", help="Where to; by default studies/NAME.yaml.")] = None,
     name: Annotated[str | None, typer.Option(help="Name of the study; by default xray-MODEL.")] = None,
     run: Annotated[bool, typer.Option("--run", help="Run it, too: on all cores of this machine.")] = False,

@@ -284,7 +284,7 @@ def test_mistakes_of_score(folder: Path, tmp_path: Path) -> None:
     text = ["--prompt", "a", "--response", "b"]
     turns = json.dumps({"prompt": TURNS, "responses": ["a"]})
     for arguments, message in {
-        (tmp_path / "none", *text): "no reward model here",
+        (tmp_path / "none", *text): "none: no such folder",
         (folder, "--prompt", "a"): "--prompt and --response go together, without a file",
         (folder, "texts.jsonl", *text): "--prompt and --response go together, without a file",
         (folder, "--template", "hhh", *text): "--template: no template 'hhh'; did you mean 'hh'?",
@@ -306,6 +306,22 @@ def test_mistakes_of_score(folder: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("family", ["gpt2"])
+def test_a_label_is_named_and_a_form_that_nobody_named_is_said(folder: Path) -> None:
+    config = AutoConfig.from_pretrained(folder, num_labels=2, id2label={0: "bad", 1: "good"})
+    model = AutoModelForSequenceClassification.from_config(config)
+    model.save_pretrained(folder)
+    command = ["score", str(folder), "--label", "good", "--prompt", "a", "--response", "b"]
+    text = load_tokenizer(folder)("\n\nHuman: a\n\nAssistant: b", return_tensors="pt")
+    done = CliRunner().invoke(app, command, catch_exceptions=False)
+    assert lines(done.stdout)[0]["scores"] == pytest.approx([model.eval()(**text).logits[0, 1].item()], abs=1e-5)
+    assert done.stderr == ""
+    (folder / "chat_template.jinja").write_text(TEMPLATES["Gemma"])
+    said = "texts are read in the form hh; its tokenizer has another of its own, --template chat\n"
+    assert CliRunner().invoke(app, command, catch_exceptions=False).stderr == said
+    assert CliRunner().invoke(app, [*command, "--template", "hh"], catch_exceptions=False).stderr == ""
+
+
+@pytest.mark.parametrize("family", ["gpt2"])
 def test_a_bare_backbone_is_no_reward_model(folder: Path) -> None:
     """Transformers would read it, and give it a random head."""
     AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder)).save_pretrained(folder)
@@ -313,7 +329,7 @@ def test_a_bare_backbone_is_no_reward_model(folder: Path) -> None:
                           capture_output=True, text=True, timeout=600, check=False)  # fmt: skip
     assert (done.returncode, done.stdout) == (1, "")
     said = "no head among its tensors (config.json names GPT2LMHeadModel): it gives no rewards"
-    assert f"error: {folder}: {said}\n" in done.stderr
+    assert f"error: {folder}: {said}; name a model that was trained to\n" in done.stderr
 
 
 def test_help_needs_none_of_the_heavy_libraries() -> None:

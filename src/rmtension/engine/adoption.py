@@ -38,9 +38,8 @@ def check_backbone(folder: Path, model: Any, backbone: Path) -> None:
 def check_settings(folder: Path) -> None:
     """UserError with one line where what a folder says of itself is no reward model."""
     refuse_other_kinds(folder)
-    for file in ("config.json", "tokenizer_config.json"):
-        if not (folder / file).exists():
-            raise UserError(f"{folder}: {file} is missing")
+    if not (folder / "tokenizer_config.json").exists():
+        raise UserError(f"{folder}: tokenizer_config.json is missing")
     load_config(folder)
 
 

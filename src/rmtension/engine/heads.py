@@ -17,6 +17,7 @@ from rmtension.study.section import nearest
 
 ACTIVATIONS = ("gelu", "relu", "silu", "tanh")
 LANGUAGE = re.compile(r"lm_head\.")  # that of the language model, which some files still hold
+BY = " by --{0}, or in the study of a given model by {0}"
 STANDARD = re.compile(r"score\.")  # where transformers' own classes have the head
 
 
@@ -96,10 +97,8 @@ def reward_label(folder: Path, labels: Sequence[str], label: str | None) -> int:
     if label is None and len(labels) == 1:
         return 0
     if label is None:
-        known = ", ".join(labels)
-        raise UserError(
-            f"{folder}: its head has {len(labels)} labels ({known}): name the one that is the reward, label"
-        )
+        several = f"its head has {len(labels)} labels ({', '.join(labels)})"
+        raise UserError(f"{folder}: {several}: name the one that is the reward{BY.format('label')}")
     if label not in labels:
         raise UserError(f"{folder}: no label '{label}'; {nearest(label, labels)}")
     return labels.index(label)
@@ -115,7 +114,8 @@ def read_head(folder: Path, config: Any, names: Iterable[str], choice: Choice) -
     of_head = [name for name in files if (name in beside or STANDARD.match(name)) and not LANGUAGE.match(name)]
     if not of_head:
         named = ", ".join(config.architectures or ["no class"])
-        raise UserError(f"{folder}: no head among its tensors (config.json names {named}): it gives no rewards")
+        without = f"no head among its tensors (config.json names {named}): it gives no rewards"
+        raise UserError(f"{folder}: {without}; name a model that was trained to")
     listed = ", ".join(sorted(of_head)[:4])
     try:
         layers = layers_of(read_tensors(folder, files, of_head))
@@ -131,7 +131,7 @@ def read_head(folder: Path, config: Any, names: Iterable[str], choice: Choice) -
         return layers[0].module()
     if choice.activation is None:
         what, known = f"what is between the two layers of its head ({listed})", ", ".join(ACTIVATIONS)
-        raise UserError(f"{folder}: {what} is not in its files: name it, activation: one of {known}")
+        raise UserError(f"{folder}: {what} is not in its files: name one of {known}{BY.format('activation')}")
     return nn.Sequential(layers[0].module(), ACT2FN[choice.activation], layers[1].module())
 
 

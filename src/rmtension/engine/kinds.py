@@ -27,6 +27,10 @@ def has(folder: Path, *patterns: str) -> bool:
     return any(any(folder.glob(pattern)) for pattern in patterns)
 
 
+def no_folder(folder: Path) -> str | None:
+    return None if folder.is_dir() else "no such folder"
+
+
 def adapter(folder: Path) -> str | None:
     if not has(folder, "adapter_config.json") or has(folder, "model*.safetensors"):
         return None
@@ -47,7 +51,15 @@ def code_of_its_own(folder: Path) -> str | None:
     unknown = [name for name in classes if isinstance(name, str) and not hasattr(transformers, name)]
     if not settings.get("auto_map") or not unknown:
         return None
-    return f"config.json names {unknown[0]}, which is code that comes with the model: that is never run"
+    what = f"config.json names {unknown[0]}, which is code that comes with the model"
+    return f"{what}: that is never run, and what it does with its tensors is not known; take a model without"
+
+
+def tokenizer_of_its_own(folder: Path) -> str | None:
+    settings = settings_of(folder / "tokenizer_config.json")
+    if not settings.get("auto_map") or has(folder, "tokenizer.json"):
+        return None
+    return "its tokenizer is code that comes with the model: that is never run; give it a tokenizer.json"
 
 
 def pickled(folder: Path) -> str | None:
@@ -69,7 +81,13 @@ def without_weights(folder: Path) -> str | None:
     return f"no *.safetensors{f', but {found[0]}' if found else ''}: give it weights"
 
 
-KINDS: list[Callable[[Path], str | None]] = [adapter, quantised, code_of_its_own, pickled, without_weights]
+def without_settings(folder: Path) -> str | None:
+    return None if has(folder, "config.json") else "config.json is missing"
+
+
+KINDS: list[Callable[[Path], str | None]] = [
+    no_folder, adapter, quantised, code_of_its_own, tokenizer_of_its_own, pickled, without_weights, without_settings,
+]  # fmt: skip
 
 
 def refuse_other_kinds(folder: Path) -> None:

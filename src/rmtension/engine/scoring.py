@@ -21,11 +21,13 @@ from rmtension.data.dialogues import Dialogue, Prompted, Turn, fault_of
 from rmtension.engine.ablation import Mask
 from rmtension.engine.architectures import longest_text
 from rmtension.engine.evaluation import candidate_scores, refuse_what_is_no_number
+from rmtension.engine.heads import Choice
 from rmtension.engine.kinds import refuse_other_kinds
 from rmtension.engine.packing import Packed, Tokens, pack
 from rmtension.engine.reading import load_reader
-from rmtension.engine.reward_model import load_reward_model, tokenise
+from rmtension.engine.reward_model import CHAT_TEMPLATE, load_reward_model, tokenise
 from rmtension.engine.running_reward import read_along, running
+from rmtension.study.inputs import GIVEN
 
 REQUESTS = 256  # scored together, so that similar lengths meet in a batch
 TOKENS = 4096  # of a batch
@@ -82,23 +84,26 @@ def read_request(row: Any, place: str, template: str) -> Request:
 # --- scores ---------------------------------------------------------------------------------------------------
 
 
-def check_reward_model(folder: Path) -> None:
-    """UserError where `folder` holds no reward model; transformers would give a bare backbone a random head."""
-    if not (folder / "config.json").is_file():
-        raise UserError(f"{folder}: no reward model here: there is no config.json")
-    refuse_other_kinds(folder)
-
-
 Read = TypeVar("Read")
 
 
 class Scorer:
     """A reward model, whole or ablated, that counts its texts: those that it cannot score, those with odd turns."""
 
-    def __init__(self, folder: Path, template: str | None, ablation: pl.DataFrame, device: torch.device) -> None:
-        """template: as load_reader has it. ablation: unit, layer, neuron; without rows nothing is ablated."""
-        check_reward_model(folder)
-        self.reader, self.model = load_reader(folder, template), load_reward_model(folder, device)
+    def __init__(
+        self,
+        folder: Path,
+        template: str | None,
+        ablation: pl.DataFrame,
+        device: torch.device,
+        head: Choice | None = None,
+    ) -> None:
+        """template: as load_reader has it. ablation: unit, layer, neuron; without rows nothing is ablated.
+        head: what is said of it, as load_reward_model has it."""
+        refuse_other_kinds(folder)
+        self.reader, self.model = load_reader(folder, template), load_reward_model(folder, device, head)
+        own = self.reader.tokenizer.chat_template
+        self.is_form_assumed = template is None and not (folder / GIVEN).exists() and own not in (None, CHAT_TEMPLATE)
         self.folder, self.device, self.longest = folder, device, longest_text(self.model.config)
         self.texts = self.unscored = 0
         self.oddities: Counter[str] = Counter()

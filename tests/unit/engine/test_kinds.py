@@ -21,9 +21,14 @@ KINDS: dict[str, tuple[dict[str, object], str]] = {
         r"quantised weights \(gptq\)",
     ),
     "code": ({"config.json": OWN_CODE, "model.safetensors": ""}, "names LlamaForRewardModelWithGating, which is code"),
+    "code of a tokenizer": (
+        {"tokenizer_config.json": {"auto_map": {"AutoTokenizer": ["tokens.T", None]}}, "model.safetensors": ""},
+        r"its tokenizer is code .* never run; give it a tokenizer\.json",
+    ),
     "pickle": ({"config.json": {}, "pytorch_model-00001-of-00002.bin": ""}, "rmtension convert"),
     "GGUF": ({"model.gguf": ""}, r"no \*\.safetensors, but GGUF"),
     "ONNX": ({"model.onnx": ""}, "ONNX"),
+    "no settings": ({"model.safetensors": ""}, r"config\.json is missing"),
     "nothing": ({"config.json": {}, "tokenizer.json": {}}, r"no \*\.safetensors: give it weights"),
 }
 
@@ -45,7 +50,12 @@ def test_a_kind_that_is_not_read_is_named(kind: str, tmp_path: Path) -> None:
 
 def test_a_model_of_transformers_own_is_none_of_them_whatever_else_lies_beside_it(tmp_path: Path) -> None:
     settings = {"architectures": ["LlamaForSequenceClassification"], "auto_map": {"AutoModel": "modeling.X"}}
-    put(
-        tmp_path, {"config.json": settings, "model.safetensors": "", "pytorch_model.bin": "", "adapter_config.json": {}}
-    )
+    files: dict[str, object] = {
+        "config.json": settings,
+        "model.safetensors": "",
+        "pytorch_model.bin": "",
+        "adapter_config.json": {},
+    }
+    files |= {"tokenizer.json": "", "tokenizer_config.json": {"auto_map": {"AutoTokenizer": ["tokens.T", None]}}}
+    put(tmp_path, files)
     refuse_other_kinds(tmp_path)
