@@ -293,10 +293,10 @@ def xray(
     logging.set_verbosity_error()
     made = make_xray(models, Choice(label, activation), helpful, harmless, benchmark or [], study, name)
     made.write()
-    print(f"{made.file}: a study of {', '.join(made.study.models)}\n")
+    print("\n  ".join([f"{made.file}: a study of", *made.models()]), end="\n\n")
     show_table(made.plan.total.drop("rule"), "What it takes: hours of all and of the longest job, memory of one job")
     print("\n".join([*made.plan.problems, f"rmtension plan {made.file}: the same, rule by rule"]), end="\n\n")
-    print(f"{shlex.join(command(made.file))}\nresults/{made.study.name}/report.html", flush=True)
+    print(f"{shlex.join(command(made.file))}\nresults/{made.study.name}/report.html: then the report", flush=True)
     if run:
         sys.exit(subprocess.run([sys.executable, "-m", *command(made.file)], check=False).returncode)
 

@@ -7,7 +7,7 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from string import Template
@@ -22,6 +22,7 @@ from pydantic import ValidationError
 from rmtension.base.errors import UserError
 from rmtension.base.files import RESOURCES, write_text
 from rmtension.data import hub
+from rmtension.data.dialogues import CHAT
 from rmtension.data.rows import load_rows
 from rmtension.engine.given_models import look_at, own_form
 from rmtension.engine.heads import Choice
@@ -60,6 +61,15 @@ class Xray:
     text: str
     study: Study
     plan: Plan
+
+    def models(self) -> Iterator[str]:
+        """A line for each reward model: where it lies, and the form in which dialogues are read."""
+        for name, model in self.study.models.items():
+            source = model.source
+            assert isinstance(source, GivenModel)
+            place = source.path or f"{source.hub}@{source.revision}"
+            form = "its own chat template" if source.template == CHAT else "the form of HH-RLHF"
+            yield f"{name}: {place}, read in {form}"
 
     def write(self) -> None:
         """UserError where the file is there and says something else: it may have been changed by hand."""
@@ -238,8 +248,11 @@ def cores() -> int:
 
 
 def command(file: Path) -> list[str]:
-    """What runs the study on this machine: no more jobs at once than its memory holds."""
+    """What runs the study here, in this folder and on this machine: no more jobs at once than its memory holds."""
     memory = int(psutil.virtual_memory().total / 1e6)
     gpus = [f"gpu={torch.cuda.device_count()}"] if torch.cuda.is_available() else []
     resources = ["--resources", f"mem_mb={memory}", *gpus]
-    return ["snakemake", "--cores", str(cores()), *resources, "--configfile", str(file)]
+    here, of_project = [Path(folder, "Snakefile") for folder in (".", "workflow")], RESOURCES.parent / "Snakefile"
+    is_elsewhere = of_project.exists() and not any(snakefile.exists() for snakefile in here)
+    workflow = ["--snakefile", str(of_project)] if is_elsewhere else []
+    return ["snakemake", "--cores", str(cores()), *resources, *workflow, "--configfile", str(file)]

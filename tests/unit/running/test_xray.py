@@ -99,7 +99,9 @@ def test_the_form_is_that_of_the_tokenizer(here: Path, template: str | None, for
         tokenizer.chat_template = template
         (here / "chat_template.jinja").unlink()
         tokenizer.save_pretrained(here)
-    run(here, *OWN, "--study", "x.yaml")
+    said = run(here, *OWN, "--study", "x.yaml")
+    read_in = {"hh": "the form of HH-RLHF", "chat": "its own chat template"}
+    assert f"\n  tiny-both: {here}, read in {read_in[form]}\n" in said
     source: Any = read_study(Path("x.yaml")).models["tiny-both"].source
     assert source.template == form
 
@@ -128,6 +130,10 @@ def test_it_is_run_as_a_user_would(here: Path, monkeypatch: pytest.MonkeyPatch) 
     [command] = ran
     assert command[:3] == [sys.executable, "-m", "snakemake"] and command[-2:] == ["--configfile", "x.yaml"]
     assert " ".join(command[2:]) in result.stdout
+    assert f"--snakefile {ROOT / 'Snakefile'} " in result.stdout  # as there is none here
+    Path("workflow").mkdir()
+    Path("workflow", "Snakefile").touch()
+    assert "--snakefile" not in run(here, *OWN, "--study", "x.yaml")
 
 
 def emptied(file: str) -> Callable[[Path], None]:
