@@ -7,13 +7,22 @@ BIN := .venv/bin
 # A folder of wheels named for pip is one for uv too.
 export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 
+# Of `make bundle`, PYTHON is the version of the target.
+ifeq ($(MAKECMDGOALS),bundle)
+  TARGET_PYTHON := $(PYTHON)
+  override PYTHON := python3
+endif
+# In a bundle: which study it is for.
+-include bundle/study.mk
+
 BENCHMARKS := $(addprefix bench-,train statistics attribution ablation evaluation growth workflow trials)
 
 .PHONY: run test test-interchange test-studies test-incremental test-kill test-faults test-cluster test-cluster-faults \
-  $(BENCHMARKS) check setup lock clean
+  $(BENCHMARKS) bundle check setup lock clean
 
+# The default study, or STUDY=studies/mine.yaml.
 run: setup
-	$(BIN)/snakemake --cores $(CORES)
+	$(BIN)/python -m snakemake --cores $(CORES) $(if $(STUDY),--configfile $(STUDY))
 
 test: setup
 	$(BIN)/python -m pytest
@@ -52,6 +61,16 @@ bench-train: .venv-interchange/trl/installed
 bench-evaluation: .venv-interchange/rewardbench/installed
 $(BENCHMARKS): bench-%: setup
 	$(BIN)/python -m benchmarks.$* $(OPTIONS)
+
+# All that a machine without a network needs for a study: make bundle STUDY=studies/mine.yaml PYTHON=3.12
+# SIZE=60M: in parts of that size. WITHOUT="torch nvidia-*": packages that the target has. See docs/cluster.md.
+PLATFORM ?= x86_64-manylinux_2_28
+BUNDLE ?= bundles/$(basename $(notdir $(STUDY)))
+bundle: setup
+	$(if $(STUDY),,$(error name the study: make bundle STUDY=studies/mine.yaml PYTHON=3.12))
+	$(BIN)/rmtension bundle $(STUDY) $(BUNDLE) --python $(TARGET_PYTHON) --platform $(PLATFORM) \
+	  $(foreach name,$(WITHOUT),--without '$(name)')
+	$(if $(SIZE),tar -C $(dir $(BUNDLE)) -c $(notdir $(BUNDLE)) | split -b $(SIZE) -d -a 3 - $(BUNDLE).tar. && rm -r $(BUNDLE))
 
 check: setup
 	$(BIN)/ruff check .

@@ -15,6 +15,7 @@ import typer
 
 from rmtension.base.errors import UserError
 from rmtension.report.commands import check, report
+from rmtension.running.commands import bundle
 
 if TYPE_CHECKING:
     import polars as pl
@@ -384,6 +385,7 @@ def lock(
 
 app.command()(report)
 app.command()(check)
+app.command()(bundle)
 
 
 def print_json(content: Any) -> None:
