@@ -70,7 +70,8 @@ bundle: setup
 	$(if $(STUDY),,$(error name the study: make bundle STUDY=studies/mine.yaml PYTHON=3.12))
 	$(BIN)/rmtension bundle $(STUDY) $(BUNDLE) --python $(TARGET_PYTHON) --platform $(PLATFORM) \
 	  $(foreach name,$(WITHOUT),--without '$(name)')
-	$(if $(SIZE),tar -C $(dir $(BUNDLE)) -c $(notdir $(BUNDLE)) | split -b $(SIZE) -d -a 3 - $(BUNDLE).tar. && rm -r $(BUNDLE))
+	$(if $(SIZE),rm -f $(BUNDLE).tar* && tar -C $(dir $(BUNDLE)) -cf $(BUNDLE).tar $(notdir $(BUNDLE)) \
+	  && split -b $(SIZE) -d -a 3 $(BUNDLE).tar $(BUNDLE).tar. && rm -r $(BUNDLE) $(BUNDLE).tar)
 
 check: setup
 	$(BIN)/ruff check .

@@ -103,7 +103,7 @@ def download(requirements: Path, wheels: Path, target: Target) -> None:
     platforms = [f"manylinux_2_{minor}_{machine}" for minor in range(newest, 4, -1)]
     platforms += [f"{name}_{machine}" for name in ("manylinux2014", "manylinux2010", "manylinux1", "linux")]
     of_target = [word for platform in platforms for word in ("--platform", platform)]
-    pip = [UV, "tool", "run", "--quiet", "pip", "--disable-pip-version-check", "--quiet"]
+    pip: list[str | Path] = [UV, "tool", "run", "--quiet", "pip", "--disable-pip-version-check", "--quiet"]
     run([*pip, "download", "--no-deps", "--python-version", target.python, *of_target,
          "--dest", wheels, "--requirement", requirements])  # fmt: skip
     for source in sorted(file for file in wheels.iterdir() if file.suffix != ".whl"):
