@@ -60,6 +60,8 @@ def selected(table: pl.DataFrame, analysis: Analysis) -> pl.DataFrame:
 
 def write_figure(pages: Pages, path: Path, dpi: int) -> None:
     """`path`.pdf and `path`.png, without dates or versions: the same figure gives the same bytes."""
+    for page in pages:
+        lay_out(page, dpi)
     # Type 42 keeps the text of a pdf as text.
     with (
         mpl.rc_context({"pdf.fonttype": 42}),
@@ -81,6 +83,14 @@ def write_png(pages: Pages, path: Path, dpi: int) -> None:
     told.add_text(HEIGHTS, " ".join(str(image.height) for image in images))
     with replacing(path) as temporary:
         whole.save(temporary, format="png", dpi=(dpi, dpi), pnginfo=told)
+
+
+def lay_out(page: Figure, dpi: int) -> None:
+    """Once, for either form: matplotlib would each time that it saves the page, and twice at that."""
+    page.set_dpi(dpi)  # in a pdf texts are as wide, but for parts of a point
+    if engine := page.get_layout_engine():
+        engine.execute(page)
+        page.set_layout_engine("none")
 
 
 def drawn(page: Figure, dpi: int) -> Image.Image:

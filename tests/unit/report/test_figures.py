@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import reduce
-from itertools import combinations, pairwise
+from itertools import combinations, pairwise, product
 from pathlib import Path
 from typing import Any
 
@@ -694,6 +694,16 @@ def test_same_tables_give_the_same_bytes_and_text_stays_text(tmp_path: Path) -> 
         for form in (".pdf", ".png"):
             assert (tmp_path / f"first{form}").read_bytes() == (tmp_path / f"second{form}").read_bytes()
         assert b"/Type3" not in (tmp_path / "first.pdf").read_bytes()
+
+
+@pytest.mark.parametrize("name", ["accuracy", "retention", "repair", "own_ablation"])
+def test_what_is_laid_out_once_lies_on_its_page_in_either_form(name: str, tmp_path: Path) -> None:
+    pages = redrawn(name)
+    write_figure(pages, tmp_path / name, SETTINGS.dpi)
+    for page, dpi in product(pages, (72, SETTINGS.dpi)):  # of a pdf, of a png
+        page.set_dpi(dpi)
+        box, (width, height) = page.get_tightbbox(), page.get_size_inches()
+        assert min(box.x0, box.y0, width - box.x1, height - box.y1) > 0.02, f"inches of margin at {dpi}"
 
 
 def test_every_figure_stands_without_data() -> None:
