@@ -119,6 +119,8 @@ def serve(listener: socket.socket) -> None:
     os.environ |= OFFLINE | ONE_CORE
     for module in PRELOADED:
         importlib.import_module(module)
+    # Several hundred patterns, which the first model that a process loads has compiled.
+    importlib.import_module("transformers.conversion_mapping").get_checkpoint_conversion_mapping("")
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # finished children need no wait
     while True:
         connection, _ = listener.accept()
