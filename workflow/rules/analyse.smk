@@ -121,7 +121,7 @@ rule tables:
 
 rule figures:
     input:
-        tables=expand(f"{RESULTS}/tables/{{table}}.parquet", table=TABLES),
+        tables=expand(f"{RESULTS}/tables/{{table}}.parquet", table=[*CARDS, *OF_RESULTS]),
         claims=f"{RESULTS}/claims.parquet",
         code=code("figures.py"),
     output:

@@ -18,6 +18,8 @@ rule answer_key:
         f"{RESULTS}/logs/answer_key.log",
     benchmark:
         f"{RESULTS}/benchmark/answer_key.tsv"
+    # Nothing but pages that come last shows it: done while tables and figures leave cores idle.
+    priority: -1
     conda:
         "../../envs/model.yaml"
     resources:

@@ -29,6 +29,7 @@ rule passages:
         f"{RESULTS}/logs/passages/{RM}.log",
     benchmark:
         f"{RESULTS}/benchmark/passages/{RM}.tsv"
+    priority: -1  # as the answer key
     conda:
         "../../envs/model.yaml"
     threads: compute("threads")
@@ -66,6 +67,7 @@ rule running_rewards:
         f"{RESULTS}/logs/running_rewards/{RM}.log",
     benchmark:
         f"{RESULTS}/benchmark/running_rewards/{RM}.tsv"
+    priority: -1
     conda:
         "../../envs/model.yaml"
     threads: compute("threads")

@@ -16,6 +16,7 @@ rule train:
         f"{RESULTS}/logs/train/{RM}.log",
     benchmark:
         f"{RESULTS}/benchmark/train/{RM}.tsv"
+    priority: 1  # most jobs wait for one
     conda:
         "../../envs/model.yaml"
     threads: compute("threads")
