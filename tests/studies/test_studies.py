@@ -142,10 +142,8 @@ class Run(NamedTuple):
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """With all that the studies read; the answer key, which is the same in all, of few pairs."""
+    """With all that the studies read."""
     project = Project(tmp_path_factory.mktemp("studies") / "project")
-    project.edit("resources/planted.yaml", "repeats: 3", "repeats: 1")
-    project.edit("resources/planted.yaml", "{train: 200, test: 200}", "{train: 20, test: 20}")
     data = project.folder / "data"
     upstream.write_models(data / "models")
     upstream.write_own(data / "own")

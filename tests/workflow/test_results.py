@@ -33,8 +33,8 @@ from rmtension.base.errors import UserError
 from rmtension.cli import app
 from rmtension.data.comparisons import read_comparisons
 from rmtension.data.hub import read_study
+from rmtension.engine import planted
 from rmtension.engine.answer_key import answer_key
-from rmtension.engine.planted import Planted
 from rmtension.report.figures import make_figures, write_figure
 from rmtension.running import doubts, provenance, shown
 from rmtension.running.lineage import Lineage
@@ -346,7 +346,8 @@ def test_the_same_scores_give_the_same_tables_claims_and_figures(
     monkeypatch.chdir(finished.folder)
     study, folder = read_study(Path("small.yaml")), Path("results/small")
     tables = cards(folder, study) | make_tables(load_results(folder, study))
-    key = answer_key(Planted.read(), Neurons())
+    monkeypatch.setattr(planted, "RESOURCES", finished.folder / "resources")
+    key = answer_key(planted.Planted.read(), Neurons())
     tables |= {name: make(key) for name, make in ANSWER_KEY.items()}
     claims = ledger(tables, study)
     tables |= {name: make(study, tables, claims) for name, make in HOLES.items()}
