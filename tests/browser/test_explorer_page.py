@@ -10,8 +10,10 @@ from urllib.parse import unquote
 
 import polars as pl
 import pytest
-from example_explorer import OWN, STUDY, write_example
+from example_explorer import OWN, STUDY, blocks, write_example
 from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from rmtension.report.explorer import write_explorer
 
 CHROMIUM = shutil.which("chromium")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium on this machine")
@@ -110,6 +112,20 @@ def test_a_link_leads_to_its_comparison_with_its_numbers(anywhere: Opened, explo
     assert "helpful yes 3. word word word" in texts[0] and "no 3." in texts[1]
     assert page.locator(".prompt").inner_text().count("<b>bread</b> & butter “good”?") == 1
     assert page.evaluate(OVERFLOW) == 0
+
+
+def test_small_margins_are_told_apart(browser: Browser, tmp_path: Path) -> None:
+    page = write_example(tmp_path)
+    smaller = [(pl.col(f"{side}_scores").list.eval(pl.element() / 1000)) for side in ("chosen", "rejected")]
+    for file in (tmp_path / "scores").rglob("*.parquet"):
+        pl.read_parquet(file).with_columns(smaller).write_parquet(file)
+    write_explorer(page, STUDY, blocks(tmp_path))
+    opened = Opened(browser, page, 1400)
+    margin = margins(page, "mixed")["helpful/test/3"]
+    row = opened.at(f"#c=own-test:helpful/test/3&seed={SEED}").get_by_role("region", name="Rewards by regime")
+    shown = row.locator("tr", has_text="mixed").locator("td").nth(1).inner_text()
+    assert float(shown.replace(MINUS, "-")) == pytest.approx(margin, abs=1e-5) and abs(margin) > 1e-4
+    opened.close()
 
 
 def test_the_mean_over_seeds_stands_beside_each(desk: Opened, explorer: Path) -> None:

@@ -64,13 +64,13 @@ def at_a_glance(tables: Tables) -> dict[str, pl.DataFrame]:
 
 
 def accuracy_beside_rules(places: list[Place]) -> pl.DataFrame:
-    """A row for each place, a column for each model."""
+    """A row for each place, a column for each model: last, as many of them go beyond the right edge."""
     models = list(dict.fromkeys(model for place in places for model in place.models))
     rows = []
     for place in places:
         cells = {model: interval(row, "accuracy") for model, row in place.models.items()}
-        rows.append({"on": place.where} | {model: cells.get(model, "") for model in models}
-                    | {"best rule": f"{place.best:.1f}: {place.rule}", "by chance": f"{place.chance:.0f}"})  # fmt: skip
+        without = {"by chance": f"{place.chance:.0f}", "best rule": f"{place.best:.1f}: {place.rule}"}
+        rows.append({"on": place.where} | without | {model: cells.get(model, "") for model in models})
     return pl.DataFrame(rows)
 
 

@@ -73,10 +73,10 @@ function rewardTable(one, state) {
   const rows = found.map(([regime, r]) => element("tr", { class: regime === state.regime ? "here" : null },
     head([element("i", { class: "dot", style: { background: colourOf(regime) } }), regime]),
     cell(verdict(r?.margin ?? NaN, regime), "sign"),
-    cell(number(r?.margin, 3, true)),
+    cell(number(r?.margin, decimals, true)),
     cell(bar(r?.margin ?? NaN, scale, { colour: colourOf(regime), dots: bySeed ? each(regime).filter(v => !Number.isNaN(v)) : [] }), "graph"),
     cell(number(r?.chosen)), cell(number(r?.rejected)),
-    bySeed ? each(regime).map(v => cell([number(v, 3, true), " ", verdict(v)])) : null));
+    bySeed ? each(regime).map(v => cell([number(v, decimals, true), " ", verdict(v)])) : null));
   const chosen = one.chosen.length > 1 ? "lowest chosen" : "chosen", rejected = one.rejected.length > 1 ? "highest rejected" : "rejected";
   const heads = [["regime"], [""], ["margin", "num"], ["", "graph"], [chosen, "num"], [rejected, "num"],
     ...(bySeed ? study.seeds.map(s => [`margin, seed ${s}`, "num"]) : [])];
@@ -120,7 +120,7 @@ function ablationTable(one, state) {
   const scale = Math.max(...found.map(f => Math.abs(f.margin ?? 0)), Math.abs(before.margin));
   const row = ({ name, margin = NaN }) => element("tr", { class: name === state.ablation ? "here" : null },
     head(name), cell(units(state, name)),
-    cell(number(margin, 3, true)), cell(number(margin - before.margin, 3, true)),
+    cell(number(margin, decimals, true)), cell(number(margin - before.margin, decimals, true)),
     cell(bar(margin, scale, { from: before.margin, colour: margin < before.margin ? "var(--bad)" : "var(--good)" }), "graph"),
     cell((margin > 0) === (before.margin > 0) ? "" : element("span", { class: margin > 0 ? "good" : "bad" },
       margin > 0 ? "becomes right" : "becomes wrong"), ""));
@@ -129,7 +129,7 @@ function ablationTable(one, state) {
     return of.length ? [element("tr", { class: "group" }, element("th", { colspan: 6, scope: "colgroup" }, label)), ...of.map(row)] : [];
   });
   return element("section", {}, element("h3", {}, `Ablations of ${state.regime}`),
-    element("p", { class: "quiet" }, `From ${number(before.margin, 3, true)} without any; sets of one size, at zero or, with @mean, at their means. `
+    element("p", { class: "quiet" }, `From ${number(before.margin, decimals, true)} without any; sets of one size, at zero or, with @mean, at their means. `
       + "Bars go from the margin as it is to that under the ablation."),
     table(`Ablations of ${state.regime}`, [["set"], ["units", "num"], ["margin", "num"], ["change", "num"], ["", "graph"], ["flips"]], rows));
 }

@@ -121,3 +121,10 @@ function margins(model, regime, seed, ablation = "none") {
   }
   return kept.get(key);
 }
+
+// How many decimals tell the rewards of a model apart: three, and more where half of its margins are below 0.1.
+function decimalsOf(model, regime, seed) {
+  const sizes = margins(model, regime, seed).filter(margin => !Number.isNaN(margin)).map(Math.abs).sort();
+  const median = sizes[sizes.length >> 1] || 1;
+  return Math.min(8, Math.max(3, 2 - Math.floor(Math.log10(median))));
+}

@@ -17,7 +17,9 @@ const SHAPES = new Set(["rect", "line", "circle", "path", "text", "g"]);
 const at = id => document.getElementById(id);
 const MINUS = "\u2212";
 
-function number(value, digits = 3, signed = false) {
+let decimals = 3; // of rewards; see decimalsOf
+
+function number(value, digits = decimals, signed = false) {
   if (value === null || value === undefined || Number.isNaN(value)) return "\u2013";
   const text = Math.abs(value).toFixed(digits);
   const zero = Number(text) === 0;

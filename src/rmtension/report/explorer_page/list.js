@@ -107,7 +107,7 @@ class List {
       element("a", { href: address({ ...state, c: one.key, n: null }), "data-key": one.key, class: here ? "here" : null,
         "aria-current": here ? "true" : null, tabindex: here || (this.place < 0 && position === 0) ? 0 : -1 },
         element("span", { class: "words" }, headline(one)),
-        element("span", { class: "margin num" }, number(margin, 2, true)),
+        element("span", { class: "margin num" }, number(margin, decimals - 1, true)),
         element("span", { class: "place" }, one.task === one.orientation ? one.task : `${one.task} \u00b7 ${one.orientation}`),
         element("span", { class: "marks" }, marks)));
   }

@@ -13,6 +13,7 @@ async function show() {
   const turn = ++drawing, before = state;
   state = asked();
   const isNeurons = state.n !== null;
+  decimals = decimalsOf(state.model, state.regime, seedOf(state));
   const regime = study.explored.includes(state.regime) ? state.regime : study.explored[0];
   const neurons = isNeurons ? await neuronsOf(state.model, regime) : null;
   if (state.ablation || state.c !== null) await withAblations(state.model);

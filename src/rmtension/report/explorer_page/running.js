@@ -39,7 +39,7 @@ function changes(line) {
   return line.words.map((text, i) => {
     const made = token(text, steps[i], line.scale);
     made.dataset.token = i;
-    made.title = `${number(line.rewards[i], 3)} (${number(steps[i], 3, true)})`;
+    made.title = `${number(line.rewards[i])} (${number(steps[i], decimals, true)})`;
     return made;
   });
 }
@@ -82,7 +82,7 @@ function chart(lines) {
   const x = i => (n > 1 ? i / (n - 1) : 0.5) * WIDE, y = value => HIGH - (value - low) / span * HIGH;
   const path = line => [...line.rewards].map((value, i) => `${i ? "L" : "M"}${x(i).toFixed(1)} ${y(value).toFixed(1)}`).join("");
   return element("div", { class: "chart" },
-    element("span", { class: "quiet num high" }, number(high, 2)), element("span", { class: "quiet num low" }, number(low, 2)),
+    element("span", { class: "quiet num high" }, number(high, decimals - 1)), element("span", { class: "quiet num low" }, number(low, decimals - 1)),
     element("svg", { viewBox: `0 0 ${WIDE} ${HIGH}`, preserveAspectRatio: "none", role: "img", "aria-label": summary(lines) },
       element("line", { x1: 0, x2: WIDE, y1: y(0), y2: y(0), class: "zero" }),
       element("line", { x1: -9, x2: -9, y1: 0, y2: HIGH, class: "cursor" }),
