@@ -198,6 +198,7 @@ def facts(study: Study) -> set[str]:
         "patched": study.patching is not None,
         "conflict": study.conflict is not None,
         "repaired": any(regime.method != "joint" for regime in study.regimes.values()),
+        "two repairs": sum(regime.method != "joint" for regime in study.regimes.values()) > 1,
         **{method: any(regime.method == method for regime in study.regimes.values()) for method in METHODS},
         "tasks": bool(orientations),
         "own orientation": bool(orientations & singles) or "regime-test" in kinds,
@@ -240,7 +241,8 @@ NEEDS = {
     "stability": {"seeds"},
     "model_contrasts": {"models"},
     "tension": {"mixture", "own orientation"},
-    "repair": {"tasks", "mixture", "repaired"},
+    "repair": {"own orientation", "mixture", "repaired"},
+    "repair_contrasts": {"own orientation", "mixture", "two repairs"},
     **{name: {"mixture", "patched"} for name in ("patching", "patching_contrasts")},
     **{name: {"mixture", "conflict"} for name in ("conflict", "conflict_contrasts", "conflict_layers")},
     "thirds": {"own orientation"},
@@ -262,9 +264,9 @@ TESTABLE = {
     "A1": {"swept", "contrast", "attribution"},
     "P1": {"recovery"},
     "G1": {"cosine"},
-    "R1": {"own tasks", "mixture", "merged"},
-    "R2": {"own tasks", "mixture", "frozen"},
-    "R3": {"own tasks", "mixture", "projected"},
+    "R1": {"own orientation", "mixture", "merged"},
+    "R2": {"own orientation", "mixture", "frozen"},
+    "R3": {"own orientation", "mixture", "projected"},
     "R4": {"balanced gain"},
     "L1": {"lead along length"},
     "L2": {"balanced lead"},
@@ -281,7 +283,7 @@ def measured(tables: dict[str, pl.DataFrame]) -> set[str]:
     gains = (
         tables["repair"]
         .filter(model=OVERALL)
-        .select("regime", "mixture", "orientation", "measure", "gain_mean", "gain_low")
+        .select("regime", "mixture", "orientation", "tasks", "measure", "gain_mean", "gain_low")
     )
     gained = gains.filter(pl.col("gain_low") > 0, measure="accuracy")
     beside = gains.filter(measure="balanced").drop_nulls("gain_mean")
@@ -291,7 +293,9 @@ def measured(tables: dict[str, pl.DataFrame]) -> set[str]:
     as_trained = tables["calibration"].filter(ablation="none", model=OVERALL)
     has = {
         "temperature": as_trained["n_fitted"].sum() > 0,  # none if all are no better than a coin
-        "balanced gain": not beside.join(gained, on=["regime", "mixture", "orientation"], how="semi").is_empty(),
+        "balanced gain": not beside.join(
+            gained, on=["regime", "mixture", "orientation", "tasks"], how="semi"
+        ).is_empty(),
         "lead along length": tables["length_lead"]["correlation_mean"].count() > 0,
         "recovery": bool(recovered["recovery_difference_mean"].count()),
         "cosine": bool(cosines["cosine_mean"].count()),

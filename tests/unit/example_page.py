@@ -72,8 +72,12 @@ TABLES = {
     "repair": made(
         "gap gain closed squared_ce_change",
         {"regime": ["merged", "ensemble"], "mixture": MIXED["regime"], "orientation": [*REGIMES[:2], BOTH],
-         "measure": ["accuracy", "balanced"]},
-        3, pairs_seen=0.0, pairs_needed=1200.0, scoring_cost=1.0,
+         "tasks": ["own tasks", "own test"], "measure": ["accuracy", "balanced"]},
+        3, pairs_seen=0.0, pairs_needed=1200.0, scoring_cost=1.0, n_tasks=2, of_tasks=2,
+    ),
+    "repair_contrasts": made(
+        "difference", {"mixture": MIXED["regime"], "first": ["merged"], "second": ["ensemble"], "orientation": [BOTH],
+                       "tasks": ["own tasks", "own test"], "measure": ["accuracy"]}, 3,
     ),
     "patching": made(
         "gap delta",

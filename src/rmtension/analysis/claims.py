@@ -112,8 +112,9 @@ def attribution_finds_more(tables: Tables, study: Study) -> Iterator[Part]:
 
 
 def own_places(study: Study, benchmarks: Iterable[str]) -> list[str]:
-    """OWN_TASKS, OWN_TEST or both: where these benchmarks have what is an orientation's own."""
-    return list(dict.fromkeys(OWN_TEST if name in own_tests(study) else OWN_TASKS for name in benchmarks))
+    """OWN_TEST, OWN_TASKS or both: where these benchmarks have what is an orientation's own."""
+    has = {name in own_tests(study): OWN_TEST if name in own_tests(study) else OWN_TASKS for name in benchmarks}
+    return [has[is_test] for is_test in (True, False) if is_test in has]
 
 
 def neurons_are_late(tables: Tables, study: Study) -> Iterator[Part]:
@@ -217,24 +218,36 @@ def gradients_oppose(tables: Tables, study: Study) -> Iterator[Part]:
 # --- repairs --------------------------------------------------------------------------------------------------
 
 
-def gain(tables: Tables, repair: str, mixed: str, orientation: str, measure: str = "accuracy") -> Interval:
-    keys = {"regime": repair, "mixture": mixed, "orientation": orientation, "measure": measure}
-    return look(tables, "repair", "gain", **keys)
+def gain(tables: Tables, repair: str, mixed: str, place: tuple[str, str], measure: str = "accuracy") -> Interval:
+    """place: an orientation, and OWN_TEST or OWN_TASKS."""
+    keys = {"regime": repair, "mixture": mixed, "measure": measure}
+    return look(tables, "repair", "gain", orientation=place[0], tasks=place[1], **keys)
+
+
+def repair_places(study: Study, mixed: str, *more: str) -> list[tuple[str, str]]:
+    """Where repairs are judged: on the test split of either part, and on the tasks of its orientation. Never on both
+    together: the one is of the pairs that training is about, the other may be of anything."""
+    places = own_places(study, study.benchmarks)
+    return [(orientation, tasks) for tasks in places for orientation in (*study.regimes[mixed].mixes, *more)]
+
+
+def repairs(study: Study) -> list[tuple[str, str]]:
+    """As study.repaired, but for merged ones that are one of the parts."""
+    return [(repair, mixed) for repair, mixed in study.repaired() if not study.regimes[repair].is_part]
 
 
 def gains(tables: Tables, study: Study, pairs: Iterable[tuple[str, str]], least: float) -> Iterator[Part]:
     """Of each repair over its mixed regime, on either orientation."""
     for repair, mixed in pairs:
-        for orientation in study.regimes[mixed].mixes:
-            balanced = gain(tables, repair, mixed, orientation, "balanced")
-            found = gain(tables, repair, mixed, orientation)
-            yield Part(f"{repair} over {mixed}, {orientation}", found, [Control("length", balanced, least)])
+        for place in repair_places(study, mixed):
+            balanced, found = (gain(tables, repair, mixed, place, of) for of in ("balanced", "accuracy"))
+            yield Part(f"{repair} over {mixed}, {', '.join(place)}", found, [Control("length", balanced, least)])
 
 
 def merged_is_no_worse(tables: Tables, study: Study) -> Iterator[Part]:
     """Of a curve, that of the most even shares."""
     for mixed in study.mixed_regimes():
-        of_mixed = [(repair, study.regimes[repair].weights) for repair, of in study.repaired() if of == mixed]
+        of_mixed = [(repair, study.regimes[repair].weights) for repair, of in repairs(study) if of == mixed]
         uneven = {repair: round(abs(weights[0] - weights[1]), 9) for repair, weights in of_mixed if weights}
         evenest = [(repair, mixed) for repair, distance in uneven.items() if distance == min(uneven.values())]
         yield from gains(tables, study, evenest, NO_WORSE)
@@ -243,12 +256,12 @@ def merged_is_no_worse(tables: Tables, study: Study) -> Iterator[Part]:
 def freezing_shared_repairs(tables: Tables, study: Study) -> Iterator[Part]:
     frozen = [(*pair, study.regimes[pair[0]].frozen) for pair in study.repaired()]
     for (repair, mixed, held), (other, against, others) in product(frozen, repeat=2):
-        if (held, others, against) == ("shared", MATCHED, mixed):
-            for orientation in study.regimes[mixed].mixes:
-                more = lead(tables, repair, other, orientation, AVERAGE)
-                over = Control("mixed", gain(tables, repair, mixed, orientation), 0)
-                name = f"{repair} over {other}, {orientation}, of {mixed}"
-                yield Part(name, more.found, [*more.controls, over])
+        for place in repair_places(study, mixed) if (held, others, against) == ("shared", MATCHED, mixed) else []:
+            keys = {"mixture": mixed, "orientation": place[0], "tasks": place[1]}
+            over = partial(look_pair, tables, "repair_contrasts", "difference", repair, other, **keys)
+            controls = [Control("length", over(measure="balanced"), 0),
+                        Control("mixed", gain(tables, repair, mixed, place), 0)]  # fmt: skip
+            yield Part(f"{repair} over {other}, {', '.join(place)}, of {mixed}", over(measure="accuracy"), controls)
 
 
 def projection_repairs(tables: Tables, study: Study) -> Iterator[Part]:
@@ -256,11 +269,11 @@ def projection_repairs(tables: Tables, study: Study) -> Iterator[Part]:
 
 
 def repairs_survive_balancing(tables: Tables, study: Study) -> Iterator[Part]:
-    for repair, mixed in study.repaired():
-        for orientation in (*study.regimes[mixed].mixes, BOTH):
-            if gain(tables, repair, mixed, orientation).low > 0:
-                balanced = gain(tables, repair, mixed, orientation, "balanced")
-                yield Part(f"{repair} over {mixed}, {orientation}", balanced)
+    for repair, mixed in repairs(study):
+        for place in repair_places(study, mixed, BOTH):
+            if gain(tables, repair, mixed, place).low > 0:
+                balanced = gain(tables, repair, mixed, place, "balanced")
+                yield Part(f"{repair} over {mixed}, {', '.join(place)}", balanced)
 
 
 # --- length ---------------------------------------------------------------------------------------------------

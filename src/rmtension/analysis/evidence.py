@@ -14,6 +14,7 @@ Tables = Mapping[str, pl.DataFrame]
 
 
 ONE_SEED = "one seed: chance in training is not seen"
+FEW = ", fewer than half: no verdict"
 
 
 class Interval(NamedTuple):
@@ -47,6 +48,7 @@ UNDEFINED = {
     "length_lead": "fewer than 6 tasks, or all of one share",
     "patching_contrasts": "the mixed reward model does not fall short there",
     "repair": "fewer than 5 comparisons on a side of length",
+    "repair_contrasts": "fewer than 5 comparisons on a side of length",
     "conflict": "no gradient beyond sampling noise",
     "conflict_contrasts": "no gradient beyond sampling noise",
     "thirds": "no decile of loudness in every third of the layers",
@@ -69,15 +71,22 @@ def look(tables: Tables, table: str, value: str, **keys: Any) -> Interval:
     unknown = "no interval" if isnan(low) or isnan(high) else ""
     reason = UNDEFINED.get(table, "") if isnan(estimate) else ""
     single = ONE_SEED if row.get("n_seeds") == 1 else ""
-    notes = [
-        unknown,
-        reason,
-        noise(row),
-        single,
-        tasks_left_out(frame, value, keys),
-        models_left_out(frame, value, keys),
-    ]
-    return Interval(estimate, low, high, row.get("n_seeds"), "; ".join(filter(None, notes)))
+    n, of = tasks_behind(frame, row, value, keys)
+    few = 2 * n < of
+    left_out = f"average over {n} of {of} tasks{FEW if few else ''}" if 0 < n < of else ""
+    notes = [unknown, reason, noise(row), single, left_out, models_left_out(frame, value, keys)]
+    ends = (nan, nan) if few else (low, high)
+    return Interval(estimate, *ends, row.get("n_seeds"), "; ".join(filter(None, notes)))
+
+
+def tasks_behind(frame: pl.DataFrame, row: Mapping[str, Any], value: str, keys: Mapping[str, Any]) -> tuple[int, int]:
+    """Over how many tasks an average is, and how many there are; of what is none, 0 of 0."""
+    if row.get("of_tasks") is not None:
+        return row["n_tasks"], row["of_tasks"]
+    if keys.get("task") != AVERAGE or f"{value}_mean" not in frame.columns:
+        return 0, 0
+    tasks = frame.filter(pl.col("task") != AVERAGE, **{name: key for name, key in keys.items() if name != "task"})
+    return tasks[f"{value}_mean"].count(), len(tasks)
 
 
 def noise(row: Mapping[str, Any]) -> str:
@@ -93,15 +102,6 @@ def models_left_out(frame: pl.DataFrame, value: str, keys: Mapping[str, Any]) ->
     models = frame.filter(pl.col("model") != OVERALL, **{name: key for name, key in keys.items() if name != "model"})
     known = models[f"{value}_mean"].count()
     return f"mean over {known} of {len(models)} models" if 0 < known < len(models) else ""
-
-
-def tasks_left_out(frame: pl.DataFrame, value: str, keys: Mapping[str, Any]) -> str:
-    """Of an average over tasks, how many of them it is over; "" if over all."""
-    if keys.get("task") != AVERAGE or f"{value}_mean" not in frame.columns:
-        return ""
-    tasks = frame.filter(pl.col("task") != AVERAGE, **{name: key for name, key in keys.items() if name != "task"})
-    known = tasks[f"{value}_mean"].count()
-    return f"average over {known} of {len(tasks)} tasks" if 0 < known < len(tasks) else ""
 
 
 def look_pair(tables: Tables, table: str, value: str, first: str, second: str, **keys: Any) -> Interval:

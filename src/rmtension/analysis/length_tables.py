@@ -2,14 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import polars as pl
 
 from rmtension.analysis.length import COUNTED, lead_correlations, longer_shares
 from rmtension.analysis.results import Results, empty_table
 from rmtension.analysis.sets import NONE, shared_set
-from rmtension.analysis.statistics import REWARD_MODEL, TASK, between, concat, limits
+from rmtension.analysis.statistics import REWARD_MODEL, TASK, Draws, between, concat, limits
 from rmtension.analysis.surface import surface
 from rmtension.study.naming import AVERAGE, OVERALL
+
+
+def with_rest(figures: Draws, by: Sequence[str]) -> pl.DataFrame:
+    """`by` (which holds `model`) and TASK; n_tasks, how many tasks have a figure, and of_tasks, of how many: of an
+    average those that it is over, of a task itself 1 or 0 of 1. In the reward model that has fewest of them.
+
+    figures: keyed by `by`, seed and TASK, and by what else tells reward models apart.
+    """
+    unit = [key for key in figures.keys.columns if key not in ("benchmark", "task")]
+    tasks = figures.frame("value").filter(pl.col("task") != AVERAGE).group_by([*unit, "task"], maintain_order=True)
+    each = tasks.agg(n_tasks=(pl.col("value").count() > 0).cast(pl.UInt32), of_tasks=pl.lit(1, pl.UInt32))
+    averages = each.group_by(unit, maintain_order=True).agg(pl.col("n_tasks", "of_tasks").sum().cast(pl.UInt32))
+    every = pl.concat([each, averages.with_columns(task=pl.lit(AVERAGE)).select(each.columns)])
+    both = pl.concat([every, every.with_columns(model=pl.lit(OVERALL))])
+    return both.group_by([*by, *TASK], maintain_order=True).agg(pl.col("n_tasks").min(), pl.col("of_tasks").max())
 
 
 def surface_table(results: Results) -> pl.DataFrame:
@@ -24,7 +41,8 @@ def length_table(results: Results) -> pl.DataFrame:
     """model, regime, orientation, task, ablation (none, the own main set; in mixed ones shared and what is exclusive to
     a part); accuracy over pairs of a chosen and a rejected response of which the chosen one is the longer (longer) or
     the shorter one (shorter), the mean of the two (balanced), and n_longer, n_shorter, how many those pairs are (means
-    over seeds and models). The three are null where either side has fewer than 5 comparisons."""
+    over seeds and models); n_tasks, how many tasks an average is over, and of_tasks, of how many. The three are null
+    where either side has fewer than 5 comparisons."""
     by = ["model", "regime", *TASK, "ablation"]
     figures = {name: results.pairs.length[name].filter(results.once) for name in ("balanced", "longer", "shorter")}
     balanced, longer, shorter = figures.values()
@@ -33,27 +51,40 @@ def length_table(results: Results) -> pl.DataFrame:
         per_model = results.pairs.length[name].filter(results.once).mean(by)
         overall = per_model.mean(by[1:]).with_columns(pl.lit(OVERALL).alias("model"))
         table = table.join(concat([per_model, overall]).frame(name), on=by, how="left", maintain_order="left")
-    return table
+    return beside_rest(table, balanced, by)
+
+
+def beside_rest(table: pl.DataFrame, figures: Draws, by: Sequence[str]) -> pl.DataFrame:
+    """A table with n_tasks and of_tasks (see with_rest) of its figures behind its keys, which are `by`."""
+    rest = with_rest(figures, [key for key in by if key not in TASK])
+    joined = table.join(rest, on=by, how="left", maintain_order="left")
+    return joined.select(*by, "n_tasks", "of_tasks", pl.exclude(*by, "n_tasks", "of_tasks"))
 
 
 def length_contrasts_table(results: Results) -> pl.DataFrame:
     """model, first, second (regimes), orientation, task; difference, balanced accuracy of the first minus that of the
-    second on the same pairs."""
+    second on the same pairs, n_tasks and of_tasks as in length."""
     by = ["model", "first", "second", *TASK]
     parts = between(results.pairs.length["balanced"].filter(NONE), results.study.distinct_regimes())
-    return results.table(concat(parts), by, "difference") if parts else empty_table(["difference"], by, "p")
+    if not parts:
+        none = results.pairs.length["balanced"].filter(pl.lit(value=False))
+        none = none.with_columns(pl.lit("").alias("first"), pl.lit("").alias("second"))
+        return beside_rest(empty_table(["difference"], by, "p"), none, by)
+    difference = concat(parts)
+    return beside_rest(results.table(difference, by, "difference"), difference, by)
 
 
 def length_change_table(results: Results) -> pl.DataFrame:
     """model, regime, ablation, against (none, or in a mixed regime another set than shared), orientation, task;
-    difference, balanced accuracy under the ablation minus that under `against`."""
+    difference, balanced accuracy under the ablation minus that under `against`, n_tasks and of_tasks as in length."""
     by = ["model", "regime", "ablation", "against", *TASK]
     balanced, on = results.pairs.length["balanced"], [*REWARD_MODEL, *TASK]
     parts = [balanced.filter(~NONE).minus(balanced.filter(NONE), on).with_columns(pl.lit("none").alias("against"))]
     shared = balanced.filter(ablation=shared_set(results.study))
     for name in balanced.keys.filter(pl.col("ablation").str.ends_with("-only"))["ablation"].unique(maintain_order=True):
         parts.append(shared.minus(balanced.filter(ablation=name), on).with_columns(pl.lit(name).alias("against")))
-    return results.table(concat(parts), by, "difference")
+    difference = concat(parts)
+    return beside_rest(results.table(difference, by, "difference"), difference, by)
 
 
 def length_correlation_table(results: Results) -> pl.DataFrame:

@@ -55,6 +55,13 @@ class PairFigures:
         return {name: with_sums(of, by) if name in COUNTED else of.with_averages(by) for name, of in found.items()}
 
     @cached_property
+    def own_balanced(self) -> Draws:
+        """Balanced accuracy (see length.by_length) of reward models unablated on each source of the test splits."""
+        own = [block for block in self.blocks_of("none") if block.benchmark in own_tests(self.study)]
+        none = [self.blocks[0].of_units(pl.lit(False))]
+        return by_length(self.bootstrap, own or none, self.lengths)["balanced"]
+
+    @cached_property
     def length_correlations(self) -> Draws:
         """See length.length_correlations: of reward models unablated, each on the tasks that it is judged on."""
         on = [*REWARD_MODEL, "benchmark", *TASK]

@@ -27,13 +27,15 @@ Search = Callable[[Study, Tables], Iterator["Hole"]]
 # Tables that need two regimes, a mixed one, a task, a sweep, ...
 OF_TWO = "contrasts, length_contrasts, length_lead, neuron_overlap"
 OF_MIXED = "retention, agreement, score_shift, shared_ablation, shared_contrasts, neuron_retention"
-OF_MIXED += ", tension, patching, patching_contrasts, conflict, conflict_contrasts, conflict_layers, repair"
+OF_MIXED += (
+    ", tension, patching, patching_contrasts, conflict, conflict_contrasts, conflict_layers, repair, repair_contrasts"
+)
 # Of given reward models: what a mixed regime makes known of them, and what is of training alone.
 OF_PARTS = "tension, shared_ablation, shared_contrasts, conflict, conflict_contrasts, conflict_layers"
 OF_TRAINED = "contrasts, length_contrasts, length_lead, retention, agreement, score_shift, neuron_retention, patching"
-OF_TRAINED += ", patching_contrasts, repair, published"
+OF_TRAINED += ", patching_contrasts, repair, repair_contrasts, published"
 OF_TASKS = "accuracy, contrasts, retention, agreement, own_ablation, shared_ablation, shared_contrasts, length"
-OF_TASKS += ", length_contrasts, length_change, length_lead, thirds, tension, model_contrasts, repair"
+OF_TASKS += ", length_contrasts, length_change, length_lead, thirds, tension, model_contrasts, repair, repair_contrasts"
 OF_SCORES = "score_shift, score_histogram, compression"
 OF_SWEEP = "ablation_curve, scoring_contrasts, set_size"
 OF_SEEDS = "depth, rmsd, neuron_overlap, neuron_retention, control_overlap, official"  # their intervals
@@ -238,7 +240,7 @@ def repairs(study: Study, _tables: Tables, wanted: Mapping[str, dict[str, Any]] 
             # What is trained sees the same pairs as the mixed one.
             same = {method: {"epochs": epochs} for method in ("projected", "frozen") if epochs != EPOCHS}
             added = {name: {"mixes": mixes, **how, **same.get(how["method"], {})} for name, how in names.items()}
-            what = f"how much of what {mixed} falls short by other ways close (repair): {listing([*lacking])}"
+            what = f"how much of what {mixed} falls short by other ways close (repair, repair_contrasts): {listing([*lacking])}"
             yield Hole(what, f"no such regime beside {mixed}", {"regimes": added})
 
 

@@ -57,7 +57,7 @@ from rmtension.analysis.neuron_tables import (
 )
 from rmtension.analysis.patching_tables import patching_contrasts_table, patching_table
 from rmtension.analysis.published import twin
-from rmtension.analysis.repair_tables import repair_table
+from rmtension.analysis.repair_tables import repair_contrasts_table, repair_table
 from rmtension.analysis.results import Results
 from rmtension.analysis.score_tables import compression_table, score_histogram_table, score_shift_table
 from rmtension.analysis.tension_tables import tension_table
@@ -105,6 +105,7 @@ TABLES: dict[str, Callable[[Results], pl.DataFrame]] = {
     "conflict_contrasts": conflict_contrasts_table,
     "conflict_layers": conflict_layers_table,
     "repair": repair_table,
+    "repair_contrasts": repair_contrasts_table,
     "official": official_table,
     "surface": surface_table,
     "length": length_table,

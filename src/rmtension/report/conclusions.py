@@ -39,7 +39,7 @@ def conclusions(study: Study, tables: Tables, claims: pl.DataFrame) -> dict[str,
         "Claims.": verdicts(claims),
         "Is it length?": length(claims),
         "Why is the mixed one worse?": why_worse(tables["patching"], claims),
-        "Which repair to take?": which_to_take(tables["repair"], len(study.seeds)),
+        "Which repair to take?": which_to_take(tables["repair"], tables["repair_contrasts"], study),
         "Rules without a model.": rules(tables),
         "Beyond this study.": limits(study, tables),
     }

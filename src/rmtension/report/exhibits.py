@@ -192,12 +192,15 @@ SECTIONS: dict[str, list[Exhibit]] = {
         Exhibit("conflict_layers", "The same of all neurons of a layer: look where a line goes below 0."),
     ],
     "Repairs: what helps": [
-        Exhibit("repair", "Other ways of joining the two objectives, held against the mixed reward model: gain is what "
-                "one adds to its accuracy, gap what the single-objective one would, closed the share of the gap "
-                "(claims R1 to R4). Look for intervals above 0 on both orientations, by length-balanced accuracy too, "
-                "then at the cost: pairs that training takes, and reward models that score a text. What helps one "
-                "orientation and harms the other is another mixture.",
+        Exhibit("repair", "Other ways of joining the two objectives, held against the mixed reward model, on the "
+                "test split of either part and on the tasks of its orientation: gain is what one adds to its "
+                "accuracy, gap what the single-objective one would, closed the share of the gap (claims R1 to R4). "
+                "Look for intervals above 0 on both orientations, by length-balanced accuracy too (n_tasks of "
+                "of_tasks have it), then at the cost: pairs that training takes, and reward models that score a text. "
+                "What helps one orientation and harms the other is another mixture.",
                 "", "gain", ["orientation", "measure"]),
+        Exhibit("repair_contrasts", "Accuracy of the first repair minus that of the second, in points (claim R2): an "
+                "interval without 0 tells the two apart.", "", "difference", ["orientation", "measure"]),
     ],
     "Length and neurons": [
         Exhibit("set_length", "Whether the oriented neurons are more active in longer texts, beside random neurons as "

@@ -12,6 +12,7 @@ from matplotlib.ticker import MaxNLocator
 from rmtension.report.cause_figures import of_several
 from rmtension.report.drawing import Pages, colour, crossed, estimates, finished, unique
 from rmtension.report.repairs import cost
+from rmtension.study.naming import OWN_TEST
 
 WIDTH = 2.9  # inches of a panel, names of repairs included
 MEASURES: dict[str, dict[str, Any]] = {
@@ -22,8 +23,9 @@ MEASURES: dict[str, dict[str, Any]] = {
 
 def repair(table: pl.DataFrame) -> Pages:
     """Accuracy of each repair minus that of the mixed reward model, beside the gap between this and the part of that
-    orientation: a row per model, a column per orientation."""
-    table = table.with_columns(where=pl.col("orientation") + of_several(table, "mixture"))
+    orientation: a row per model, a column per orientation, of its tasks and of its test split."""
+    where = pl.format("{}, {}", "orientation", "tasks") + of_several(table, "mixture")
+    table = table.sort(pl.col("tasks") != OWN_TEST, maintain_order=True).with_columns(where=where)
     regimes = unique(table, "regime")
     pages, cells = crossed(table, ["where"], WIDTH, 0.5 * len(regimes) + 0.8, sharex=True)
     for ax, cell in cells:

@@ -87,6 +87,11 @@ class Regime(Section):
         True, description="no: a repair's reward models are scored alone, without a look at their neurons."
     )
 
+    @property
+    def is_part(self) -> bool:
+        """Whether a merged one is no mixture, but one of its parts: an end of a curve."""
+        return 0 in self.weights
+
     @model_validator(mode="after")
     def has_data(self) -> Self:
         if self.mixes and (self.train or self.test or len(self.mixes) != 2 or len(set(self.mixes)) != 2):

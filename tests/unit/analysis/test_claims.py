@@ -33,7 +33,8 @@ STUDY = Study.model_validate(
 TABLES = ["accuracy", "contrasts", "retention", "score_shift", "scoring_contrasts", "depth", "rmsd", "own_ablation",
           "compression", "neuron_overlap", "neuron_retention", "shared_ablation", "shared_contrasts",
           "surface", "length_contrasts", "length_change", "length_lead", "set_length", "patching_contrasts", "conflict",
-          "conflict_contrasts", "repair", "thirds", "calibration", "calibration_contrasts"]  # fmt: skip
+          "conflict_contrasts", "repair", "repair_contrasts", "thirds", "calibration",
+          "calibration_contrasts"]  # fmt: skip
 ADVERSARIAL = [f"LLM Bar (Adver {kind})" for kind in ("Neighbor", "GPTInst", "GPTOut", "Manual")]
 HIGH = [*(("helpful", f"Alpaca Eval ({kind})") for kind in ("Easy", "Length", "Hard")),
         ("harmless", "Refusals Dangerous"), ("harmless", "Refusals Offensive")]  # fmt: skip
@@ -56,9 +57,17 @@ def pair(first: str, second: str, **keys: Any) -> dict[str, Any]:
 ZERO, MEAN = {"replaced_by": "zero"}, {"replaced_by": "mean"}
 
 
-def repaired(regime: str, orientation: str, measure: str = "accuracy") -> Row:
-    keys = {"regime": regime, "mixture": MIXED, "orientation": orientation, "measure": measure}
-    return "repair", "gain", 1, keys
+# Where repairs are judged.
+PLACES = [{"orientation": o, "tasks": tasks} for tasks in ("own test", "own tasks") for o in SINGLES]
+
+
+def repaired(regime: str, place: dict[str, str], measure: str = "accuracy") -> Row:
+    return "repair", "gain", 1, {"regime": regime, "mixture": MIXED, "measure": measure, **place}
+
+
+def two_repairs(place: dict[str, str], measure: str = "accuracy") -> Row:
+    keys = pair("frozen", "frozen-matched", mixture=MIXED, measure=measure, **place)
+    return "repair_contrasts", "difference", 1, keys
 
 
 SPREAD = {"single_spread_mean": 1.0, "single_spread_low": 0.95, "single_spread_high": 1.05}
@@ -111,9 +120,9 @@ EVIDENCE: dict[str, tuple[float, float, list[Row]]] = {
                       for s in SINGLES),
                     *(("conflict_contrasts", "cosine_difference", -1,
                        {"regime": s, "mixture": MIXED, "against": "matched-random"}) for s in SINGLES)]),
-    "R1": (-1, 5, [repaired("merged", o) for o in SINGLES]),
-    "R2": (0, 5, [("contrasts", "difference", 1, pair("frozen", "frozen-matched", **on(o))) for o in SINGLES]),
-    "R3": (0, 5, [repaired("projected", o) for o in SINGLES]),
+    "R1": (-1, 5, [repaired("merged", place) for place in PLACES]),
+    "R2": (0, 5, [two_repairs(place) for place in PLACES]),
+    "R3": (0, 5, [repaired("projected", place) for place in PLACES]),
     "L1": (0, 0.1, [("length_lead", "correlation", 1, pair(*SINGLES, tasks=tasks)) for tasks in ("all", *SINGLES)]),
     "L2": (0, 5, [("length_contrasts", "difference", sign, pair(*SINGLES, **on(o)))
                   for o, sign in (("helpful", 1), ("harmless", -1))]),
@@ -247,10 +256,11 @@ CONTROLS: list[tuple[str, str, list[Row], float, float, Deviations]] = [
     ("C12", "size-matched", [(t, v, s, k | {"control": "size-matched"}) for t, v, s, k in EVIDENCE["C12"][2][2:]],
      0, 5, TRUTHS),
     *((claim, "length", [("length_contrasts", v, s, k) for _, v, s, k in EVIDENCE[claim][2]], 0, 5, TRUTHS)
-      for claim in ("C1", "C2", "C3", "R2")),
-    ("R1", "length", [repaired("merged", o, "balanced") for o in SINGLES], -1, 5, TRUTHS),
-    ("R2", "mixed", [repaired("frozen", o) for o in SINGLES], 0, 5, TRUTHS),
-    ("R3", "length", [repaired("projected", o, "balanced") for o in SINGLES], 0, 5, TRUTHS),
+      for claim in ("C1", "C2", "C3")),
+    ("R1", "length", [repaired("merged", place, "balanced") for place in PLACES], -1, 5, TRUTHS),
+    ("R2", "length", [two_repairs(place, "balanced") for place in PLACES], 0, 5, TRUTHS),
+    ("R2", "mixed", [repaired("frozen", place) for place in PLACES], 0, 5, TRUTHS),
+    ("R3", "length", [repaired("projected", place, "balanced") for place in PLACES], 0, 5, TRUTHS),
     ("C9", "length", [("length_change", "difference", s, on(k["orientation"], regime=k["regime"],
                        ablation="magnitude-p10", against="none")) for _, _, s, k in EVIDENCE["C9"][2]], 0, 5, TRUTHS),
     ("C12", "length", [("length_change", "difference", -1, on(o, regime=MIXED, ablation="shared", against=against))
@@ -337,31 +347,58 @@ def test_the_lead_along_length_is_the_helpful_ones_whichever_regime_comes_first(
     assert whole["verdict"] == "holds" and parts["estimate"].to_list() == pytest.approx([0.2] * 3)
 
 
-PLACES = [*SINGLES, "both orientations"]
-
-
 @pytest.mark.parametrize("truth", TRUTHS)
 def test_what_gains_is_looked_at_once_length_decides_nothing(truth: str) -> None:
-    """Of five repairs one gains everywhere, one on one orientation, one surely loses, of one it is open."""
-    gaining = [("ensemble", place) for place in PLACES] + [("projected", "harmless")]
+    """Of five repairs one gains everywhere, one on one orientation's tasks, one surely loses, of one it is open."""
+    every = [*PLACES, *({"orientation": "both orientations", "tasks": t} for t in ("own test", "own tasks"))]
+    gaining = [("ensemble", place) for place in every] + [("projected", PLACES[3])]
     gained = [figure(repaired(*one), 0, 5, TRUTHS["holds"]) for one in gaining]
-    others = [figure(repaired("merged", p), 0, 5, TRUTHS["undecided"]) for p in PLACES]
-    others += [figure(repaired("frozen", p), 0, 5, TRUTHS["does not hold"]) for p in PLACES]
+    others = [figure(repaired("merged", p), 0, 5, TRUTHS["undecided"]) for p in every]
+    others += [figure(repaired("frozen", p), 0, 5, TRUTHS["does not hold"]) for p in every]
     beside = [figure(repaired(*one, "balanced"), 0, 5, TRUTHS[truth]) for one in gaining]
-    beside += [figure(repaired("frozen", place, "balanced"), 0, 5, TRUTHS["holds"]) for place in PLACES]
+    beside += [figure(repaired("frozen", place, "balanced"), 0, 5, TRUTHS["holds"]) for place in every]
     whole, parts = judged([*gained, *others, *beside], "R4")
     assert whole["verdict"] == truth and set(parts["verdict"]) == {truth}
-    assert sorted(parts["part"]) == sorted(f"{repair} over {MIXED}, {place}" for repair, place in gaining)
+    names = [f"{repair} over {MIXED}, {place['orientation']}, {place['tasks']}" for repair, place in gaining]
+    assert sorted(parts["part"]) == sorted(names)
     assert judged(others, "R4")[0]["note"] == "parts: none in this study"
     assert judged([*gained, *others], "R4")[0]["verdict"] == "undecided"
 
 
-def test_of_a_curve_of_merged_ones_the_most_even_is_judged() -> None:
+def test_of_a_curve_of_merged_ones_the_most_even_is_judged_and_no_end_is_a_repair() -> None:
     weights = [[0.1, 0.9], [0.4, 0.6], [0.6, 0.4], [1, 0]]
-    regimes = STUDY.model_dump()["regimes"] | {"merged": {"mixes": SINGLES, "method": "merged", "weights": weights}}
-    curve = Study.model_validate(STUDY.model_dump() | {"regimes": {k: regimes[k] for k in (*SINGLES, MIXED, "merged")}})
-    parts = judged([], "R1", curve)[1]["part"].to_list()
-    assert parts == [f"merged-{share} over {MIXED}, {o}" for share in (0.4, 0.6) for o in SINGLES]
+    regimes = STUDY.model_dump()["regimes"]
+
+    def curve(weights: Any) -> Study:
+        merged = {"mixes": SINGLES, "method": "merged", "weights": weights}
+        made = {name: regimes[name] for name in (*SINGLES, MIXED)} | {"merged": merged}
+        return Study.model_validate(STUDY.model_dump() | {"regimes": made})
+
+    parts = judged([], "R1", curve(weights))[1]["part"].to_list()
+    where = [f"{place['orientation']}, {place['tasks']}" for place in PLACES]
+    assert parts == [f"merged-{share} over {MIXED}, {place}" for share in (0.4, 0.6) for place in where]
+    ends = curve([[1, 0], [0, 1.0]])
+    gained = [figure(repaired(f"merged-{w}", p), 0, 5, TRUTHS["holds"]) for w in (0, 1) for p in PLACES]
+    for claim in ("R1", "R4"):
+        assert judged(gained, claim, ends)[0]["note"] == "parts: none in this study"
+
+
+@pytest.mark.parametrize(("n", "verdict", "note"), [
+    (4, "holds", ""), (2, "holds", "average over 2 of 4 tasks"),
+    (1, "undecided", "average over 1 of 4 tasks, fewer than half: no verdict"),
+])  # fmt: skip
+def test_what_rests_on_fewer_than_half_of_the_tasks_has_no_verdict(n: int, verdict: str, note: str) -> None:
+    """By the table's own count, or by that of the rows of its tasks."""
+    counted = [row | {"n_tasks": n, "of_tasks": 4} for row in evidence("R3")]
+    of_tasks = [figure(("length_contrasts", v, s, k | {"task": task}), 0, 5, TRUTHS["holds"])
+                | ({} if i < n else {"difference_mean": None})
+                for _, v, s, k in EVIDENCE["L2"][2] for i, task in enumerate("abcd")]  # fmt: skip
+    for claim, rows in (("R3", counted), ("L2", [*evidence("L2"), *of_tasks])):
+        whole, parts = judged(rows, claim)
+        assert whole["verdict"] == verdict and all(
+            said.split("; ")[0] == note or note in said for said in parts["note"]
+        )
+        assert parts["estimate"].is_not_null().all() and parts["low"].is_null().all() == (verdict == "undecided")
 
 
 def test_every_control_is_tested() -> None:

@@ -26,7 +26,7 @@ RESULTS = example(GIVEN)
 MADE = make_tables(RESULTS)
 CLAIMED = ledger(MADE, GIVEN)
 BETWEEN = ["contrasts", "length_contrasts", "length_lead", "retention", "agreement", "score_shift", "neuron_retention",
-           "stability", "patching", "patching_contrasts", "repair", "published"]  # fmt: skip
+           "stability", "patching", "patching_contrasts", "repair", "repair_contrasts", "published"]  # fmt: skip
 WHOLE = ["accuracy", "benchmark_accuracy", "calibration", "reliability", "length", "length_correlation"]
 OF_SETS = ["depth", "own_ablation", "ablation_curve", "scoring_contrasts", "thirds", "set_length", "compression",
            "rmsd", "top_neurons", "calibration_contrasts", "length_change"]  # fmt: skip

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from dataclasses import replace
-from itertools import product
+from itertools import combinations, product
 from pathlib import Path
 from statistics import fmean, mean
 from typing import Any
@@ -16,14 +16,23 @@ import pytest
 from example_results import REPAIRED, REPAIRS, STUDY, example
 
 from rmtension.analysis.loading import load_pairs_seen
-from rmtension.analysis.repair_tables import repair_table
+from rmtension.analysis.repair_tables import repair_contrasts_table, repair_table
 from rmtension.base.errors import UserError
-from rmtension.study.naming import BOTH, OVERALL
+from rmtension.study.naming import BOTH, OVERALL, OWN_TASKS, OWN_TEST
 
 with pytest.MonkeyPatch.context() as patch:  # enough comparisons for either side of length
     patch.setitem(example_results.TASKS, "one", [("sums", "helpful", 6, 1), ("tact & <tone>", "harmless", 26, 1)])
+    patch.setattr(
+        example_results,
+        "own_tasks",
+        lambda study, regime: [
+            (source, single, 15, 1)
+            for single in study.regimes[regime].mixes or [regime]
+            for source in study.regimes[single].test
+        ],
+    )
     RESULTS = example(REPAIRED)
-MADE = repair_table(RESULTS)
+MADE, CONTRASTS = repair_table(RESULTS), repair_contrasts_table(RESULTS)
 SEEDS, MODELS, SINGLES = REPAIRED.seeds, [*REPAIRED.models], ("helpful", "harmless")
 # Orientation -> of its tasks the (benchmark, task) that average makes one of.
 TASKS = {
@@ -59,46 +68,80 @@ def balanced(place: tuple[Any, ...]) -> float | None:
     return mean(100 * mean(right for _, right in side) for side in sides.values())
 
 
-def average(measure: Any, model: str, regime: str, seed: int, orientation: str) -> float | None:
+def average(measure: Any, model: str, regime: str, seed: int, orientation: str, tasks: str) -> float | None:
     if orientation == BOTH:
-        both = [average(measure, model, regime, seed, single) for single in SINGLES]
+        both = [average(measure, model, regime, seed, single, tasks) for single in SINGLES]
         return fmean(one for one in both if one is not None) if None not in both else None
-    tasks = [[measure((model, regime, seed, *place)) for place in places] for places in TASKS[orientation]]
-    known = [mean(found) for of in tasks if (found := [value for value in of if value is not None])]
+    if tasks == OWN_TEST:
+        found: float | None = measure((model, regime, seed, "own-test", orientation))  # its one source has its name
+        return found
+    of_tasks = [[measure((model, regime, seed, *place)) for place in places] for places in TASKS[orientation]]
+    known = [mean(found) for of in of_tasks if (found := [value for value in of if value is not None])]
     return mean(known) if known else None
 
 
-def target(measure: Any, model: str, seed: int, orientation: str) -> float | None:
+def target(measure: Any, model: str, seed: int, orientation: str, tasks: str) -> float | None:
     of = SINGLES if orientation == BOTH else [orientation]
-    found = [average(measure, model, single, seed, single) for single in of]
+    found = [average(measure, model, single, seed, single, tasks) for single in of]
     return fmean(one for one in found if one is not None) if None not in found else None
 
 
+@pytest.mark.parametrize("tasks", [OWN_TASKS, OWN_TEST])
 @pytest.mark.parametrize(("name", "measure"), [("accuracy", plain), ("balanced", balanced)])
 @pytest.mark.parametrize("mixture", ["mixed", "again"])
-def test_gap_and_gain_are_against_the_mixed_one_within_each_seed(name: str, measure: Any, mixture: str) -> None:
-    known = 0
+def test_gap_and_gain_are_against_the_mixed_one_within_each_seed(
+    name: str, measure: Any, mixture: str, tasks: str
+) -> None:
+    known, table = 0, MADE.filter(mixture=mixture, measure=name, tasks=tasks)
+    contrasts = CONTRASTS.filter(mixture=mixture, measure=name, tasks=tasks)
     for repair, orientation, model in product(REPAIRS, [*SINGLES, BOTH], [*MODELS, OVERALL]):
-        row = MADE.row(
-            by_predicate=(pl.col("model") == model) & (pl.col("regime") == repair) & (pl.col("mixture") == mixture)
-            & (pl.col("orientation") == orientation) & (pl.col("measure") == name), named=True,
-        )  # fmt: skip
+        row = table.filter(model=model, regime=repair, orientation=orientation).row(0, named=True)
         models = MODELS if model == OVERALL else [model]
         each = [
-            (average(measure, m, mixture, s, orientation), target(measure, m, s, orientation),
-             average(measure, m, repair, s, orientation)) for m, s in product(models, SEEDS)
+            (average(measure, m, mixture, s, orientation, tasks), target(measure, m, s, orientation, tasks),
+             average(measure, m, repair, s, orientation, tasks), average(measure, m, "ensemble", s, orientation, tasks))
+            for m, s in product(models, SEEDS)
         ]  # fmt: skip
         each = [one for one in each if None not in one]  # lengths differ between models
         if not each:
             assert row["gain_mean"] is row["gap_mean"] is row["closed_mean"] is None
             continue
         known += 1
-        base, best, ours = (mean(one) for one in zip(*each, strict=True))
+        base, best, ours, last = (mean(one) for one in zip(*each, strict=True))
         found = [row[f"{figure}_mean"] for figure in ("baseline", "target", "repaired", "gap", "gain")]
         assert found == pytest.approx([base, best, ours, best - base, ours - base])
         assert row["closed_mean"] == (pytest.approx((ours - base) / (best - base)) if row["gap_low"] > 0 else None)
         assert bool(row["note"]) == (row["gap_low"] <= 0)
-    assert known >= 18
+        if repair != "ensemble":
+            two = contrasts.filter(model=model, first=repair, second="ensemble", orientation=orientation)
+            assert two["difference_mean"].to_list() == [pytest.approx(ours - last)]
+    assert known >= 12
+
+
+def test_an_average_says_on_how_many_tasks_it_rests() -> None:
+    """In the model with fewest, and of both orientations in the one that lacks more."""
+    for measure, of in (("accuracy", plain), ("balanced", balanced)):
+        rows = MADE.filter(regime="merged", mixture="mixed", measure=measure, tasks=OWN_TASKS)
+        for model in MODELS:
+            counts = {
+                single: sum(any(of((model, "merged", SEEDS[0], *place)) is not None for place in places)
+                            for places in TASKS[single]) for single in SINGLES
+            }  # fmt: skip
+            found = {
+                row["orientation"]: (row["n_tasks"], row["of_tasks"]) for row in rows.filter(model=model).to_dicts()
+            }
+            assert {single: found[single] for single in SINGLES} == {s: (n, len(TASKS[s])) for s, n in counts.items()}
+            assert found[BOTH] == min((found[single] for single in SINGLES), key=lambda one: one[0] / one[1])
+        fewest = rows.filter(model=OVERALL).join(rows.filter(pl.col("model") != OVERALL), on="orientation", how="left")
+        assert (fewest["n_tasks"] <= fewest["n_tasks_right"]).all()
+    splits = MADE.filter(tasks=OWN_TEST, measure="accuracy").select("n_tasks", "of_tasks").unique().rows()
+    assert splits == [(1, 1)]
+
+
+def test_contrasts_of_repairs_are_of_every_two_of_one_mixture() -> None:
+    empty = repair_contrasts_table(example(STUDY))
+    assert empty.is_empty() and empty.schema == CONTRASTS.schema
+    assert CONTRASTS.select("first", "second").unique(maintain_order=True).rows() == [*combinations(REPAIRS, 2)]
 
 
 def test_what_is_held_against_a_mixed_regime_is_of_the_same_two_parts() -> None:
@@ -129,9 +172,8 @@ def test_cost_is_counted_in_pairs_and_in_reward_models_that_score() -> None:
     seen = {(*place, seed): n for *place, seed, n in RESULTS.pairs_seen.rows()}
     known = [seed for seed in SEEDS if seen["ape", "helpful", seed] is not None]
     assert len(known) == len(SEEDS) - 1
-    rows = MADE.filter(model=OVERALL, mixture="mixed", measure="accuracy", orientation=BOTH).rows_by_key(
-        "regime", named=True, unique=True
-    )
+    of = MADE.filter(model=OVERALL, mixture="mixed", measure="accuracy", orientation=BOTH, tasks=OWN_TASKS)
+    rows = of.rows_by_key("regime", named=True, unique=True)
     for repair, settings in REPAIRS.items():
         own = mean(seen[model, repair, seed] for model, seed in product(MODELS, SEEDS))
         parts = [] if settings["method"] == "projected" else SINGLES
@@ -149,7 +191,8 @@ def with_right(right: pl.Expr) -> dict[tuple[str, str], dict[str, Any]]:
     """Rows of all models on accuracy, by repair and orientation, of a study in which `right` says what is right."""
     chosen = pl.when(right).then(pl.lit(1.0, pl.Float32)).otherwise(pl.lit(-1.0, pl.Float32))
     scores = pl.concat(RESULTS.scores).with_columns(chosen=chosen, rejected=pl.lit(0.0, pl.Float32))
-    table = repair_table(replace(RESULTS, scores=[scores])).filter(model=OVERALL, mixture="mixed", measure="accuracy")
+    keys = {"model": OVERALL, "mixture": "mixed", "measure": "accuracy", "tasks": OWN_TASKS}
+    table = repair_table(replace(RESULTS, scores=[scores])).filter(**keys)
     return {(row["regime"], row["orientation"]): row for row in table.to_dicts()}
 
 

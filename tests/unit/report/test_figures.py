@@ -111,7 +111,8 @@ def rules_and_calibration(of_models: pl.DataFrame, places: pl.DataFrame) -> Tabl
 def repairs(of_models: pl.DataFrame) -> pl.DataFrame:
     ways = pl.DataFrame({"regime": ["merged", "frozen-shared", "ensemble"], "pairs_seen": [0.0, 4e4, 0.0],
                          "pairs_needed": [8e4, 12e4, 8e4], "scoring_cost": [1.0, 1, 2]})  # fmt: skip
-    places = {"orientation": [*REGIMES[:2], BOTH]}, {"measure": ["accuracy", "balanced"]}
+    where = {"orientation": [*REGIMES[:2], BOTH]}, {"tasks": ["own tasks", "own test"]}
+    places = *where, {"measure": ["accuracy", "balanced"]}
     rows = crossed(of_models, ways, MIXED.rename({"regime": "mixture"}), *places)
     return valued(rows, 2, gap=4, gain=2, closed=0.5)
 

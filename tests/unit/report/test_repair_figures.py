@@ -30,10 +30,13 @@ def line(ax: Axes, label: str) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("model", "place"), [*product(TABLE["model"].unique(maintain_order=True), ["helpful", "harmless", BOTH])]
+    ("model", "place", "tasks"),
+    [*product(TABLE["model"].unique(maintain_order=True), ["helpful", "harmless", BOTH], ["own test", "own tasks"])],
 )
-def test_gains_stand_between_the_mixed_reward_model_and_the_single_objective_one(model: str, place: str) -> None:
-    ax, rows = PANELS[f"{model}\n{place}"], TABLE.filter(model=model, orientation=place)
+def test_gains_stand_between_the_mixed_reward_model_and_the_single_objective_one(
+    model: str, place: str, tasks: str
+) -> None:
+    ax, rows = PANELS[f"{model}\n{place}, {tasks}"], TABLE.filter(model=model, orientation=place, tasks=tasks)
     for measure, label in (("accuracy", "accuracy"), ("balanced", "length-balanced accuracy")):
         of = rows.filter(measure=measure)
         assert [x for x, _ in line(ax, label)] == of["gain_mean"].to_list()
@@ -51,7 +54,8 @@ def test_costs_stand_once_beside_the_names() -> None:
     names = {place: [label.get_text() for label in ax.get_yticklabels()] for place, ax in PANELS.items()}
     written = [f"{repair}\nno training; parts on 1,200" for repair in ("merged", "ensemble")]
     for place, of in names.items():
-        assert of == (written if place.endswith("\nhelpful") else ["", ""]), place
+        spec = PANELS[place].get_subplotspec()
+        assert spec is not None and of == (written if spec.is_first_col() else ["", ""]), place
 
 
 def test_a_mark_stands_in_the_row_of_its_repair_where_mixed_regimes_have_other_repairs() -> None:
@@ -67,5 +71,6 @@ def test_a_mark_stands_in_the_row_of_its_repair_where_mixed_regimes_have_other_r
         for ax in page.axes:
             model, place, mixture = ax.get_title().split("\n")
             table = more if mixture == "(third)" else TABLE
-            rows = table.filter(model=model, orientation=place, measure="accuracy").select("gain_mean", "regime").rows()
+            keys = dict(zip(("orientation", "tasks"), place.split(", "), strict=True))
+            rows = table.filter(model=model, measure="accuracy", **keys).select("gain_mean", "regime").rows()
             assert [(x, repairs[round(y)]) for x, y in line(ax, "accuracy")] == rows
