@@ -11,7 +11,7 @@ import polars as pl
 from rmtension.analysis.loading import PAIRS_SEEN, PRODUCTS
 from rmtension.analysis.results import Results
 from rmtension.analysis.statistics import REWARD_MODEL, TASK
-from rmtension.study.measured import ablated_sets, compared_sets, patched_on
+from rmtension.study.measured import ablated_sets, compared_sets, matched_frozen, patched_on
 from rmtension.study.study import Study
 
 MADE = {"kind": "made", "family": "gpt2", "layers": 4, "width": 8, "heads": 2, "neurons": 5,
@@ -144,7 +144,15 @@ def example(study: Study = STUDY, seed: int = 0) -> Results:
         patched=[patched(study, rng)],
         conflicts=conflicts(study, rng),
         pairs_seen=pairs_seen(study),
+        loudness=loudness(study),
     )
+
+
+def loudness(study: Study) -> pl.DataFrame:
+    """As load_loudness has it, no two the same."""
+    rows = [(*place, 0.8 + i / 100) for i, place in enumerate(matched_frozen(study))]
+    schema = {"model": pl.String, "regime": pl.String, "seed": pl.Int64, "loudness": pl.Float64}
+    return pl.DataFrame(rows, schema=schema, orient="row")
 
 
 def pairs_seen(study: Study) -> pl.DataFrame:

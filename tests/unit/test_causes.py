@@ -260,17 +260,19 @@ def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         patched = patch(of["mixed"], donors, both, selected, sets, 999, "float32", CPU)
         write(patched, folder / f"patched/toy/mixed/seed-{seed}/own-test.parquet")
     keys = pl.DataFrame([("toy", "mixed", seed) for seed in STUDY.seeds], ["model", "regime", "seed"], orient="row")
-    of_tasks = [pl.lit("toy").alias("model"), pl.lit("tasks").alias("benchmark")]
+    read_by = lengths(load_reader(place), both).with_columns(pl.lit("toy").alias("model"))
+    in_tokens = pl.concat([read_by.with_columns(pl.lit(name).alias("benchmark")) for name in STUDY.benchmarks])
     seen = [("toy", regime, seed, 1) for regime, seed in product(STUDY.regimes, STUDY.seeds)]
     no = pl.DataFrame()
     results = Results(
         STUDY, load_scores(folder, STUDY), load_lists(folder, STUDY),
         sizes=keys.join(selected.group_by("ablation").agg(n_neurons=pl.len()), how="cross"), control_overlaps=no,
-        neurons=[], activations=[], lengths=lengths(load_reader(place), both).with_columns(of_tasks), words=no,
+        neurons=[], activations=[], lengths=in_tokens, words=no,
         texts=no,
         validation=load_validation(folder, STUDY),
         patched=load_patched(folder, STUDY), conflicts=load_conflicts(folder, STUDY),
         pairs_seen=pl.DataFrame(seen, PAIRS_SEEN, orient="row"),
+        loudness=pl.DataFrame(schema={"model": pl.String, "regime": pl.String, "loudness": pl.Float64}),
     )  # fmt: skip
     on_tasks = results.lists.filter(benchmark="tasks").with_columns(pl.col("regime").cast(pl.String))
     of_regimes = {regime: by_kind(truth, on_tasks.filter(regime=regime)) for regime in STUDY.regimes}

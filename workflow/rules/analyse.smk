@@ -86,6 +86,8 @@ rule tables:
         set_activations=reward_models(f"{RESULTS}/set_activations/{RM}.parquet"),
         # What says how many pairs each has seen.
         provenance=reward_models(PROVENANCE, study.regimes if study.repaired() else []),
+        # How loud the neurons are that training held fixed.
+        frozen=[f"{RESULTS}/selected/{m}/{regime}/seed-{seed}/frozen.parquet" for m, regime, seed in matched_frozen(study)],
         patched=PATCHED,
         conflicts=CONFLICTS,
         words=expand(f"{RESULTS}/words/{{regime}}.parquet", regime=study.plain_regimes()),

@@ -8,7 +8,8 @@ from rmtension.study import places
 from rmtension.study.benchmarks import PUBLISHED
 from rmtension.study.explored import explored, explored_sets, read_along
 from rmtension.study.inputs import model_files
-from rmtension.study.measured import ablated_sets, compared_objectives, compared_sets, observed_sets, patched_on
+from rmtension.study.measured import ablated_sets, compared_objectives, compared_sets, matched_frozen, observed_sets
+from rmtension.study.measured import patched_on
 from rmtension.study.naming import MEAN
 from rmtension.study.section import lock_key
 from rmtension.study.sources import objectives_of_sources, regime_data

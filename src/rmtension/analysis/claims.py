@@ -261,7 +261,17 @@ def freezing_shared_repairs(tables: Tables, study: Study) -> Iterator[Part]:
             over = partial(look_pair, tables, "repair_contrasts", "difference", repair, other, **keys)
             controls = [Control("length", over(measure="balanced"), 0),
                         Control("mixed", gain(tables, repair, mixed, place), 0)]  # fmt: skip
-            yield Part(f"{repair} over {other}, {', '.join(place)}, of {mixed}", over(measure="accuracy"), controls)
+            more = over(measure="accuracy")
+            more = more._replace(note="; ".join(filter(None, [more.note, quieter(tables, other, mixed)])))
+            yield Part(f"{repair} over {other}, {', '.join(place)}, of {mixed}", more, controls)
+
+
+def quieter(tables: Tables, matched: str, mixed: str) -> str:
+    """How loud the neurons are that are matched to shared ones: these are the loudest there are, so that none match."""
+    frame = tables["repair"]
+    found = frame.filter(model=OVERALL, regime=matched, mixture=mixed)["loudness"] if "loudness" in frame else []
+    known = [ratio for ratio in found if ratio is not None]
+    return f"the matched ones have {known[0]:.2f} of the shared ones' mean |a|" if known else ""
 
 
 def projection_repairs(tables: Tables, study: Study) -> Iterator[Part]:

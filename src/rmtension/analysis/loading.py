@@ -14,8 +14,9 @@ from rmtension.analysis.sets import compared, listed
 from rmtension.analysis.statistics import REWARD_MODEL, TASK
 from rmtension.base.files import Columns, made_here, read_json, scan_table
 from rmtension.base.sums import summable
-from rmtension.neurons.ranking import NEURON, RANKINGS, SETS, STATISTICS
-from rmtension.study.measured import compared_in, patched_on
+from rmtension.neurons.ranking import NEURON, RANKINGS, SETS, STATISTICS, of_both_responses
+from rmtension.study.data import MATCHED
+from rmtension.study.measured import compared_in, matched_frozen, patched_on
 from rmtension.study.naming import tension_sets_index
 from rmtension.study.study import VALIDATION, Study
 
@@ -37,6 +38,10 @@ CONFLICTS = {
     **dict.fromkeys(PRODUCTS, pl.Float64()),
 }
 PAIRS_SEEN: Columns = dict.fromkeys(["model", "regime"], pl.String()) | {"seed": pl.Int64(), "pairs_seen": pl.Int64()}
+LOUDNESS: Columns = dict.fromkeys(["model", "regime"], pl.String()) | {
+    "seed": pl.Int64(),
+    **dict.fromkeys([MATCHED, "shared"], pl.Float64()),
+}
 PLACE = dict.fromkeys(["benchmark", "comparison_id", *TASK], pl.String())
 LENGTHS = PLACE | dict.fromkeys(["chosen_tokens", "rejected_tokens"], pl.List(pl.Int32()))
 WORDS = PLACE | dict.fromkeys(["chosen_scores", "rejected_scores"], pl.List(pl.Float64()))
@@ -153,6 +158,27 @@ def summed(neurons: pl.DataFrame, members: pl.DataFrame, *by: str) -> pl.DataFra
     size = (pl.len() / pl.col("ablation").n_unique()).alias("n_neurons")
     sums = [summable(pl.col(name)).sum() for name in PRODUCTS]
     return joined.group_by("set", "control", *by, maintain_order=True).agg(size, *sums)
+
+
+def load_loudness(folder: Path, study: Study) -> pl.DataFrame:
+    """model, regime, seed, loudness: mean |a| of the neurons that a training held fixed as matched to shared ones, over
+    that of the shared ones, by the statistics of both parts."""
+    rows = []
+    for model, regime, seed in matched_frozen(study):
+        mixture = next(mixed for repair, mixed in study.repaired() if repair == regime)
+        files = [folder / f"activations/{model}/{part}/seed-{seed}.parquet" for part in study.regimes[regime].mixes]
+        both = pl.concat(scan_table(file, STATISTICS).select(*NEURON, "mean_abs") for file in files).collect()
+        loud = of_both_responses(both, "neuron", "mean_abs")
+        place = folder / f"selected/{model}"
+        sets = {
+            "shared": place / f"{mixture}/seed-{seed}/sets.parquet",
+            MATCHED: place / f"{regime}/seed-{seed}/frozen.parquet",
+        }
+        held = {name: scan_table(file, SETS).filter(ablation=name).collect() for name, file in sets.items()}
+        means = {name: loud.join(of, on=NEURON, how="semi")["mean_abs"].mean() for name, of in held.items()}
+        rows.append((model, regime, seed, means[MATCHED], means["shared"]))
+    frame = pl.DataFrame(rows, LOUDNESS, orient="row")
+    return frame.select(*REWARD_MODEL, loudness=pl.col(MATCHED) / pl.col("shared"))
 
 
 def load_pairs_seen(folder: Path, study: Study) -> pl.DataFrame:

@@ -13,7 +13,8 @@ import polars.selectors as cs
 from rmtension.analysis.length_tables import with_rest
 from rmtension.analysis.results import Results, empty_table
 from rmtension.analysis.sets import NONE
-from rmtension.analysis.statistics import REWARD_MODEL, TASK, Draws, blocks, concat, shares
+from rmtension.analysis.statistics import REWARD_MODEL, TASK, Draws, concat, shares
+from rmtension.base.sums import summable
 from rmtension.study.data import Method
 from rmtension.study.measured import own_tests
 from rmtension.study.naming import AVERAGE, BOTH, OVERALL, OWN_TASKS, OWN_TEST
@@ -35,8 +36,8 @@ def on_splits(results: Results, parts: Sequence[str]) -> Iterator[tuple[str, Dra
 
     Accuracy is of all the split's pairs together, as ever; balanced accuracy the mean over its sources.
     """
-    own = pl.col("benchmark").cast(pl.String).is_in(own_tests(results.study))
-    made, by = blocks(results.scores.filter(NONE, own)), [*REWARD_MODEL, "task"]
+    own, by = own_tests(results.study), [*REWARD_MODEL, "task"]
+    made = [block.of_units(NONE) for block in results.blocks if block.benchmark in own]
     balanced, accuracy = results.pairs.own_balanced, results.bootstrap.accuracy(made) if made else None
     for part in parts:
         sources = pl.col("task").is_in(regime_sources(results.study, part, "test"))
@@ -130,6 +131,14 @@ def costs(study: Study, pairs_seen: pl.DataFrame) -> pl.DataFrame:
     return pl.concat([of_models, overall.select(pl.lit(OVERALL).alias("model"), pl.all())])
 
 
+def loudness(of_seeds: pl.DataFrame) -> pl.DataFrame:
+    """model, regime, loudness (see load_loudness): means over seeds, and over models."""
+    mean = summable(pl.col("loudness")).mean()
+    means = of_seeds.group_by("model", "regime", maintain_order=True).agg(mean)
+    overall = means.group_by("regime", maintain_order=True).agg(mean)
+    return pl.concat([means, overall.select(pl.lit(OVERALL).alias("model"), pl.all())])
+
+
 def repair_table(results: Results) -> pl.DataFrame:
     """model, regime (in which two objectives come together otherwise), mixture (the mixed regime of the same parts),
     method, orientation (a part's, or both: the mean of the two), tasks (`own tasks`: the average over those of the
@@ -141,13 +150,15 @@ def repair_table(results: Results) -> pl.DataFrame:
     squared_ce_change, the mixture's squared calibration error to its own, averaged over benchmarks; pairs_seen in its
     own training, once for each epoch, pairs_needed, with those of the parts where it is made of them (merged, frozen,
     ensemble), both null where a reward model was trained elsewhere; scoring_cost, how many reward models score a
-    text."""
+    text; loudness, of one that held matched neurons fixed, their mean |a| over that of the shared ones."""
     columns = [*REPAIR, "method", *WHERE, "n_tasks", "of_tasks"]
     columns += [cs.starts_with(f"{name}_") for name in [*FIGURES, "closed"]]
-    columns += [cs.starts_with("squared_ce_change_"), *COSTS, "n_seeds", "p", "note"]
+    columns += [cs.starts_with("squared_ce_change_"), *COSTS, "loudness", "n_seeds", "p", "note"]
     found, rests = differences(results)
     if not found or found["gain"].keys.is_empty():
-        empty = empty_table([*FIGURES, "closed", "squared_ce_change"], [*PLACE, "method", "note"], "p", *COSTS)
+        empty = empty_table(
+            [*FIGURES, "closed", "squared_ce_change"], [*PLACE, "method", "note"], "p", *COSTS, "loudness"
+        )
         numbers = pl.lit(0, pl.UInt32)
         return empty.drop("closed_sd").with_columns(n_tasks=numbers, of_tasks=numbers).select(columns)
     table = results.table(found["gain"], PLACE, "gain", **{name: found[name] for name in FIGURES[:-1]})
@@ -157,6 +168,7 @@ def repair_table(results: Results) -> pl.DataFrame:
         "rest": (rests, PLACE),
         "calibration": (calibration_changes(results), REPAIR),
         "costs": (costs(results.study, results.pairs_seen), REPAIR[:2]),
+        "loudness": (loudness(results.loudness), REPAIR[:2]),
     }
     table = reduce(lambda one, two: one.join(two[0], on=two[1], how="left", maintain_order="left"), beside.values(),
                    table)  # fmt: skip

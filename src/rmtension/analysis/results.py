@@ -17,6 +17,7 @@ from rmtension.analysis.loading import (
     load_control_overlaps,
     load_lengths,
     load_lists,
+    load_loudness,
     load_pairs_seen,
     load_patched,
     load_rankings,
@@ -62,6 +63,7 @@ class Results:
     patched: Frames
     conflicts: pl.DataFrame
     pairs_seen: pl.DataFrame
+    loudness: pl.DataFrame
 
     @cached_property
     def bootstrap(self) -> Bootstrap:
@@ -167,6 +169,7 @@ def load_results(folder: Path, study: Study) -> Results:
         load_patched(folder, study),
         load_conflicts(folder, study),
         load_pairs_seen(folder, study),
+        load_loudness(folder, study),
     )
 
 

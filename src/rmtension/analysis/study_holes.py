@@ -16,7 +16,8 @@ from rmtension.study.benchmarks import ALL, PUBLISHED, OwnBenchmark, PublishedBe
 from rmtension.study.data import EPOCHS, MATCHED
 from rmtension.study.given import NEED_BASE
 from rmtension.study.measured import own_tests
-from rmtension.study.naming import OVERALL, UNORIENTED
+from rmtension.study.models import made_neurons
+from rmtension.study.naming import OVERALL, UNORIENTED, misfit
 from rmtension.study.scorings import SCORINGS
 from rmtension.study.section import Section
 from rmtension.study.study import Study
@@ -195,6 +196,10 @@ def sweep(study: Study, _tables: Tables) -> Iterator[Hole]:
         sizes = [percent for percent in (2, 5, 10, 20, 30) if percent not in study.ablation.sweep]
         settings |= {"sweep": [*sizes, *study.ablation.sweep]}
         reasons += ["no sizes below 100 % to sweep over"]
+    wanted = settings.get("sweep", study.ablation.sweep)
+    made = made_neurons(study.models).items()
+    if len(fitting := [size for size in wanted if not any(misfit(*of, 100, [size]) for of in made)]) < len(wanted):
+        settings |= {"sweep": fitting}
     if reasons:
         what = f"how effects grow with the size of a set ({OF_SWEEP})"
         yield Hole(what, ", ".join(reasons), {"ablation": settings})
@@ -240,7 +245,8 @@ def repairs(study: Study, _tables: Tables, wanted: Mapping[str, dict[str, Any]] 
             # What is trained sees the same pairs as the mixed one.
             same = {method: {"epochs": epochs} for method in ("projected", "frozen") if epochs != EPOCHS}
             added = {name: {"mixes": mixes, **how, **same.get(how["method"], {})} for name, how in names.items()}
-            what = f"how much of what {mixed} falls short by other ways close (repair, repair_contrasts): {listing([*lacking])}"
+            named = listing([*lacking])
+            what = f"how much of what {mixed} falls short by other ways close (repair, repair_contrasts): {named}"
             yield Hole(what, f"no such regime beside {mixed}", {"regimes": added})
 
 

@@ -26,9 +26,12 @@ from rmtension.base.errors import UserError
 from rmtension.base.files import link_files, refuse_pointer, write_checksums
 from rmtension.base.progress import Progress
 from rmtension.data import synthetic
-from rmtension.engine.reward_model import NO_CODE, load_backbone, load_tokenizer, opening, save_tokenizer
+from rmtension.engine.architectures import layer_sizes
+from rmtension.engine.reward_model import NO_CODE, load_backbone, load_config, load_tokenizer, opening, save_tokenizer
 from rmtension.engine.self_check import check_ending, check_states
 from rmtension.study.models import FolderModel, GgufModel, MadeModel
+from rmtension.study.naming import misfit
+from rmtension.study.scorings import Ablation
 
 logger = logging.getLogger(__name__)
 
@@ -190,3 +193,13 @@ def prepare_backbone(model: MadeModel | FolderModel | GgufModel, data_root: str,
             convert_gguf(file, folder)
             check(folder, str(file))
     write_checksums(folder)
+
+
+def require_sizes(folder: Path, name: str, ablation: Ablation) -> None:
+    """UserError where a set of neurons that a study asks for is larger than the backbone `name`, or would be empty.
+
+    It is refused here, as the sets themselves are made once reward models are trained.
+    """
+    layers, neurons, _ = layer_sizes(load_config(folder))
+    if wrong := misfit(name, layers * neurons, ablation.percent, ablation.swept):
+        raise UserError(wrong)

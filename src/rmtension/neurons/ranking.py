@@ -17,6 +17,7 @@ from rmtension.study.naming import (
     ablation_name,
     exclusive_names,
     ranks_heads,
+    set_size,
     sized,
     tension_names,
     tension_sets_index,
@@ -48,12 +49,6 @@ TAKEN = dict.fromkeys(name for score in SCORES.values() for name in score.meta.r
 MEASURED = [name for name in TAKEN if name not in ATTRIBUTIONS]
 STATISTICS = {**PLACE, "response": pl.String(), **dict.fromkeys(MEASURED, pl.Float64())}
 HEADS = {"layer": pl.Int32(), "head": pl.Int32(), "response": pl.String(), "mean_norm": pl.Float64()}
-
-
-def set_size(size: float | str, n_units: int) -> int:
-    """Units in the top `size`, a percent or a count, of `n_units`; at most all."""
-    percent, count = sized(size)
-    return min(count or 0, n_units) if percent is None else round(percent / 100 * n_units)
 
 
 def seed_of(random_seed: int, *names: str) -> list[int]:

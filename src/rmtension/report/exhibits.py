@@ -16,7 +16,8 @@ NOT_ABLATED = pl.col("ablation") == "none"
 class Exhibit:
     """A table, the figure of the same name, and how to read them; either may be missing in a study.
 
-    Of the rows (`where`), those of all models become a grid of `value`: `across` side by side, other keys down.
+    Of the rows (`where`), those of all models become a grid of `value`: `across` side by side, other keys down. Several
+    values, with commas between them, stand side by side instead. A long grid is in a closed box unless it `is_open`.
     """
 
     table: str
@@ -25,6 +26,7 @@ class Exhibit:
     value: str = ""
     across: Sequence[str] = ()
     where: pl.Expr = EVERY_ROW
+    is_open: bool = False
 
 
 # The page's order: heading -> exhibits. Before the claims:
@@ -33,7 +35,7 @@ FOREMOST: dict[str, list[Exhibit]] = {
         Exhibit("answer_key", "Not of this study's reward models but of made ones, into whose weights neurons are "
                 "planted: for one objective, for both alike (agreed), in opposite ways (opposed), for length, and loud "
                 "ones that do nothing. Percent of each kind that a scoring finds: believe one that finds those that "
-                "matter and leaves out the loud ones.", "", "share", ["kind"]),
+                "matter and leaves out the loud ones.", "", "share", ["kind"], is_open=True),
         Exhibit("answer_key_effects", "Change in accuracy, in points, with a kind at zero: neurons matter to the pairs "
                 "that they are planted for. In the last rows the reward model of both, in which opposed ones are "
                 "silent.", "", "zeroed", ["kind"], ~OF_GRADIENTS),
@@ -175,7 +177,7 @@ SECTIONS: dict[str, list[Exhibit]] = {
         Exhibit("patching", "Accuracy of the mixed reward model with a single-objective one's activations at a set of "
                 "neurons, minus its own, in points. The gap is what it falls short by, recovery the share of it that "
                 "comes back (claim P1). Compare a set with its matched-random one: activations of a better reward "
-                "model may help wherever they are.", "", "delta", ["donor", "tasks"]),
+                "model may help wherever they are.", "", "baseline, gap, delta, recovery", is_open=True),
         Exhibit("patching_contrasts", "Change by patching shared neurons minus change by patching others, as many: "
                 "above 0, the shared ones bring back more.", "", "difference", ["donor", "tasks"]),
     ],
@@ -198,7 +200,7 @@ SECTIONS: dict[str, list[Exhibit]] = {
                 "Look for intervals above 0 on both orientations, by length-balanced accuracy too (n_tasks of "
                 "of_tasks have it), then at the cost: pairs that training takes, and reward models that score a text. "
                 "What helps one orientation and harms the other is another mixture.",
-                "", "gain", ["orientation", "measure"]),
+                "", "baseline, gap, gain, closed", is_open=True),
         Exhibit("repair_contrasts", "Accuracy of the first repair minus that of the second, in points (claim R2): an "
                 "interval without 0 tells the two apart.", "", "difference", ["orientation", "measure"]),
     ],

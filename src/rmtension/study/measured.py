@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import product
 
+from rmtension.study.data import MATCHED
 from rmtension.study.naming import MEAN, TensionSet, ablation_name, ranks_heads, tension_sets_index, thirds_names
 from rmtension.study.study import VALIDATION, Study
 
@@ -66,6 +67,13 @@ def compared_sets(study: Study, regime: str) -> list[TensionSet]:
     """A mixed regime's sets that are patched and whose gradients are compared: all but the authors' shared one."""
     index = tension_sets_index(study.regimes[regime].mixes, study.ablation.control_draws)
     return [one for one in index if one.set != "shared-authors"]
+
+
+def matched_frozen(study: Study) -> list[tuple[str, str, int]]:
+    """Model, regime and seed of all that is trained here with neurons held fixed that are matched to shared ones."""
+    matched = [(repair, mixed) for repair, mixed in study.repaired() if study.regimes[repair].frozen == MATCHED]
+    every = product(study.models, dict.fromkeys(repair for repair, _ in matched), study.seeds)
+    return [(m, regime, seed) for m, regime, seed in every if seed not in study.models[m].trained.get(regime, {})]
 
 
 def observed_sets(study: Study) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -117,3 +118,9 @@ class Model(Section):
     trained: dict[Name, dict[Seed, Place]] = Field(
         {}, description="Regime -> seed -> folder of a reward model trained elsewhere, relative to data_root."
     )
+
+
+def made_neurons(models: Mapping[str, Model]) -> dict[str, int]:
+    """Number of neurons of each model that is made here."""
+    sources = {name: model.source for name, model in models.items()}
+    return {name: one.layers * one.neurons for name, one in sources.items() if isinstance(one, MadeModel)}

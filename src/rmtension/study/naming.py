@@ -40,6 +40,23 @@ def sized(size: float | str) -> tuple[float | None, int | None]:
     return (None, int(size.removesuffix("n"))) if isinstance(size, str) else (float(size), None)
 
 
+def set_size(size: float | str, n_units: int) -> int:
+    """Units in the top `size`, a percent or a count, of `n_units`; at most all."""
+    percent, count = sized(size)
+    return min(count or 0, n_units) if percent is None else round(percent / 100 * n_units)
+
+
+def misfit(model: str, n_neurons: int, percent: float, swept: Sequence[float | str]) -> str:
+    """What is wrong with ablation.percent, or a size of ablation.sweep, in a model of so many neurons, or ""."""
+    for key, size in [("ablation.percent", percent), *(("ablation.sweep", size) for size in swept)]:
+        share, count = sized(size)
+        if count is not None and count > n_neurons:
+            return f"{key}: {size}: models.{model} has {n_neurons} neurons: give a smaller count"
+        if set_size(size, n_neurons) == 0:
+            return f"{key}: {share:g} % of the {n_neurons} neurons of models.{model} are none: give a greater percent"
+    return ""
+
+
 def ablation_name(scoring: str, size: float | str) -> str:
     """Name of the set of the top `size` by `scoring`; the whole network is one set whatever the scoring."""
     percent, count = sized(size)

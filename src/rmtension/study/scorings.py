@@ -86,6 +86,11 @@ class Ablation(Section):
         return ablation_name(self.scoring, self.percent)
 
     @property
+    def swept(self) -> list[float | str]:
+        """The sizes of the curve; none where it is run on no benchmark."""
+        return self.sweep if self.sweep_benchmarks else []
+
+    @property
     def parts_of_all(self) -> list[float | str]:
         """The sizes of the sweep without the whole network: counts, then percents, each from the least on."""
         parts = [size for size in self.sweep if sized(size)[0] != 100]

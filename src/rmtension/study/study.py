@@ -13,11 +13,8 @@ from rmtension.study.benchmarks import Benchmark, OwnBenchmark, PublishedBenchma
 from rmtension.study.compatibility import AUTHORS, with_authors_choices
 from rmtension.study.data import EPOCHS, PairSource, Regime, Validation, with_curves
 from rmtension.study.given import NEED_BASE, READ_OF_TRAINING, with_given_defaults
-from rmtension.study.models import GivenModel, Model
-from rmtension.study.naming import (
-    AVERAGE,
-    UNORIENTED,
-)
+from rmtension.study.models import GivenModel, Model, made_neurons
+from rmtension.study.naming import AVERAGE, UNORIENTED, misfit
 from rmtension.study.scorings import Ablation, Neurons
 from rmtension.study.section import Name, Place, Section, Seed, nearest, refuse_repeats, refuse_taken, require_known
 from rmtension.study.stages import Activations, Analysis, Conflict, Explore, Figures, Patching, Training
@@ -75,6 +72,7 @@ class Study(Section):
     @model_validator(mode="after")
     def names_are_known(self) -> Self:
         require_known_names(self)
+        require_sizes(self)
         return self
 
     @property
@@ -161,6 +159,13 @@ def require_known_names(study: Study) -> None:
             message = f"{key}: it looks at regimes trained on two others' data, and none is: leave it out, or add one"
             raise PydanticCustomError("no_mixed", "{m}", {"m": message})
     require_known("ablation.scoring", [study.ablation.scoring], study.neurons.scorings)
+
+
+def require_sizes(study: Study) -> None:
+    """Sets are no larger than made models, and hold a neuron; the sizes of others are known once they are read."""
+    for name, n_neurons in made_neurons(study.models).items():
+        if wrong := misfit(name, n_neurons, study.ablation.percent, study.ablation.swept):
+            raise PydanticCustomError("misfit", "{m}", {"m": wrong})
 
 
 def require_parts(study: Study, name: str, mixes: Sequence[str]) -> None:

@@ -15,9 +15,10 @@ import polars as pl
 import pytest
 from example_results import REPAIRED, REPAIRS, STUDY, example
 
-from rmtension.analysis.loading import load_pairs_seen
+from rmtension.analysis.loading import load_loudness, load_pairs_seen
 from rmtension.analysis.repair_tables import repair_contrasts_table, repair_table
 from rmtension.base.errors import UserError
+from rmtension.neurons.ranking import SETS, STATISTICS
 from rmtension.study.naming import BOTH, OVERALL, OWN_TASKS, OWN_TEST
 
 with pytest.MonkeyPatch.context() as patch:  # enough comparisons for either side of length
@@ -241,3 +242,34 @@ def test_pairs_seen_are_read_from_what_reward_models_say_of_themselves(tmp_path:
     file.write_text(json.dumps({"pairs": {}}))
     with pytest.raises(UserError, match="not as this version"):
         load_pairs_seen(tmp_path, REPAIRED)
+
+
+def test_how_loud_matched_neurons_are_stands_beside_what_holds_them_fixed(tmp_path: Path) -> None:
+    """Two layers of two neurons; shared ones have a mean |a| of 6 and 2, matched ones of 3 and 1."""
+    study = STUDY.model_copy(update={"regimes": REPAIRED.regimes, "seeds": [7, 3]})
+    adopted = study.models["ape"].model_copy(update={"trained": {"frozen-matched": {3: "folder"}}})
+    study = study.model_copy(update={"models": study.models | {"ape": adopted}})
+    places = {"layer": [0, 0, 1, 1] * 2, "neuron": [0, 1, 0, 1] * 2}
+    for model, seed in product(MODELS, study.seeds):
+        for part, extra in (("helpful", 1), ("harmless", -1)):
+            loud = [float(value + extra) for value in (6, 3, 2, 1)] * 2
+            filled = {name: [0.0] * 8 for name in STATISTICS if name not in (*places, "response")}
+            response = ["chosen"] * 4 + ["rejected"] * 4
+            write(
+                pl.DataFrame(filled | places | {"response": response, "mean_abs": loud}).cast(STATISTICS),
+                tmp_path / f"activations/{model}/{part}/seed-{seed}.parquet",
+            )
+        for name, regime, file, neuron in (("shared", "mixed", "sets", 0), ("matched", "frozen-matched", "frozen", 1)):
+            held = pl.DataFrame({"ablation": name, "unit": "neuron", "layer": [0, 1], "neuron": neuron})
+            write(held.cast(SETS), tmp_path / f"selected/{model}/{regime}/seed-{seed}/{file}.parquet")
+    found = load_loudness(tmp_path, study)
+    assert found.rows() == [("zebra", "frozen-matched", s, 0.5) for s in (7, 3)] + [("ape", "frozen-matched", 7, 0.5)]
+    assert load_loudness(tmp_path, STUDY).is_empty()
+    ratios = [row[3] for row in RESULTS.loudness.rows()]
+    rows = MADE.select("model", "regime", "loudness").unique().rows_by_key(("model", "regime"), unique=True)
+    assert rows[OVERALL, "frozen-matched"] == pytest.approx((mean(ratios),)) and rows[OVERALL, "frozen"] == (None,)
+
+
+def write(frame: pl.DataFrame, file: Path) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    frame.write_parquet(file)

@@ -11,14 +11,14 @@ import polars as pl
 import pytest
 import torch
 from tiny_models import CONFIGS
-from transformers import AutoModelForSequenceClassification
+from transformers import AutoModelForSequenceClassification, GPT2Config
 
 from rmtension.base.errors import UserError
 from rmtension.data.synthetic import corpus
 from rmtension.engine import backbones
 from rmtension.engine.activations import observed_neurons, reward_model_statistics
 from rmtension.engine.architectures import ARCHITECTURES, by_neuron, layer_sizes, neuron_weights, projection_modules
-from rmtension.engine.backbones import make_backbone, prepare_backbone
+from rmtension.engine.backbones import make_backbone, prepare_backbone, require_sizes
 from rmtension.engine.packing import collate
 from rmtension.engine.reward_model import (
     load_backbone,
@@ -31,6 +31,7 @@ from rmtension.engine.reward_model import (
 )
 from rmtension.engine.training import TrainingRun, train_reward_model
 from rmtension.study.models import FolderModel, MadeModel
+from rmtension.study.scorings import Ablation
 from rmtension.study.stages import Activations, Training
 
 CPU = torch.device("cpu")
@@ -147,3 +148,22 @@ def test_a_folder_of_an_unknown_family_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "origin/config.json").write_text(json.dumps({"model_type": "qwen3_5_text"}))
     with pytest.raises(UserError, match=r"'qwen3_5_text': its layers hand a state .*: no adapter is possible$"):
         prepare_backbone(FolderModel(kind="pretrained", path="origin"), str(tmp_path), tmp_path / "backbone")
+
+
+@pytest.mark.parametrize(("ablation", "said"), [
+    ({"sweep": ["999999n"]}, "ablation.sweep: 999999n: models.mine has 60 neurons: give a smaller count"),
+    ({"percent": 0.5}, "ablation.percent: 0.5 % of the 60 neurons of models.mine are none: give a greater percent"),
+    ({"sweep": [10, "60n", 100]}, ""),
+    ({"sweep": ["999999n"], "sweep_benchmarks": []}, ""),
+])  # fmt: skip
+def test_sets_that_no_backbone_can_have_are_refused_with_it(
+    ablation: dict[str, Any], said: str, tmp_path: Path
+) -> None:
+    GPT2Config(n_layer=3, n_inner=20, n_embd=8, n_head=2).save_pretrained(tmp_path)
+    settings = Ablation.model_validate({"sweep_benchmarks": ["hh-test"]} | ablation)
+    if not said:
+        return require_sizes(tmp_path, "mine", settings)
+    with pytest.raises(UserError) as raised:
+        require_sizes(tmp_path, "mine", settings)
+    assert str(raised.value) == said
+    return None

@@ -102,6 +102,17 @@ def test_every_table_and_figure_is_there_once(page: str) -> None:
     assert len(kept["rows"]) + len(ablated["rows"]) == len(TABLES["retention"])
 
 
+def test_what_the_mixed_one_falls_short_by_stands_in_the_open(page: str) -> None:
+    """Its own accuracy, and the gap, beside what a patch or a repair changes."""
+    places = {"Repairs: what helps": "repair", "Patching: what a part's activations bring back": "patching"}
+    for (heading, name), figures in zip(places.items(), (["gap", "gain", "closed"], ["gap", "delta"]), strict=True):
+        box = section(page, heading).partition("</table>")[0]
+        heads = re.findall('<th scope="col">(.*?)</th>', box)
+        assert '<details class="box" open>' in box and heads[-len(figures) :] == figures
+        gap = TABLES[name]["gap_mean"][0]
+        assert any(f"<td>{gap:+.{digits}f} [" in box for digits in (1, 2))
+
+
 def test_every_exhibit_is_one_that_a_study_can_have() -> None:
     registries = [("analysis.tables", "TABLES"), ("analysis.tables", "DERIVED"), ("analysis.cards", "CARDS")]
     registries += [("analysis.answer_key", "ANSWER_KEY"), ("analysis.holes", "HOLES"), ("report.figures", "FIGURES")]

@@ -72,6 +72,14 @@ REPAIRS: dict[str, tuple[dict[str, Any], str]] = {
 }  # fmt: skip
 SINGLES = {name: DEFAULT["regimes"][name] for name in ("helpful", "harmless")}
 MISTAKES: dict[str, tuple[str, Any, str]] = {
+    "more neurons than a made model has": (
+        "ablation/sweep", [5, "999999n"], "ablation.sweep: 999999n: models.tiny-gpt2 has 384 neurons: give a",
+    ),
+    "one neuron more than the smaller model has": (
+        "ablation/sweep", ["288n", "289n"], "ablation.sweep: 289n: models.tiny-llama has 288 neurons",
+    ),
+    "percent of none": ("ablation/percent", 0.1, "ablation.percent: 0.1 % of the 384 neurons of models.tiny-gpt2"),
+    "swept percent of none": ("ablation/sweep", [10, 0.1], "ablation.sweep: 0.1 % of the 384 neurons of models"),
     **{what: ("regimes/repair", regime, said) for what, (regime, said) in REPAIRS.items()},
     "repairs of nothing": (
         "regimes", {"soup": MIXES | {"method": "ensemble"}}, "soup.mixes: unknown name 'helpful'; known: none",
