@@ -87,7 +87,9 @@ rule tables:
         # What says how many pairs each has seen.
         provenance=reward_models(PROVENANCE, study.regimes if study.repaired() else []),
         # How loud the neurons are that training held fixed.
-        frozen=[f"{RESULTS}/selected/{m}/{regime}/seed-{seed}/frozen.parquet" for m, regime, seed in matched_frozen(study)],
+        frozen=[
+            f"{RESULTS}/selected/{m}/{regime}/seed-{seed}/frozen.parquet" for m, regime, seed in matched_frozen(study)
+        ],
         patched=PATCHED,
         conflicts=CONFLICTS,
         words=expand(f"{RESULTS}/words/{{regime}}.parquet", regime=study.plain_regimes()),
