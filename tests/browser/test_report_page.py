@@ -39,6 +39,7 @@ def page(browser: Browser, report: str) -> Iterator[Page]:
     page.on("pageerror", lambda error: wrong.append(str(error)))
     page.on("console", lambda message: wrong.append(message.text))
     page.goto(report)
+    page.locator("body[data-ready]").wait_for()
     yield page
     page.context.close()
     assert [url for url in fetched if not url.startswith("data:")] == [report]

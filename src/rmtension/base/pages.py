@@ -1,9 +1,12 @@
-"""What is too long for a page, in pieces."""
+"""What is too long for a page of paper, in pieces, and what is too large for one of HTML, compressed."""
 
 from __future__ import annotations
 
+import base64
+import gzip
+import json
 from itertools import groupby
-from typing import TypeVar
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 Rows = list[tuple[str, ...]]
@@ -25,3 +28,9 @@ def kept_together(rows: Rows, most: int) -> list[Rows]:
             pieces.append([])
         pieces[-1] += part
     return pieces
+
+
+def packed(block: Any) -> str:
+    """JSON, compressed, in base64; the same bytes each time."""
+    text = json.dumps(block, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return base64.b64encode(gzip.compress(text.encode(), mtime=0)).decode()

@@ -4,9 +4,6 @@ file and no network.
 
 from __future__ import annotations
 
-import base64
-import gzip
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +11,7 @@ from typing import Any
 import jinja2
 
 from rmtension.base.files import write_text
+from rmtension.base.pages import packed
 from rmtension.report.drawing import style
 from rmtension.study.study import Study
 
@@ -43,9 +41,3 @@ def drawn(totals: Mapping[str, list[int]]) -> str:
         return f"All {every:,} comparisons of the study."
     parts = ", ".join(f"{n:,} of {of:,} on {benchmark}" for benchmark, (n, of) in totals.items())
     return f"Drawn from {every:,} comparisons, of every task as many where it has them: {parts}."
-
-
-def packed(block: Any) -> str:
-    """JSON, compressed, in base64; the same bytes each time."""
-    text = json.dumps(block, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    return base64.b64encode(gzip.compress(text.encode(), mtime=0)).decode()

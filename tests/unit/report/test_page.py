@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import html
 import json
 import math
@@ -46,8 +47,8 @@ def embedded(part: str) -> list[dict[str, Any]]:
     def refuse(constant: str) -> None:
         raise ValueError(constant)
 
-    found = re.findall(r'<script type="application/json">(.*?)</script>', part)
-    return [json.loads(text, parse_constant=refuse) for text in found]
+    found = re.findall(r'<script type="application/gzip">(.*?)</script>', part)
+    return [json.loads(gzip.decompress(base64.b64decode(text)), parse_constant=refuse) for text in found]
 
 
 def test_nothing_is_fetched(page: str) -> None:
@@ -91,7 +92,7 @@ def test_rules_of_a_table_without_models_stand_side_by_side(page: str) -> None:
 
 
 def test_every_table_and_figure_is_there_once(page: str) -> None:
-    images = re.findall(r'alt="Figure (\S+), page (\d) of 2\..*?src="data:image/png;base64,(.*?)"', page)
+    images = re.findall(r'alt="Figure (\S+), page (\d) of 2\..*?src="data:image/webp;base64,(.*?)"', page)
     assert sorted((name, number) for name, number, _ in images) == sorted(product(FIGURES, "12"))
     sizes = {Image.open(BytesIO(base64.b64decode(image))).size for _, number, image in images if number == "2"}
     assert sizes == {(150 * PAGE_WIDTH, 300)}
