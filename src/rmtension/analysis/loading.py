@@ -101,8 +101,8 @@ def scan_scores(folder: Path, study: Study) -> Iterator[tuple[str, pl.LazyFrame]
     """The regime of every score file, and its rows."""
     for (model, regime, seed), benchmark in product(reward_models(study, study.regimes), study.benchmarks):
         path = folder / "scores" / model / regime / f"seed-{seed}" / f"{benchmark}.parquet"
-        keys = zip([*REWARD_MODEL, "benchmark"], [model, regime, seed, benchmark], strict=True)
-        yield regime, scan(path, SCORES, keys)
+        names: list[str | int] = [model, regime, seed, benchmark]
+        yield regime, scan(path, SCORES, zip([*REWARD_MODEL, "benchmark"], names, strict=True))
 
 
 def extremes(scores: pl.LazyFrame, study: Study) -> pl.LazyFrame:

@@ -49,8 +49,8 @@ def top_neurons_table(results: Results) -> pl.DataFrame:
                 others = [(other, rank) for other, rank in zip(of.regimes, ranks, strict=True) if other != regime]
                 also.append(", ".join(f"{other} {rank}" for other, rank in others if rank))
             frames.append(of.first.with_columns(pl.Series("also", also), model=pl.lit(of.model)))
-    numbers = {"seed": pl.Int32, **dict.fromkeys(["rank", *NEURON], pl.Int32)}
-    frame = pl.concat(frames).select(*REWARD_MODEL, "rank", *NEURON, "score", "also").cast(numbers)
+    frame = pl.concat(frames).select(*REWARD_MODEL, "rank", *NEURON, "score", "also")
+    frame = frame.with_columns(pl.col("seed", "rank", *NEURON).cast(pl.Int32))
     return results.sorted(frame, [*REWARD_MODEL, "rank"])
 
 
@@ -89,13 +89,14 @@ def neuron_retention_table(results: Results) -> pl.DataFrame:
     by, rows = ["model", "regime", "scoring", "selection"], []
     mixed_ones = dict(mixtures(results.study, results.study.with_neurons()))
     for of in results.oriented:
+        nothing = np.zeros_like(of.ranks[0, 0], bool)
         for mixed in mixed_ones:
-            parts, own = {}, {(selection, seed): held for selection, seed, held in of.sets(mixed)}
-            for part in results.study.regimes[mixed].mixes:
-                for *key, held in of.sets(part):
-                    parts[tuple(key)] = held | parts.get(tuple(key), False)
-            for key in {**parts, **own}:
-                of_parts, kept = (sets.get(key, np.zeros_like(of.ranks[0, 0], bool)) for sets in (parts, own))
+            first, second = results.study.regimes[mixed].mixes
+            a, b, own = (
+                {(selection, seed): held for selection, seed, held in of.sets(name)} for name in (first, second, mixed)
+            )
+            for key in {**a, **b, **own}:
+                of_parts, kept = a.get(key, nothing) | b.get(key, nothing), own.get(key, nothing)
                 retained = int((of_parts & kept).sum()) / int((of_parts | kept).sum())
                 rows.append((of.model, mixed, of.scoring, *key, retained))
     if not rows:

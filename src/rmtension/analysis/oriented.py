@@ -47,10 +47,14 @@ def by_reward_model(frames: Iterable[pl.DataFrame]) -> Iterator[tuple[tuple[str,
             yield (str(model), str(regime), int(str(seed))), part
 
 
+def model_of(found: tuple[tuple[str, str, int], pl.DataFrame]) -> str:
+    return found[0][0]
+
+
 def oriented(frames: Iterable[pl.DataFrame], study: Study) -> Iterator[Oriented]:
     """Of each model and scoring; frames: see load_rankings."""
     regimes, seeds = study.with_neurons(), study.seeds
-    for model, of_model in groupby(by_reward_model(frames), lambda found: found[0][0]):
+    for model, of_model in groupby(by_reward_model(frames), model_of):
         rankings: dict[str, tuple[Array, NDArray[np.int32]]] = {}
         for (_, regime, seed), frame in of_model:
             for (scoring,), part in frame.group_by("scoring", maintain_order=True):
