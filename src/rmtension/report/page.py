@@ -221,16 +221,17 @@ def has_all(table: pl.DataFrame) -> bool:
 
 def means_over_models(table: pl.DataFrame, exhibit: Exhibit) -> pl.DataFrame | None:
     """The exhibit's value in the rows of all models, or of a table without such rows, as a grid of text; None where it
-    has none. Several values stand side by side."""
-    values = [f"{value}_mean" for value in exhibit.value.split(", ") if f"{value}_mean" in table.columns]
-    if not values:
+    has none."""
+    value = f"{exhibit.value}_mean"
+    if value not in table.columns:
         return None
     rows = texts(table).filter(table["model"] == OVERALL if has_all(table) else EVERY_ROW)
     words = [name for name in rows.columns if name in ("percent", "count") or table[name].dtype == pl.String]
     keys = [name for name in words if rows[name].n_unique() > 1]
     across = [key for key in keys if key in exhibit.across]
     down = [key for key in keys if key not in across]
-    if not (across and down) or len(values) > 1:
-        return rows.select(*keys, *values)
+    if exhibit.beside or not (across and down):
+        beside = [f"{name}_mean" for name in exhibit.beside if f"{name}_mean" in table.columns]
+        return rows.select(*keys, *beside, value)
     headed = rows.with_columns(pl.concat_str(across, separator=", ").alias("head"))
-    return headed.pivot("head", index=down, values=values, aggregate_function="first").fill_null("")
+    return headed.pivot("head", index=down, values=value, aggregate_function="first").fill_null("")
