@@ -132,7 +132,7 @@ def scores(benchmark: str, regime: str, rng: np.random.Generator) -> pl.DataFram
     rows = []
     for name, (_, id_, task, orientation, *sides) in product(names, of):
         drawn = [None if id_ == "one/2" else rng.normal(0, 1, len(side)).tolist() for side in sides]
-        rows.append((name, id_, task, orientation, *drawn, None, ""))
+        rows.append((name, id_, task, orientation, *drawn, None, None, ""))
     return pl.DataFrame(rows, SCORES, orient="row")
 
 
