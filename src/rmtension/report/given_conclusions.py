@@ -127,18 +127,25 @@ def calibration(study: Study, tables: Tables) -> Iterator[str]:
 
 
 def side_by_side(tables: Tables) -> Iterator[str]:
-    """Of each two models, where one is surely better on the same comparisons: on own tests, and over tasks."""
+    """Of each two models, where one is surely better on the same comparisons: on own tests, and over tasks. Of more
+    than two models, what is not sure is counted alone."""
     tests = tables["benchmarks_card"].filter(kind="regime-test")["task"].implode()
     table = tables["model_contrasts"].filter(pl.col("task").is_in(tests) | (pl.col("task") == AVERAGE))
     pairs = table.drop_nulls("difference_mean").partition_by("first", "second", as_dict=True, maintain_order=True)
+    alike = 0
     for (first, second), of in pairs.items():
         said: dict[bool, list[str]] = {True: [], False: []}
         for row in of.rows(named=True):
             where = f"{row['orientation']} tasks" if row["task"] == AVERAGE else f"test pairs of {row['task']}"
             said[side(row, "difference") != 0].append(f"{interval(row, 'difference', sign='+')} on {where}")
+        if len(pairs) > 1 and not said[True]:
+            alike += 1
+            continue
         sure = f"surely {listed(said[True])}" if said[True] else "no sure difference"
-        rest = f"; not surely different: {listed(said[False])}" if said[False] else ""
+        rest = f"; not surely different: {listed(said[False])}" if said[False] and len(pairs) == 1 else ""
         yield f"{first} minus {second}, points of accuracy on the same comparisons: {sure}{rest}."
+    if alike:
+        yield f"Without a sure difference anywhere: {alike} of {len(pairs)} pairs of reward models."
 
 
 # --- where in it that comes from ----------------------------------------------------------------------------------

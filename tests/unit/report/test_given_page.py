@@ -221,6 +221,12 @@ def test_models_side_by_side_are_surely_apart_or_not() -> None:
     assert text == ("zebra minus ape, points of accuracy on the same comparisons: surely +3.0 [2.0, 4.0] on test pairs "
                     "of helpful; not surely different: +0.0 [-1.0, 1.0] on test pairs of harmless, +0.0 [-1.0, 1.0] on "
                     "helpful tasks and +0.0 [-1.0, 1.0] on harmless tasks.")  # fmt: skip
+    third = sure.with_columns(second=pl.lit("yak"), difference_low=pl.lit(-9.0))
+    several = TABLES | {"model_contrasts": pl.concat([sure, third])}
+    assert given_conclusions(GIVEN, several, CLAIMED)["Side by side."] == (
+        "zebra minus ape, points of accuracy on the same comparisons: surely +3.0 [2.0, 4.0] on test pairs of helpful. "
+        "Without a sure difference anywhere: 1 of 2 pairs of reward models."
+    )
 
 
 def test_a_study_of_given_reward_models_without_results_still_has_a_report(tmp_path: Path) -> None:

@@ -78,13 +78,13 @@ const WIDE = 1000, HIGH = 220;
 
 function chart(lines) {
   const all = lines.flatMap(line => [...line.rewards]), n = Math.max(...lines.map(line => line.words.length));
-  const low = Math.min(0, ...all), high = Math.max(0, ...all), span = high - low || 1;
+  const low = Math.min(...all), high = Math.max(...all), span = high - low || 1; // where 0 is says nothing of a reward
   const x = i => (n > 1 ? i / (n - 1) : 0.5) * WIDE, y = value => HIGH - (value - low) / span * HIGH;
   const path = line => [...line.rewards].map((value, i) => `${i ? "L" : "M"}${x(i).toFixed(1)} ${y(value).toFixed(1)}`).join("");
   return element("div", { class: "chart" },
     element("span", { class: "quiet num high" }, number(high, decimals - 1)), element("span", { class: "quiet num low" }, number(low, decimals - 1)),
     element("svg", { viewBox: `0 0 ${WIDE} ${HIGH}`, preserveAspectRatio: "none", role: "img", "aria-label": summary(lines) },
-      element("line", { x1: 0, x2: WIDE, y1: y(0), y2: y(0), class: "zero" }),
+      low < 0 && high > 0 ? element("line", { x1: 0, x2: WIDE, y1: y(0), y2: y(0), class: "zero" }) : null,
       element("line", { x1: -9, x2: -9, y1: 0, y2: HIGH, class: "cursor" }),
       lines.map(line => element("path", { d: path(line), class: line.response })),
       lines.map(line => element("path", { d: `M${x(line.words.length - 1)} ${y(line.rewards.at(-1))}h0`, class: `end ${line.response}` }))),
