@@ -269,6 +269,7 @@ def freezing_shared_repairs(tables: Tables, study: Study) -> Iterator[Part]:
 def quieter(tables: Tables, matched: str, mixed: str) -> str:
     """How loud the neurons are that are matched to shared ones: these are the loudest there are, so that none match."""
     frame = tables["repair"]
+    found: Iterable[float | None]
     found = frame.filter(model=OVERALL, regime=matched, mixture=mixed)["loudness"] if "loudness" in frame else []
     known = [ratio for ratio in found if ratio is not None]
     return f"the matched ones have {known[0]:.2f} of the shared ones' mean |a|" if known else ""

@@ -6,7 +6,7 @@ seeds alone.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import polars as pl
@@ -28,7 +28,7 @@ def cosine(both: Array, first: Array, second: Array) -> Array:
 
 
 # Figure -> the function of the sums that it is, and their names.
-FIGURES = {
+FIGURES: dict[str, tuple[Callable[..., Array], list[str]]] = {
     "cosine": (cosine, ["first_second", "first_first", "second_second"]),
     "opposed": (divide, ["opposed", "square"]),
 }
@@ -49,7 +49,8 @@ def pooled(results: Results, sums: pl.DataFrame, by: Sequence[str]) -> dict[str,
 def with_all(per_model: Draws, by: Sequence[str]) -> Draws:
     """These rows, and under the model OVERALL the plain mean over the models that have an estimate; a draw in which one
     of them has none is none."""
-    known = per_model.filter(pl.Series(~np.isnan(per_model.values[:, 0])))
+    defined = ~np.isnan(per_model.values[:, 0])
+    known = Draws(per_model.keys.filter(pl.Series(defined)), per_model.values[defined])
     rest = [key for key in by if key != "model"]
     mean, holes = known.mean(rest), Draws(known.keys, np.isnan(known.values).astype(np.float64)).mean(rest)
     overall = Draws(mean.keys, np.where(holes.values > 0, np.nan, mean.values))

@@ -11,7 +11,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from rmtension.analysis.statistics import REWARD_MODEL, Array
-from rmtension.neurons.ranking import NEURON, set_size
+from rmtension.neurons.ranking import NEURON
+from rmtension.study.naming import set_size
 from rmtension.study.study import Study
 
 FIRST = 10  # neurons of each reward model in `top_neurons`

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from functools import reduce
 from itertools import combinations, product
+from typing import Any
 
 import polars as pl
 import polars.selectors as cs
@@ -151,7 +152,7 @@ def repair_table(results: Results) -> pl.DataFrame:
     own training, once for each epoch, pairs_needed, with those of the parts where it is made of them (merged, frozen,
     ensemble), both null where a reward model was trained elsewhere; scoring_cost, how many reward models score a
     text; loudness, of one that held matched neurons fixed, their mean |a| over that of the shared ones."""
-    columns = [*REPAIR, "method", *WHERE, "n_tasks", "of_tasks"]
+    columns: list[Any] = [*REPAIR, "method", *WHERE, "n_tasks", "of_tasks"]
     columns += [cs.starts_with(f"{name}_") for name in [*FIGURES, "closed"]]
     columns += [cs.starts_with("squared_ce_change_"), *COSTS, "loudness", "n_seeds", "p", "note"]
     found, rests = differences(results)

@@ -77,7 +77,7 @@ def average(measure: Any, model: str, regime: str, seed: int, orientation: str, 
         found: float | None = measure((model, regime, seed, "own-test", orientation))  # its one source has its name
         return found
     of_tasks = [[measure((model, regime, seed, *place)) for place in places] for places in TASKS[orientation]]
-    known = [mean(found) for of in of_tasks if (found := [value for value in of if value is not None])]
+    known = [mean(here) for of in of_tasks if (here := [value for value in of if value is not None])]
     return mean(known) if known else None
 
 
@@ -256,12 +256,12 @@ def test_how_loud_matched_neurons_are_stands_beside_what_holds_them_fixed(tmp_pa
             filled = {name: [0.0] * 8 for name in STATISTICS if name not in (*places, "response")}
             response = ["chosen"] * 4 + ["rejected"] * 4
             write(
-                pl.DataFrame(filled | places | {"response": response, "mean_abs": loud}).cast(STATISTICS),
+                pl.DataFrame(filled | places | {"response": response, "mean_abs": loud}).cast(pl.Schema(STATISTICS)),
                 tmp_path / f"activations/{model}/{part}/seed-{seed}.parquet",
             )
         for name, regime, file, neuron in (("shared", "mixed", "sets", 0), ("matched", "frozen-matched", "frozen", 1)):
             held = pl.DataFrame({"ablation": name, "unit": "neuron", "layer": [0, 1], "neuron": neuron})
-            write(held.cast(SETS), tmp_path / f"selected/{model}/{regime}/seed-{seed}/{file}.parquet")
+            write(held.cast(pl.Schema(SETS)), tmp_path / f"selected/{model}/{regime}/seed-{seed}/{file}.parquet")
     found = load_loudness(tmp_path, study)
     assert found.rows() == [("zebra", "frozen-matched", s, 0.5) for s in (7, 3)] + [("ape", "frozen-matched", 7, 0.5)]
     assert load_loudness(tmp_path, STUDY).is_empty()
