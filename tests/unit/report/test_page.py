@@ -107,7 +107,7 @@ def test_what_the_mixed_one_falls_short_by_stands_in_the_open(page: str) -> None
     """Its own accuracy, and the gap, beside what a patch or a repair changes."""
     places = {"Repairs: what helps": "repair", "Patching: what a part's activations bring back": "patching"}
     for (heading, name), figures in zip(places.items(), (["gap", "gain"], ["gap", "delta"]), strict=True):
-        box = section(page, heading).partition("</table>")[0]
+        box = section(page, heading.replace("'", "&#39;")).partition("</table>")[0]
         heads = re.findall('<th scope="col">(.*?)</th>', box)
         assert '<details class="box" open>' in box and heads[-len(figures) :] == figures
         gap = TABLES[name]["gap_mean"][0]
