@@ -75,6 +75,8 @@ def write_figure(pages: Pages, path: Path, dpi: int) -> None:
 
 def write_png(pages: Pages, path: Path, dpi: int) -> None:
     """The pages below one another, and as a text HEIGHTS their heights."""
+    for page in pages:
+        lay_out(page, dpi)
     images = [drawn(page, dpi) for page in pages]
     whole = Image.new("RGB", (max(i.width for i in images), sum(i.height for i in images)), "white")
     for i, image in enumerate(images):
