@@ -33,8 +33,8 @@ def coverage(models: int, seeds: int, luck: float) -> float:
             "model": [f"m{i}" for i in range(models) for _ in range(seeds)], "regime": "r",
             "seed": list(range(seeds)) * models, "ablation": "none",
         })  # fmt: skip
-        ids, held = pl.Series([f"{i}" for i in range(COMPARISONS)]), np.full(len(units), COMPARISONS)
-        block = Block("b", "o", "t", units, ids, held, chosen, np.full_like(chosen, 0.5))
+        ids, n = pl.Series([f"{i}" for i in range(COMPARISONS)]), np.full(len(units), COMPARISONS)
+        block = Block("b", "o", "t", units, ids, n, chosen, np.full_like(chosen, 0.5))
         bootstrap = Bootstrap(draws=500, seed=study, confidence=0.95)
         row = bootstrap.summary(bootstrap.accuracy([block]), ["model", "regime"], "x").row(-1, named=True)
         held += row["x_low"] <= truth <= row["x_high"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import groupby
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -59,7 +60,7 @@ def oriented(frames: Iterable[pl.DataFrame], study: Study) -> Iterator[Oriented]
         rankings: dict[str, tuple[Array, NDArray[np.int32]]] = {}
         for (_, regime, seed), frame in of_model:
             for (scoring,), part in frame.group_by("scoring", maintain_order=True):
-                place = tuple(part[name].to_numpy() for name in NEURON)
+                place: Any = tuple(part[name].to_numpy() for name in NEURON)
                 shape = (len(regimes), len(seeds), *(int(of.max()) + 1 for of in place))
                 unranked = np.full(shape, np.nan), np.zeros(shape, np.int32)
                 for values, name in zip(rankings.setdefault(str(scoring), unranked), ("score", "rank"), strict=True):
