@@ -57,12 +57,12 @@ def oriented(frames: Iterable[pl.DataFrame], study: Study) -> Iterator[Oriented]
     """Of each model and scoring; frames: see load_rankings."""
     regimes, seeds = study.with_neurons(), study.seeds
     for model, of_model in groupby(by_reward_model(frames), model_of):
-        rankings: dict[str, tuple[Array, NDArray[np.int32]]] = {}
+        rankings: dict[str, tuple[NDArray[Any], NDArray[Any]]] = {}
         for (_, regime, seed), frame in of_model:
             for (scoring,), part in frame.group_by("scoring", maintain_order=True):
                 place: Any = tuple(part[name].to_numpy() for name in NEURON)
                 shape = (len(regimes), len(seeds), *(int(of.max()) + 1 for of in place))
-                unranked = np.full(shape, np.nan), np.zeros(shape, np.int32)
+                unranked: tuple[NDArray[Any], NDArray[Any]] = np.full(shape, np.nan), np.zeros(shape, np.int32)
                 for values, name in zip(rankings.setdefault(str(scoring), unranked), ("score", "rank"), strict=True):
                     values[regimes.index(regime), seeds.index(seed)][place] = part[name].to_numpy()
         for name, (scores, ranks) in rankings.items():
