@@ -83,7 +83,7 @@ def temperatures(difference: Array, weights: Array) -> Array:
         slope, steep = (chebyshev.chebval((zero - middle) / half, of, tensor=False) for of in (terms, steepness))
         zero = np.clip(zero - divide(slope, steep), low, high)
     found = np.where(
-        below >= 0, MOST, np.where(above <= 0, LEAST, np.exp(-np.round(zero, 10)))
+        below >= 0, MOST, np.where(above <= 0, LEAST, np.exp(-np.round(zero, 12)))
     )  # threads leave a trace behind
     return np.where(count > 0, found, np.nan)
 
