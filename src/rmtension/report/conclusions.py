@@ -34,12 +34,14 @@ def beside_length(claims: pl.DataFrame) -> dict[str, str]:
 
 def conclusions(study: Study, tables: Tables, claims: pl.DataFrame) -> dict[str, str]:
     """Subject -> what is said of it, a few sentences; tables: those of the study by name, claims: the ledger."""
+    ends = [name for name, regime in study.regimes.items() if regime.is_part]
+    repairs = tables["repair"], tables["repair_contrasts"], ends, len(study.seeds)
     said = {
         "Judged.": basis(study, tables),
         "Claims.": verdicts(claims),
         "Is it length?": length(claims),
         "Why is the mixed one worse?": why_worse(tables["patching"], claims),
-        "Which repair to take?": which_to_take(tables["repair"], tables["repair_contrasts"], study),
+        "Which repair to take?": which_to_take(*repairs),
         "Rules without a model.": rules(tables),
         "Beyond this study.": limits(study, tables),
     }

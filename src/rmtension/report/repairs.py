@@ -8,7 +8,6 @@ from typing import Any
 import polars as pl
 
 from rmtension.study.naming import BOTH, OVERALL, OWN_TASKS, OWN_TEST
-from rmtension.study.study import Study
 
 Row = Mapping[str, Any]
 NAMED = {OWN_TEST: "the test splits of both parts", OWN_TASKS: "the tasks of both orientations"}
@@ -22,13 +21,13 @@ def cost(row: Row) -> list[str]:
     return [own + parts, *([f"{scoring:.0f} models score"] if scoring > 1 else [])]
 
 
-def which_to_take(table: pl.DataFrame, contrasts: pl.DataFrame, study: Study) -> Iterator[str]:
+def which_to_take(table: pl.DataFrame, contrasts: pl.DataFrame, ends: Sequence[str], n_seeds: int) -> Iterator[str]:
     """Of each mixed regime: what it falls short by, which repair to take, and which others gain or lose.
 
-    table, contrasts: of repairs. What is taken is the best of those that surely gain on both orientations together and
-    surely lose nowhere: on the parts' own test splits, or where a study has none, on the orientations' tasks.
+    table, contrasts: of repairs; ends: regimes that are one of their parts. What is taken is the best of those that
+    surely gain on both orientations together and surely lose nowhere: on the parts' own test splits, or where a study
+    has none, on the orientations' tasks.
     """
-    ends = [name for name, regime in study.regimes.items() if regime.is_part]
     rows = table.filter(~pl.col("regime").is_in(ends), model=OVERALL).drop_nulls(["gain_mean", "gain_low"])
     for (mixed,), of in rows.group_by("mixture", maintain_order=True):
         plain = of.filter(measure="accuracy")
@@ -45,7 +44,7 @@ def which_to_take(table: pl.DataFrame, contrasts: pl.DataFrame, study: Study) ->
         if len(gaining):
             yield from advice(gaining.to_dicts(), others)
             yield from chosen(gaining["regime"][0], first, contrasts.filter(mixture=mixed, model=OVERALL))
-            if len(study.seeds) == 1:
+            if n_seeds == 1:
                 yield "One seed: chance in training is not seen, and may be all of it."
         else:
             yield f"No repair surely gains on {NAMED[places[0]]} and loses nowhere: there is no reason to take one."

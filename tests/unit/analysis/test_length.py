@@ -81,10 +81,14 @@ def test_either_side_of_length_by_loops(draw: int) -> None:
         of = pairs(model, regime, task, draw)
         longer, shorter = ([reward > 0 for reward, ahead in of if sign * ahead > 0] for sign in (1, -1))
         expected = {"longer": 100 * np.mean(longer), "shorter": 100 * np.mean(shorter),
-                    "balanced": 50 * (np.mean(longer) + np.mean(shorter)), "n_longer": len(longer),
-                    "n_shorter": len(shorter)}  # fmt: skip
+                    "balanced": 50 * (np.mean(longer) + np.mean(shorter))}  # fmt: skip
         keys = {"model": model, "regime": regime, "task": task}
-        assert {name: f.filter(**keys).values[0, draw] for name, f in figures.items()} == pytest.approx(expected)
+        assert {name: figures[name].filter(**keys).values[0, draw] for name in expected} == pytest.approx(expected)
+        if draw == 0:  # how many pairs there are is counted once, and not in each draw
+            counts = {"n_longer": len(longer), "n_shorter": len(shorter)}
+            assert {name: figures[name].filter(**keys).values.tolist() for name in counts} == {
+                name: [[count]] for name, count in counts.items()
+            }
 
 
 @pytest.mark.parametrize(("n", "known"), [(5, True), (4, False)])

@@ -48,7 +48,7 @@ def judged(study: Study, names: list[str], **made: Any) -> pl.DataFrame:
     lists = made["lists"]
     ends = {"chosen": pl.col("chosen_scores").list.min(), "rejected": pl.col("rejected_scores").list.max()}
     scores = lists.filter(ablation="none").with_columns(**ends).drop("chosen_scores", "rejected_scores")
-    results: Results = replace(example(study), scores=scores, **made)
+    results: Results = replace(example(study), scores=[scores], **made)
     tables = {name: table(results) if name in names else EMPTY[name] for name, table in TABLES.items()}
     return ledger(tables, study)
 
