@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -31,7 +32,6 @@ from rmtension.engine.reward_model import NO_CODE, load_backbone, load_config, l
 from rmtension.engine.self_check import check_ending, check_states
 from rmtension.study.models import FolderModel, GgufModel, MadeModel
 from rmtension.study.naming import misfit
-from rmtension.study.scorings import Ablation
 
 logger = logging.getLogger(__name__)
 
@@ -195,11 +195,11 @@ def prepare_backbone(model: MadeModel | FolderModel | GgufModel, data_root: str,
     write_checksums(folder)
 
 
-def require_sizes(folder: Path, name: str, ablation: Ablation) -> None:
+def require_sizes(folder: Path, name: str, percent: float, sweep: Sequence[float | str]) -> None:
     """UserError where a set of neurons that a study asks for is larger than the backbone `name`, or would be empty.
 
     It is refused here, as the sets themselves are made once reward models are trained.
     """
     layers, neurons, _ = layer_sizes(load_config(folder))
-    if wrong := misfit(name, layers * neurons, ablation.percent, ablation.swept):
+    if wrong := misfit(name, layers * neurons, percent, sweep):
         raise UserError(wrong)

@@ -162,8 +162,8 @@ def test_sets_that_no_backbone_can_have_are_refused_with_it(
     GPT2Config(n_layer=3, n_inner=20, n_embd=8, n_head=2).save_pretrained(tmp_path)
     settings = Ablation.model_validate({"sweep_benchmarks": ["hh-test"]} | ablation)
     if not said:
-        return require_sizes(tmp_path, "mine", settings)
+        return require_sizes(tmp_path, "mine", settings.percent, settings.swept)
     with pytest.raises(UserError) as raised:
-        require_sizes(tmp_path, "mine", settings)
+        require_sizes(tmp_path, "mine", settings.percent, settings.swept)
     assert str(raised.value) == said
     return None
