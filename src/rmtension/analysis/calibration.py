@@ -82,9 +82,8 @@ def temperatures(difference: Array, weights: Array) -> Array:
     for _ in range(8):  # Newton's: each doubles the digits
         slope, steep = (chebyshev.chebval((zero - middle) / half, of, tensor=False) for of in (terms, steepness))
         zero = np.clip(zero - divide(slope, steep), low, high)
-    found = np.where(
-        below >= 0, MOST, np.where(above <= 0, LEAST, np.exp(-np.round(zero, 12)))
-    )  # threads leave a trace behind
+    within = np.exp(-np.round(zero, 12))  # in the digits behind, the number of threads leaves a trace
+    found = np.where(below >= 0, MOST, np.where(above <= 0, LEAST, within))
     return np.where(count > 0, found, np.nan)
 
 

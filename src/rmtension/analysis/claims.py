@@ -113,8 +113,9 @@ def attribution_finds_more(tables: Tables, study: Study) -> Iterator[Part]:
 
 def own_places(study: Study, benchmarks: Iterable[str]) -> list[str]:
     """OWN_TEST, OWN_TASKS or both: where these benchmarks have what is an orientation's own."""
-    has = {name in own_tests(study): OWN_TEST if name in own_tests(study) else OWN_TASKS for name in benchmarks}
-    return [has[is_test] for is_test in (True, False) if is_test in has]
+    own = own_tests(study)
+    places = {OWN_TEST if name in own else OWN_TASKS for name in benchmarks}
+    return [place for place in (OWN_TEST, OWN_TASKS) if place in places]
 
 
 def neurons_are_late(tables: Tables, study: Study) -> Iterator[Part]:

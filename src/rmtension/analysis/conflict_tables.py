@@ -13,7 +13,7 @@ import polars as pl
 import polars.selectors as cs
 
 from rmtension.analysis.results import Results, empty_table
-from rmtension.analysis.statistics import Array, Draws, concat, divide, limits
+from rmtension.analysis.statistics import Array, Draws, divide, limits, with_overall
 from rmtension.analysis.units import held
 from rmtension.study.naming import OVERALL
 
@@ -53,9 +53,7 @@ def with_all(per_model: Draws, by: Sequence[str]) -> Draws:
     known = Draws(per_model.keys.filter(pl.Series(defined)), per_model.values[defined])
     rest = [key for key in by if key != "model"]
     mean, holes = known.mean(rest), Draws(known.keys, np.isnan(known.values).astype(np.float64)).mean(rest)
-    overall = Draws(mean.keys, np.where(holes.values > 0, np.nan, mean.values))
-    both = concat([per_model, overall.with_columns(pl.lit(OVERALL).alias("model"))])
-    return Draws(both.keys, np.round(both.values, 12) + 0.0)  # the last digits of sums must not give a zero a sign
+    return with_overall(per_model, Draws(mean.keys, np.where(holes.values > 0, np.nan, mean.values)))
 
 
 def estimates(results: Results, figure: Draws, by: Sequence[str], name: str) -> pl.DataFrame:

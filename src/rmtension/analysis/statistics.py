@@ -115,6 +115,12 @@ def concat(parts: Sequence[Draws]) -> Draws:
     return Draws(keys, np.concatenate([part.values for part in parts]))
 
 
+def with_overall(per_model: Draws, overall: Draws) -> Draws:
+    """Figures of each model, and those of all of them together under the model OVERALL."""
+    both = concat([per_model, overall.with_columns(pl.lit(OVERALL).alias("model"))])
+    return Draws(both.keys, np.round(both.values, 12) + 0.0)  # the last digits of sums must not give a zero a sign
+
+
 def summed_up(parts: Iterable[Draws], by: Sequence[str]) -> Draws:
     """Sums over the rows of each group in all parts together, of which no two need be held at once."""
 
@@ -316,10 +322,7 @@ class Bootstrap:
         """Means over seeds for each of `by` (which holds `model`), and under the model OVERALL their plain means over
         models."""
         per_model = self.over_seeds(figures, by)
-        overall = per_model.mean([key for key in by if key != "model"])
-        both = concat([per_model, overall.with_columns(pl.lit(OVERALL).alias("model"))])
-        # The last digits of sums must not give a zero a sign.
-        return Draws(both.keys, np.round(both.values, 12) + 0.0)
+        return with_overall(per_model, per_model.mean([key for key in by if key != "model"]))
 
     def summary(self, figures: Draws, by: Sequence[str], name: str) -> pl.DataFrame:
         """One row for each of `by` (which holds `model`): {name}_mean, _sd, _low, _high, p and n_seeds.
