@@ -8,13 +8,13 @@ its subject, and a line in FIGURES.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from io import BytesIO
 from pathlib import Path
 from typing import NamedTuple
 
 import matplotlib as mpl
 import polars as pl
-from matplotlib.backends.backend_pdf import PdfPages
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_pdf import FigureCanvasPdf, PdfPages
 from matplotlib.figure import Figure
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
@@ -69,7 +69,7 @@ def write_figure(pages: Pages, path: Path, dpi: int) -> None:
         PdfPages(temporary, metadata={"CreationDate": None}) as pdf,
     ):
         for page in pages:
-            pdf.savefig(page)
+            FigureCanvasPdf(page).print_pdf(pdf)
     write_png(pages, path.with_name(f"{path.name}.png"), dpi)
 
 
@@ -77,7 +77,7 @@ def write_png(pages: Pages, path: Path, dpi: int) -> None:
     """The pages below one another, and as a text HEIGHTS their heights."""
     for page in pages:
         lay_out(page, dpi)
-    images = [drawn(page, dpi) for page in pages]
+    images = [drawn(page) for page in pages]
     whole = Image.new("RGB", (max(i.width for i in images), sum(i.height for i in images)), "white")
     for i, image in enumerate(images):
         whole.paste(image, (0, sum(above.height for above in images[:i])))
@@ -88,17 +88,17 @@ def write_png(pages: Pages, path: Path, dpi: int) -> None:
 
 
 def lay_out(page: Figure, dpi: int) -> None:
-    """Once, for either form: matplotlib would each time that it saves the page, and twice at that."""
+    """Once, for either form. matplotlib's `savefig` would each time, and draws all of a page twice: none is saved by it."""
     page.set_dpi(dpi)  # in a pdf texts are as wide, but for parts of a point
     if engine := page.get_layout_engine():
         engine.execute(page)
         page.set_layout_engine("none")
 
 
-def drawn(page: Figure, dpi: int) -> Image.Image:
-    with BytesIO() as file:
-        page.savefig(file, format="png", dpi=dpi)
-        return Image.open(file).convert("RGB")
+def drawn(page: Figure) -> Image.Image:
+    canvas = FigureCanvasAgg(page)
+    canvas.draw()
+    return Image.frombuffer("RGBA", canvas.get_width_height(), canvas.buffer_rgba()).convert("RGB")
 
 
 class Spec(NamedTuple):
