@@ -17,7 +17,7 @@ endif
 
 BENCHMARKS := $(addprefix bench-,train statistics attribution ablation evaluation growth workflow trials)
 
-.PHONY: run test test-interchange test-studies test-incremental test-kill test-faults test-cluster test-cluster-faults \
+.PHONY: run test test-interchange test-studies test-incremental test-gpu test-kill test-faults test-cluster test-cluster-faults \
   $(BENCHMARKS) bundle check setup lock clean
 
 # The default study, or STUDY=studies/mine.yaml.
@@ -55,6 +55,10 @@ test-cluster: setup
 # Jobs cancelled, warned, requeued, out of memory, without a node, a controller, a main process.
 test-cluster-faults: setup
 	$(BIN)/python -m pytest -rs --numprocesses 0 -m faults tests/cluster
+
+# What a GPU computes, held against the CPU; skipped where torch sees none.
+test-gpu: setup
+	$(BIN)/python -m pytest -rs --numprocesses 0 tests/gpu
 
 # One measurement each, see docs/performance.md; make bench-train OPTIONS="--pairs 64", or --help for all of them.
 bench-train: .venv-interchange/trl/installed
