@@ -9,7 +9,7 @@ import os
 import random
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -436,24 +436,20 @@ SECTIONS: dict[str, Callable[[], Iterable[Row]]] = {
 # --- asking ---------------------------------------------------------------------------------------------------
 
 
-def prepared(project: Project) -> Project:
-    """The finished small study, and beside it the others as if they had been run."""
-    (project.folder / ALIKE).write_text(yaml.safe_dump(alike()[0], sort_keys=False))
-    as_if_run(project, ALIKE)
-    for study in (KINDS, GIVEN):
-        shutil.copy(STUDIES / study, project.folder)
+def prepared(project: Project, studies: Sequence[str] = (ALIKE, KINDS, GIVEN, REPAIRED)) -> Project:
+    """What the project has run, and beside it these studies as if they had been run, too."""
     others = ["hh/harmless-base/train.jsonl", "other/helpful-base/train.jsonl",
               "other/harmless-base/train.jsonl", "test.jsonl", "other.gguf", "other.jsonl"]  # fmt: skip
     for name in [*READ, *(f"local/{other}" for other in others)]:
         (project.folder / name).parent.mkdir(parents=True, exist_ok=True)
         (project.folder / name).write_text(name)
-    for study in (KINDS, GIVEN):
-        for checksums in fetched(Study.model_validate(yaml.safe_load((project.folder / study).read_text()))).values():
-            (project.folder / checksums).parent.mkdir(parents=True)
+    for study in studies:
+        content = alike()[0] if study == ALIKE else yaml.safe_load((STUDIES / study).read_text())
+        (project.folder / study).write_text(yaml.safe_dump(content, sort_keys=False))
+        for checksums in fetched(Study.model_validate(content)).values():
+            (project.folder / checksums).parent.mkdir(parents=True, exist_ok=True)
             (project.folder / checksums).write_text("{}")
         as_if_run(project, study)
-    shutil.copy(STUDIES / REPAIRED, project.folder)
-    as_if_run(project, REPAIRED)
     return project
 
 
@@ -489,21 +485,22 @@ def text_of(file: Path) -> str | None:
     return file.read_text(encoding="utf-8") if file.exists() else None
 
 
-def answers(project: Project, rows: list[Row]) -> list[dict[str, int]]:
-    """What runs after each change, asked in as many copies of the project as there are cores."""
+def answers(project: Project, rows: Sequence[Row], date: float | None = None) -> list[dict[str, int]]:
+    """What runs after each change, dated now or `date`, asked in as many copies of the project as there are cores."""
     copies: Queue[Project] = Queue()
-    for number in range(os.cpu_count() or 1):
-        copies.put(project.copy(project.folder.with_name(f"{project.folder.name}-{number}")))
+    with tempfile.TemporaryDirectory(dir=project.folder.parent) as folder:
+        for number in range(os.cpu_count() or 1):
+            copies.put(project.copy(Path(folder) / f"{number}"))
 
-    def ask(row: Row) -> dict[str, int]:
-        copy = copies.get()
-        try:
-            return jobs_of(row, copy)
-        finally:
-            copies.put(copy)
+        def ask(row: Row) -> dict[str, int]:
+            copy = copies.get()
+            try:
+                return jobs_of(row, copy, date)
+            finally:
+                copies.put(copy)
 
-    with ThreadPoolExecutor(copies.qsize()) as threads:
-        return list(threads.map(ask, rows))
+        with ThreadPoolExecutor(copies.qsize()) as threads:
+            return list(threads.map(ask, rows))
 
 
 # --- the page -------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ import pytest
 import yaml
 from incremental import (
     ANALYSIS,
+    GIVEN,
     KINDS,
     NOTHING,
     OTHER_PARTS,
@@ -66,34 +67,37 @@ def test_every_rule_has_one_param_its_settings() -> None:
             assert re.findall(r"^        (\w+)\b", params, flags=re.M) == ["settings"], file
 
 
-def test_files_of_models_and_data_rerun_what_reads_them_and_those_beside_them_nothing(tmp_path: Path) -> None:
-    """Only the study of all kinds is asked about, so the small one need not have run."""
-    project = prepared(Project(tmp_path / "project"))
+@pytest.fixture(scope="module")
+def of_all_kinds(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """Where only the studies of all kinds are asked about, so the small one need not have run."""
+    return prepared(Project(tmp_path_factory.mktemp("kinds") / "project"), [KINDS, GIVEN])
+
+
+def test_files_of_models_and_data_rerun_what_reads_them_and_those_beside_them_nothing(of_all_kinds: Project) -> None:
     [beside] = beside_rows()
-    assert jobs_of(beside, project) == {}
+    assert jobs_of(beside, of_all_kinds) == {}
     everything = Row("", "", {file: edit for row in read_rows() for file, edit in row.edits.items()}, KINDS)
     readers = {"backbone": 2, "adopt": 1, "data": 2, "benchmark_comparisons": 2}
-    assert jobs_of(everything, project).items() >= readers.items()
+    assert jobs_of(everything, of_all_kinds).items() >= readers.items()
 
 
-def test_the_layout_of_a_published_benchmark_is_read_by_its_own_jobs_alone(tmp_path: Path) -> None:
-    project = prepared(Project(tmp_path / "project"))
-    jobs = {kind: jobs_of(Row("", "", {f"src/rmtension/data/layouts/{kind}.py": comment}, KINDS), project)
+def test_the_layout_of_a_published_benchmark_is_read_by_its_own_jobs_alone(of_all_kinds: Project) -> None:
+    jobs = {kind: jobs_of(Row("", "", {f"src/rmtension/data/layouts/{kind}.py": comment}, KINDS), of_all_kinds)
             for kind in ("reward_bench", "rmb_pairwise")}  # fmt: skip
     assert jobs["reward_bench"]["benchmark_comparisons"] == 1
     assert jobs["rmb_pairwise"] == {}
 
 
-def test_other_content_reruns_what_reads_it_whatever_its_date(tmp_path: Path) -> None:
+@pytest.mark.page
+def test_other_content_reruns_what_reads_it_whatever_its_date(of_all_kinds: Project) -> None:
     """Such as of a file that was moved or unpacked, and is dated before what was made of the one before it."""
-    project = prepared(Project(tmp_path / "project"))
     code = ["engine/training.py", "engine/activations.py", "neurons/ranking.py", "engine/evaluation.py"]
     code += ["report/figures.py", "report/page.html.j2"]
     files = [*(f"src/rmtension/{name}" for name in code), "resources/tasks.csv", "resources/paper/claims.csv"]
     rows = [*read_rows(), *(Row(file, "", {file: comment}, KINDS) for file in files)]
-    for row in rows:
-        found = jobs_of(row, project)
-        assert found and jobs_of(row, project, date=1e9) == found, row.name
+    found = answers(of_all_kinds, rows)
+    assert all(found)
+    assert answers(of_all_kinds, rows, date=1e9) == found
 
 
 def test_files_that_were_changed_after_their_jobs_are_named_before_a_job_reads_them(
