@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any, NamedTuple, Self
@@ -11,7 +11,17 @@ import polars as pl
 import torch
 from torch import Tensor, nn
 
-from rmtension.engine.architectures import activation_modules, layer_sizes, projection_modules
+from rmtension.engine.architectures import (
+    Linear,
+    activation_modules,
+    layer_sizes,
+    neuron_projections,
+    projection_modules,
+)
+
+# A layer is computed without its ablated neurons where that spares a twentieth of its products: to gather the weights
+# of the others takes a fiftieth. Products by a number of neurons that 8 does not divide are up to a seventh slower.
+SPARED, ROUND = 0.05, 16
 
 
 class Mask(NamedTuple):
@@ -46,21 +56,64 @@ class Mask(NamedTuple):
 
 @contextmanager
 def ablated(model: Any, mask: Mask) -> Iterator[None]:
-    """Within the context, at every position the given neurons' values are zero or their means, heads' outputs zero."""
-    neurons, heads = by_layer(mask.neurons, model.device), by_layer(mask.heads, model.device)
-    with ExitStack() as hooks:
-        for layer, (module, off) in enumerate(zip(activation_modules(model), neurons, strict=True)):
-            if len(off):
-                replace = partial(zero_neurons, off)
-                if mask.means is not None:
-                    means = mask.means[layer, mask.neurons[layer]].to(model.device, model.dtype)
-                    replace = partial(fix_neurons, off, means)
-                hooks.enter_context(module.register_forward_hook(replace))
+    """Within the context, at every position the given neurons' values are zero or their means, heads' outputs zero.
+
+    A layer that loses many neurons to zero has activations of the others alone, and of a few zeros.
+    """
+    neurons, staying, heads = (by_layer(u, model.device) for u in (mask.neurons, ~mask.neurons, mask.heads))
+    layers = zip(activation_modules(model), neuron_projections(model), neurons, staying, strict=True)
+    with ExitStack() as changes:
+        for layer, (activation, projections, off, stay) in enumerate(layers):
+            computed = -(-len(stay) // ROUND) * ROUND
+            if len(off) and mask.means is not None:
+                means = mask.means[layer, mask.neurons[layer]].to(model.device, model.dtype)
+                changes.enter_context(activation.register_forward_hook(partial(fix_neurons, off, means)))
+            elif computed <= (1 - SPARED) * mask.neurons.shape[1]:
+                rest = Rest(torch.cat([stay, off])[:computed], len(stay), mask.neurons.shape[1])
+                *read, reader = projections
+                for product, linear, axis in [*((rest.incoming, *one) for one in read), (rest.outgoing, *reader)]:
+                    changes.enter_context(computed_by(linear, partial(product, linear, axis)))
+            elif len(off):
+                changes.enter_context(activation.register_forward_hook(partial(zero_neurons, off)))
         for module, off in zip(projection_modules(model), heads, strict=True):
             if len(off):
                 zero = partial(zero_heads, off, mask.heads.shape[1])
-                hooks.enter_context(module.register_forward_pre_hook(zero))
+                changes.enter_context(module.register_forward_pre_hook(zero))
         yield
+
+
+class Rest(NamedTuple):
+    """What is computed of a layer without its ablated neurons."""
+
+    members: Tensor  # [computed] first the neurons that stay, then some that do not, to make a round number
+    staying: int
+    neurons: int  # of the whole layer
+
+    def part(self, values: Tensor, axis: int) -> Tensor:
+        """Of a parameter, all that is of the members; zeros of those that do not stay."""
+        times: Tensor = values.unflatten(axis, (-1, self.neurons)).index_select(axis + 1, self.members)
+        times.narrow(axis + 1, self.staying, len(self.members) - self.staying).zero_()
+        return times.flatten(axis, axis + 1)
+
+    def incoming(self, module: Linear, axis: int, inputs: Tensor) -> Tensor:
+        """What the members' values come from, in place of the module's outputs."""
+        weight, bias = self.part(module.weight, axis), module.bias
+        return nn.functional.linear(inputs, weight.T if axis else weight, None if bias is None else self.part(bias, 0))
+
+    def outgoing(self, module: Linear, axis: int, inputs: Tensor) -> Tensor:
+        """The module's outputs of the members' values."""
+        weight = self.part(module.weight, axis)
+        return nn.functional.linear(inputs, weight if axis else weight.T, module.bias)
+
+
+@contextmanager
+def computed_by(module: nn.Module, forward: Callable[[Tensor], Tensor]) -> Iterator[None]:
+    """Within the context, the module's outputs are those of `forward`."""
+    module.forward = forward
+    try:
+        yield
+    finally:
+        del module.forward  # the class's own shows again
 
 
 def by_layer(units: Tensor, device: torch.device) -> list[Tensor]:

@@ -105,17 +105,29 @@ def projection_modules(model: Any) -> list[nn.Module]:
     return architecture(model.config.model_type).projections(text_part(model))
 
 
+def neuron_projections(model: Any) -> list[list[tuple[Linear, int]]]:
+    """Of each layer what its neurons' values come from and, last, what reads them; and the axis of the neurons.
+
+    That is of their weights: linear layers have their outputs first, GPT-2's Conv1D last. An axis may hold all neurons
+    once, or several times one after the other (Phi-3's gates and what they are gates of).
+    """
+    family, part = architecture(model.config.model_type), text_part(model)
+    return [
+        [*((module, int(isinstance(module, Conv1D))) for module in read), (reader, int(not isinstance(reader, Conv1D)))]
+        for read, reader in zip(family.incoming(part), family.outgoing(part), strict=True)
+    ]
+
+
 def neuron_weights(model: Any) -> list[list[tuple[Tensor, int]]]:
     """Of each layer the parameters that hold its neurons' incoming and outgoing weights, and the axis of the neurons.
 
-    Incoming biases are a neuron's, outgoing ones are not. Linear layers have their outputs first, GPT-2's Conv1D last.
-    An axis may hold all neurons once, or several times one after the other (Phi-3's gates and what they are gates of).
+    Incoming biases are a neuron's, outgoing ones are not.
     """
-    family, layers, part = architecture(model.config.model_type), [], text_part(model)
-    for read, readers in zip(family.incoming(part), family.outgoing(part), strict=True):
-        held: list[tuple[Tensor, int]] = [(module.weight, 1 if isinstance(module, Conv1D) else 0) for module in read]
-        held += [(module.bias, 0) for module in read if module.bias is not None]
-        layers.append([*held, (readers.weight, 0 if isinstance(readers, Conv1D) else 1)])
+    layers = []
+    for *read, (reader, axis) in neuron_projections(model):
+        held: list[tuple[Tensor, int]] = [(module.weight, along) for module, along in read]
+        held += [(module.bias, 0) for module, _ in read if module.bias is not None]
+        layers.append([*held, (reader.weight, axis)])
     return layers
 
 

@@ -15,6 +15,7 @@ from tiny_models import CONFIGS, FULL, SLIDING, VOCABULARY, block, head_size, pl
 from torch.nn.functional import logsigmoid, scaled_dot_product_attention
 
 from rmtension.base.device import arithmetic
+from rmtension.engine import ablation
 from rmtension.engine.ablation import Mask, ablated
 from rmtension.engine.activations import activation_statistics
 from rmtension.engine.architectures import activation_modules, layer_sizes, longest_text
@@ -163,15 +164,25 @@ def test_float32_statistics_stay_close(family: str) -> None:
 
 @every_family
 @exact
-@given(data=comparisons(), share=st.floats(0, 1), seed=st.integers(0, 99), by_means=st.booleans())
+@given(
+    data=comparisons(),
+    share=st.floats(0, 1),
+    seed=st.integers(0, 99),
+    by_means=st.booleans(),
+    round_=st.sampled_from([4, 7, ablation.ROUND]),
+)
 def test_ablated_scores_equal_a_naive_hook_and_edited_weights(
-    data: list[Any], share: float, seed: int, by_means: bool, family: str
+    data: list[Any], share: float, seed: int, by_means: bool, round_: int, family: str
 ) -> None:
-    """Neurons set to zero or their means one by one, heads by removing what the output projection makes of them."""
+    """Neurons set to zero or their means one by one, heads by removing what the output projection makes of them.
+
+    Whether layers are computed without their ablated neurons, or whole: they are small beside what is round.
+    """
     mask = random_mask(PRECISE[family], share, seed)
     means = torch.randn(mask.neurons.shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     mask = mask._replace(means=means if by_means else None)
-    ours = candidate_scores(PRECISE[family], packed(data), [mask], 60, CPU)[0]
+    with patch.object(ablation, "ROUND", round_):
+        ours = candidate_scores(PRECISE[family], packed(data), [mask], 60, CPU)[0]
 
     model = copy.deepcopy(PRECISE[family])
     size = head_size(model)
@@ -244,6 +255,23 @@ def test_less_precision_rounds_and_no_more(family: str) -> None:
         assert len(np.unique(rounded)) > 0.98 * len(np.unique(exact))
         assert 1e-4 < np.sqrt(np.square(rounded - exact).mean()) / exact.std() < 0.05
     assert torch.get_float32_matmul_precision() == "highest" and not torch.is_autocast_enabled("cpu")
+
+
+def test_a_layer_is_computed_without_what_is_ablated(model: Any) -> None:
+    """Of 24 neurons of a layer 14 stay, and two more; 23; none, where of the MLP its last bias is left."""
+    mask = random_mask(model, 0)
+    mask.neurons[0, :10] = mask.neurons[1, :1] = mask.neurons[2] = True
+    computed: list[int] = []
+    for module in activation_modules(model):
+        module.register_forward_hook(lambda _m, _i, output: computed.append(output.shape[-1]))
+    text = np.arange(1, 15)
+    with torch.no_grad(), patch.object(ablation, "ROUND", 4), ablated(model, mask):
+        ours = naive_score(model, text)
+    assert computed == [16, 24, 0]
+    with torch.no_grad():
+        for layer, off in enumerate(mask.neurons):
+            block(model, layer).from_neurons[off] = 0
+        assert ours.item() == pytest.approx(naive_score(model, text).item(), abs=1e-5)
 
 
 def test_zeroing_a_neuron_removes_its_column(model: Any) -> None:
