@@ -63,6 +63,7 @@ test-gpu: setup
 # One measurement each, see docs/performance.md; make bench-train OPTIONS="--pairs 64", or --help for all of them.
 bench-train: .venv-interchange/trl/installed
 bench-evaluation: .venv-interchange/rewardbench/installed
+bench-statistics: .venv-interchange/lenses/installed
 $(BENCHMARKS): bench-%: setup
 	$(BIN)/python -m benchmarks.$* $(OPTIONS)
 

@@ -21,7 +21,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-LIBRARIES = ("torch", "transformers", "accelerate", "tokenizers", "trl", "rewardbench", "rmtension", "snakemake")
+LIBRARIES = (
+    "torch", "transformers", "accelerate", "tokenizers", "trl", "rewardbench", "nnsight", "transformer-lens",
+    "rmtension", "snakemake",
+)  # fmt: skip
 
 
 class Measured(NamedTuple):

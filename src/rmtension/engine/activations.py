@@ -179,6 +179,35 @@ def add_batch(sums: Sums, trained: Any, base: Any | None, batch: Batch) -> None:
     sums.tokens += groups.weights.T @ torch.tensor(groups.sizes, dtype=torch.float64, device=batch.tokens.device)
 
 
+@torch.inference_mode()
+def mean_absolute(model: Any, comparisons: Sequence[Packed], budget: int, device: torch.device) -> Tensor:
+    """Mean |a| [layers, responses, neurons] of one model over the chosen and over the rejected texts, float64.
+
+    It is what activation_statistics has as mean_abs, and all that is paid for: in float32, with the same batches.
+    """
+    layers, neurons, _ = layer_sizes(model.config)
+
+    def one_pass(budget: int) -> Tensor:
+        sums = torch.zeros(layers, len(RESPONSES), neurons, dtype=torch.float64, device=device)
+        tokens = sums.new_zeros(len(RESPONSES), 1)
+        progress = Progress("mean absolute activations", len(comparisons), "comparisons")
+        for batch in batches(comparisons, budget):
+            moved = batch.to(device)
+            weights = moved.token_weights().T
+
+            def add(layer: int, activations: Tensor, weights: Tensor = weights) -> None:
+                # A product with the weights sums at a tenth of the time that float64 takes, which batches add up in.
+                sums[layer] += weights.to(activations.dtype) @ activations.flatten(0, -2).abs()
+
+            with observed_neurons(model, add):
+                hidden_states(model, moved)
+            tokens += weights.sum(1, keepdim=True)
+            progress.advance(len(batch.index), tokens=batch.tokens.numel())
+        return (sums / tokens).cpu()
+
+    return within_memory(one_pass, budget, max(map(len, comparisons), default=0))[0]
+
+
 def packed_pairs(
     folder: Path, config: Any, pairs: Path, settings: Activations | Conflict, max_tokens: int
 ) -> list[Packed]:

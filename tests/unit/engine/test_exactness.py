@@ -17,7 +17,7 @@ from torch.nn.functional import logsigmoid, scaled_dot_product_attention
 from rmtension.base.device import arithmetic
 from rmtension.engine import ablation
 from rmtension.engine.ablation import Mask, ablated
-from rmtension.engine.activations import activation_statistics
+from rmtension.engine.activations import activation_statistics, mean_absolute
 from rmtension.engine.architectures import activation_modules, layer_sizes, longest_text
 from rmtension.engine.evaluation import candidate_scores
 from rmtension.engine.learner import bradley_terry, margins
@@ -128,6 +128,7 @@ def test_statistics_equal_a_pass_over_each_text(data: list[Any], budget: int, fa
     trained, base = MODELS[family].double(), BASES[family].double()
     try:
         ours = activation_statistics(trained, base, packed(data), budget, CPU)
+        alone = mean_absolute(trained, packed(data), budget, CPU)
         for side, response in enumerate(("chosen", "rejected")):
             a = torch.cat([plain_activations(trained, torch.from_numpy(texts[side])) for texts, _ in data], dim=1)
             b = torch.cat([plain_activations(base, torch.from_numpy(texts[side])) for texts, _ in data], dim=1)
@@ -142,6 +143,7 @@ def test_statistics_equal_a_pass_over_each_text(data: list[Any], budget: int, fa
             }
             for name, values in expected.items():
                 np.testing.assert_allclose(rows[name], values.flatten(), rtol=1e-6, atol=1e-12, err_msg=name)
+            np.testing.assert_allclose(alone[:, side], a.abs().mean(1), rtol=1e-6, atol=1e-12)
             norms = torch.cat([naive_head_norms(trained, texts[side]) for texts, _ in data], dim=1)
             heads = ours.heads.filter(response=response).sort("layer", "head")
             assert set(heads["n_tokens"]) == {a.shape[1]}
