@@ -15,7 +15,7 @@ endif
 # In a bundle: which study it is for.
 -include bundle/study.mk
 
-BENCHMARKS := $(addprefix bench-,train statistics attribution ablation evaluation growth workflow trials)
+BENCHMARKS := $(addprefix bench-,train statistics attribution ablation evaluation precision growth workflow trials)
 
 .PHONY: run test test-interchange test-studies test-incremental test-gpu test-kill test-faults test-cluster test-cluster-faults \
   $(BENCHMARKS) bundle check setup lock clean

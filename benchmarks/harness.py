@@ -36,6 +36,7 @@ HELP = {
     "pairs": "comparisons of two candidates",
     "prompts": "of RM-Bench, six candidates each",
     "ablations": "sets of neurons",
+    "max_tokens": "of a text",
     "budget": "tokens of our batches; 0: 1,024 on a CPU and 16,384 on a GPU",
     "batch_size": "texts in a padded batch",
     "micro_batch": "pairs in a micro-batch of TRL's best setting",

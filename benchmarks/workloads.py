@@ -130,7 +130,9 @@ def is_rendered(dialogue: str) -> bool:
     return "".join(f"\n\n{words[turn['role']]}: {turn['content']}" for turn in messages(dialogue)) == dialogue
 
 
-def pairs(folder: Path, source: str, split: Literal["train", "test"], n: int, seed: int) -> pl.DataFrame:
+def pairs(
+    folder: Path, source: str, split: Literal["train", "test"], n: int, seed: int, longest: int = MAX_TOKENS
+) -> pl.DataFrame:
     """PAIRS of HH-RLHF that every tool can take: both sides within the tokens that it and the study allow."""
     local(f"hh-rlhf-offline/{source}")
     settings = HHPairs(kind="hh-rlhf", path="hh-rlhf-offline", folder=source)
@@ -142,13 +144,13 @@ def pairs(folder: Path, source: str, split: Literal["train", "test"], n: int, se
     drawn = draw(frame, 4 * n + 50, seed)  # some of them will not do
     texts = drawn["chosen"].to_list(), drawn["rejected"].to_list()
     rendered = np.array([is_rendered(one) and is_rendered(other) for one, other in zip(*texts, strict=True)])
-    return enough(drawn.filter(rendered & fitting(folder, as_comparisons(drawn))), n, f"{source}, {split}")
+    return enough(drawn.filter(rendered & fitting(folder, as_comparisons(drawn), longest)), n, f"{source}, {split}")
 
 
-def fitting(folder: Path, comparisons: pl.DataFrame) -> np.ndarray[Any, np.dtype[np.bool_]]:
+def fitting(folder: Path, comparisons: pl.DataFrame, longest: int = MAX_TOKENS) -> np.ndarray[Any, np.dtype[np.bool_]]:
     """Which comparisons have no text without a token, or longer than the model, or any study, allows."""
     tokenizer = load_tokenizer(folder)
-    longest = min(MAX_TOKENS, longest_text(AutoConfig.from_pretrained(folder)))
+    longest = min(longest, longest_text(AutoConfig.from_pretrained(folder)))
     sides = comparisons["chosen"].to_list(), comparisons["rejected"].to_list()
     kept, _ = pack_comparisons(tokenizer, *sides, longest)
     return np.isin(np.arange(len(comparisons)), kept)
