@@ -88,6 +88,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "training.gradient_clip": 0.5,
         "training.head_deviation": 0.01,
         "training.precision": "float32",
+        "training.memory": "lean",
         "training.keep": "last",
         "training.select_on": "test",
         "training.evaluation_interval": 3,

@@ -35,7 +35,10 @@ SIZES = {
     "positions": ("max_position_embeddings", "n_positions"),
 }
 SIDES = ("chosen", "rejected")
-OPTIMISER = "AdamW without weight decay, linear decay to zero"  # training.py knows no other
+OPTIMISERS = {  # by training.memory
+    "full": "AdamW without weight decay, linear decay to zero",
+    "lean": "Adafactor without weight decay, linear decay to zero",
+}
 ARITHMETIC = {"no": "float32", "bf16": "bfloat16"}  # accelerate's names of it
 LOG = {
     "tokens": pl.Int64(),
@@ -125,7 +128,7 @@ def trainings(folder: Path, study: Study) -> pl.DataFrame:
         kept = looks.sort("validation_loss", maintain_order=True)[0] if settings["keep"] == "best" else looks[-1]
         rows.append(
             which | {"epochs": said["settings"]["epochs"]}
-            | {"optimiser": OPTIMISER} | settings | {"steps": len(log), "tokens": log["tokens"].sum()}
+            | {"optimiser": OPTIMISERS[settings["memory"]]} | settings | {"steps": len(log), "tokens": log["tokens"].sum()}
             | {name if "left_out" in name else f"{name}_pairs": count for name, count in counts.items()}
             | {"kept_loss": kept["validation_loss"].item(), "kept_accuracy": 100 * kept["validation_accuracy"].item()}
             | {"device": ran["type"], "arithmetic": ARITHMETIC.get(ran["precision"], "")}

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from rmtension.base.files import fingerprint, replacing
+from rmtension.engine.lean import Kept
 from rmtension.engine.placement import Replicated
 
 logger = logging.getLogger(__name__)
@@ -30,10 +30,14 @@ class State:
     data position is `step`, and so is the learning rate's.
     """
 
+    best: Kept = field(default_factory=Kept)  # in the first process alone
     step: int = 0
     log: list[dict[str, Any]] = field(default_factory=list)  # rows of training.parquet
     best_loss: float = math.inf
-    best_weights: dict[str, Tensor] = field(default_factory=dict)  # on the CPU, in the first process
+
+    def saved(self) -> dict[str, Any]:
+        """All of it by name."""
+        return {**vars(self), "best": self.best.get()}
 
 
 def save(state: State, placed: Replicated, key: str, file: Path) -> None:
@@ -45,18 +49,20 @@ def save(state: State, placed: Replicated, key: str, file: Path) -> None:
         "budget": placed.budget,
     }
     if placed.accelerator.is_main_process:
-        write_checkpoint(content | vars(state), file)
+        write_checkpoint(content | state.saved(), file)
     placed.accelerator.wait_for_everyone()
 
 
-def resume(placed: Replicated, key: str, file: Path) -> State:
-    """The state of a checkpoint of this very training, which model and optimiser take up; else a fresh one."""
-    state = State()
+def resume(placed: Replicated, key: str, file: Path, best: Kept) -> State:
+    """The state of a checkpoint of this very training, which model, optimiser and `best` take up; else a fresh one."""
+    state = State(best)
     content = read_checkpoint(file, full_key(key, placed), {"key", "model", "optimizer", "budget", *vars(state)})
     if content is None:
         return state
     placed.restore(content["model"], content["optimizer"], content["budget"])
-    state = State(**{name: content[name] for name in vars(state)})
+    if placed.accelerator.is_main_process:
+        best.put(content["best"])
+    state = State(**{name: content[name] for name in vars(state)} | {"best": best})
     logger.info("resuming after step %d from %s", state.step, file)
     return state
 

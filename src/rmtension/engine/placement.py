@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import deepcopy
 from typing import Any, TypeVar
 
 import torch
@@ -10,8 +11,10 @@ from accelerate import Accelerator
 from torch import Tensor, distributed, nn
 
 from rmtension.base.memory import within_memory
+from rmtension.engine.lean import new_optimizer
 from rmtension.engine.packing import Batch
 from rmtension.engine.reward_model import score
+from rmtension.study.stages import Memory
 
 T = TypeVar("T")
 
@@ -50,12 +53,12 @@ def total(*values: float) -> list[float]:
 class Replicated:
     """A model and its optimiser, both whole in every process, and how many tokens the device takes at a time."""
 
-    def __init__(self, model: Any, learning_rate: float, precision: str, budget: int) -> None:
+    def __init__(self, model: Any, learning_rate: float, precision: str, budget: int, memory: Memory) -> None:
         self.model, self.budget = model, budget
         self.accelerator = Accelerator(mixed_precision=mixed_precision(precision), cpu=not torch.cuda.is_available())
         scorer = Scorer(model)
         self.spread(scorer)
-        optimizer = torch.optim.AdamW(learning(scorer), lr=learning_rate, weight_decay=0.0, fused=True)
+        optimizer = new_optimizer(memory, learning(scorer), learning_rate)
         # Not for evaluation only, but without DistributedDataParallel: a process that runs out of memory between its
         # collectives could not tell the others. `sum_gradients` adds them up instead.
         self.scorer = self.accelerator.prepare_model(scorer, evaluation_mode=True)
@@ -108,5 +111,5 @@ class Replicated:
     def restore(self, weights: dict[str, Any], optimizer_state: dict[str, Any], budget: int) -> None:
         """Go on from these."""
         self.model.load_state_dict(weights)
-        self.optimizer.load_state_dict(optimizer_state)
+        self.optimizer.load_state_dict(deepcopy(optimizer_state))  # or it would hold the file that they are mapped from
         self.budget = budget

@@ -62,7 +62,7 @@ class Projected(Learner):
 class Frozen(Learner):
     """The incoming and outgoing weights of some neurons stay as they are, to the bit.
 
-    Their gradients are zero, and AdamW without weight decay moves nothing whose gradients have all been zero.
+    Their gradients are zero, and no optimiser of ours moves anything whose gradients have all been zero.
     """
 
     def __init__(self, neurons: pl.DataFrame, placed: Replicated, gradient_clip: float) -> None:

@@ -23,6 +23,7 @@ from rmtension.base.progress import Progress
 from rmtension.data.comparisons import PAIRS, as_comparisons, draw
 from rmtension.engine.architectures import longest_text
 from rmtension.engine.checkpoints import State, resume, save
+from rmtension.engine.lean import Kept, KeptOnDisk
 from rmtension.engine.learner import Learner
 from rmtension.engine.packing import Packed
 from rmtension.engine.placement import Replicated
@@ -63,7 +64,7 @@ class Trainer:
     ) -> None:
         self.settings, self.epochs, self.seed = settings, epochs, seed
         kind = Sharded if sharded else Replicated
-        self.placed = kind(model, settings.learning_rate, settings.precision, budget)
+        self.placed = kind(model, settings.learning_rate, settings.precision, budget, settings.memory)
         self.learner = learner(self.placed, settings.gradient_clip)
         self.state = State()
 
@@ -77,7 +78,8 @@ class Trainer:
         """
         settings = self.settings
         plan = steps(len(train), settings.pairs_per_step, self.epochs, self.seed)
-        self.state = resume(self.placed, key, checkpoint)
+        in_memory = settings.memory == "full" or not self.placed.accelerator.is_main_process
+        self.state = resume(self.placed, key, checkpoint, Kept() if in_memory else KeptOnDisk(checkpoint))
         done = sum(len(index) for index in plan[: self.state.step])
         progress = Progress("training", sum(map(len, plan)), "pairs", done=done)
         saved = time.monotonic()
@@ -98,7 +100,7 @@ class Trainer:
                     saved = time.monotonic()
                 if stopping:
                     raise UserError(f"stopped by a signal; started again, training goes on from step {number}")
-        return self.state.best_weights if settings.keep == "best" else self.placed.weights()
+        return self.state.best.get() if settings.keep == "best" else self.placed.weights()
 
     def validate(self, pairs: Sequence[Packed]) -> dict[str, float]:
         """Look at the validation split and remember the weights if they are the best so far."""
@@ -106,7 +108,7 @@ class Trainer:
         self.refuse_divergence(loss)
         if self.settings.keep == "best" and loss < self.state.best_loss:
             self.state.best_loss = loss
-            self.state.best_weights = {name: value.clone() for name, value in self.placed.weights().items()}
+            self.state.best.put(self.placed.weights())
         return {"validation_loss": loss, "validation_accuracy": accuracy}
 
     def refuse_divergence(self, loss: float) -> None:

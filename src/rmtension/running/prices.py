@@ -151,9 +151,10 @@ class GradientPrices(Prices):
             self.assume(f"{model}: {processes} GPUs train {processes} times as fast as one")
         precision = "float32" if in_float32 else "bfloat16"
         seconds = self.machines.seconds(model, device, "training", precision, operations / processes)
-        copies = 0 if on_gpu else BYTES["best_copy"]
+        in_memory = settings.memory == "full" and not on_gpu
+        copies = BYTES["best_copy"] if in_memory else 0
         copies += BYTES["weights"] if self.study.regimes[regime].method == "projected" else 0  # of gradients
-        memory = size.parameters * (BYTES["training"] + copies)
+        memory = size.parameters * (BYTES["training"][settings.memory] + copies)
         memory /= processes if compute.sharded else 1
         memory += kept_for_a_backward_pass(size, self.study, model, in_float32)
         return seconds, memory + BYTES["process"], BYTES["weights"] * size.parameters

@@ -8,6 +8,8 @@ from pydantic import Field
 
 from rmtension.study.section import AtLeastTwo, Count, Name, Section, Seed
 
+Memory = Literal["full", "lean"]
+
 
 class Training(Section):
     """docs/methods.md, section 3: Bradley-Terry loss, AdamW without weight decay, linear decay to zero, no warm-up."""
@@ -21,6 +23,10 @@ class Training(Section):
     head_deviation: float = Field(0.02, gt=0, description="Standard deviation of the head's initial weights.")
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="bfloat16 computes in bf16 over float32 master weights; auto: where a GPU has it."
+    )
+    memory: Memory = Field(
+        "full",
+        description="lean: Adafactor instead of AdamW, best weights on disk; half the memory, for models too large.",
     )
     keep: Literal["best", "last"] = Field("best", description="best: lowest loss on the split `select_on`.")
     select_on: Literal["validation", "test"] = Field(

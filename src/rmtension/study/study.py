@@ -73,6 +73,7 @@ class Study(Section):
     def names_are_known(self) -> Self:
         require_known_names(self)
         require_sizes(self)
+        refuse_lean_parts(self)
         return self
 
     @property
@@ -166,6 +167,14 @@ def require_sizes(study: Study) -> None:
     for name, n_neurons in made_neurons(study.models).items():
         if wrong := misfit(name, n_neurons, study.ablation.percent, study.ablation.swept):
             raise PydanticCustomError("misfit", "{m}", {"m": wrong})
+
+
+def refuse_lean_parts(study: Study) -> None:
+    """Lean training takes the weights whole: Adafactor looks at rows and columns."""
+    for name, model in study.models.items():
+        if model.compute.sharded and study.training.memory == "lean":
+            message = f"training.memory: lean, while models.{name}.compute.sharded spreads weights: leave out one of them"
+            raise PydanticCustomError("lean", "{m}", {"m": message})
 
 
 def require_parts(study: Study, name: str, mixes: Sequence[str]) -> None:

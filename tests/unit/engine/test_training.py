@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -16,6 +16,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from tiny_models import pairs, random_model, texts
+from torch import Tensor
 
 from rmtension.base.errors import UserError
 from rmtension.engine import training
@@ -23,6 +24,7 @@ from rmtension.engine.ablation import Mask
 from rmtension.engine.activations import activation_statistics
 from rmtension.engine.checkpoints import State, resume, save, write_checkpoint
 from rmtension.engine.evaluation import candidate_scores
+from rmtension.engine.lean import Kept
 from rmtension.engine.packing import Packed, pack
 from rmtension.engine.placement import Replicated
 from rmtension.engine.sharding import Sharded
@@ -47,31 +49,60 @@ def test_each_epoch_takes_every_pair_once_in_an_order_of_its_own(n: int, per_ste
         assert len({tuple(order) for order in orders}) == epochs
 
 
-def test_equals_a_plain_loop(family: str, tmp_path: Path) -> None:
-    """Same weights as one text at a time, one backward a step, with torch's own optimiser and scheduler."""
+class NaiveAdafactor:
+    """Algorithm 4 of arXiv 1804.04235 with the decay of its algorithm 5 and steps of a given size, in numpy."""
+
+    def __init__(self, parameters: Iterable[torch.nn.Parameter]) -> None:
+        self.parameters = list(parameters)
+        self.rows, self.columns = ([0.0] * len(self.parameters) for _ in range(2))
+        self.steps = 0
+
+    def step(self, rate: float) -> None:
+        self.steps += 1
+        decay = 1 - self.steps**-0.8
+        for i, parameter in enumerate(self.parameters):
+            assert parameter.grad is not None
+            weight, gradient = parameter.detach().numpy(), parameter.grad.numpy()
+            squares = np.atleast_2d(gradient**2 + 1e-30)  # a vector is its own row of columns
+            self.rows[i] = decay * self.rows[i] + (1 - decay) * squares.sum(1)
+            self.columns[i] = decay * self.columns[i] + (1 - decay) * squares.sum(0)
+            second = np.outer(self.rows[i], self.columns[i]) / np.sum(self.rows[i])
+            update = gradient / np.sqrt(second).reshape(weight.shape)
+            weight -= rate * update / max(1, np.sqrt(np.mean(update**2)))
+
+
+class TorchAdamW:
+    def __init__(self, parameters: Iterable[torch.nn.Parameter]) -> None:
+        self.optimizer = torch.optim.AdamW(parameters, weight_decay=0.0)
+
+    def step(self, rate: float) -> None:
+        self.optimizer.param_groups[0]["lr"] = rate
+        self.optimizer.step()
+
+
+@pytest.mark.parametrize(("memory", "plain"), [("full", TorchAdamW), ("lean", NaiveAdafactor)])
+def test_equals_a_plain_loop(memory: str, plain: Any, family: str, tmp_path: Path) -> None:
+    """Same weights as one text at a time, one backward a step, with torch's own optimiser or one in numpy."""
     train = pairs(10, seed=0)
-    # In float64: AdamW makes a step of any gradient, also of one that is all rounding.
+    # In float64: either optimiser makes a step of any gradient, also of one that is all rounding.
     ours = random_model(family).double()
-    trainer = Trainer(ours, SETTINGS, epochs=2, seed=3, budget=40)
+    trainer = Trainer(ours, SETTINGS.model_copy(update={"memory": memory}), epochs=2, seed=3, budget=40)
     trainer.fit(train, train, tmp_path / "c", "key")
     log = trainer.log()
 
     model = random_model(family).double()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, weight_decay=0.0)
-    plan = steps(10, 4, 2, 3)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / len(plan))
+    optimizer, plan = plain(model.parameters()), steps(10, 4, 2, 3)
     losses = []
-    for index in plan:
+    for number, index in enumerate(plan):
         margins = [
             torch.sub(*(model.score(model.base_model(t[None]).last_hidden_state[0, -1]) for t in texts(train[i])))
             for i in index
         ]
         loss = torch.log1p(torch.exp(-torch.cat(margins))).mean()
+        model.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
-        schedule.step()
+        optimizer.step(3e-3 * (1 - number / len(plan)))
         losses.append(loss.item())
     np.testing.assert_allclose(log["loss"], losses, atol=1e-5)
     # Scores and not weights: GPT-2's key biases change no score, and AdamW makes noise of their gradients' noise.
@@ -80,6 +111,29 @@ def test_equals_a_plain_loop(family: str, tmp_path: Path) -> None:
             one, other = (m.score(m.base_model(text[None]).last_hidden_state[0, -1]) for m in (ours, model))
             torch.testing.assert_close(one, other, atol=1e-4, rtol=0)
     assert log["tokens"].sum() == 2 * sum(len(pair) for pair in train)
+
+
+def is_in_a_file(tensor: Tensor) -> bool:
+    """Whether its memory is that of a file that has no name."""
+    maps = [line.split() for line in Path("/proc/self/maps").read_text().splitlines() if line.endswith("(deleted)")]
+    ranges = [[int(end, 16) for end in of_one[0].split("-")] for of_one in maps]
+    return any(start <= tensor.data_ptr() < end for start, end in ranges)
+
+
+def test_lean_training_holds_little_beside_weights_and_gradients(tmp_path: Path) -> None:
+    """Of a matrix a number for each row and column; the best weights in a file, though it has no name."""
+    settings = BEST.model_copy(update={"memory": "lean"})
+    lean = Trainer(random_model("gpt2"), settings, epochs=2, seed=0, budget=60)
+    kept = lean.fit(TRAIN, HELD, tmp_path / "lean", "key")
+    held = [value for of_one in lean.placed.optimizer.state_dict()["state"].values() for value in of_one.values()]
+    numbers = sum(value.numel() if torch.is_tensor(value) else 1 for value in held)
+    assert numbers == sum(sum(p.shape) + 2 for p in lean.placed.scorer.parameters())
+    assert all(map(is_in_a_file, kept.values()))
+    full = Trainer(random_model("gpt2"), BEST, epochs=2, seed=0, budget=60)
+    full.fit(TRAIN, HELD, tmp_path / "full", "key")
+    sizes = {file.name: file.stat().st_size for file in tmp_path.iterdir()}  # of checkpoints, the best weights in both
+    assert sizes.keys() == {"lean", "full"}
+    assert sizes["full"] - sizes["lean"] > 7 * sum(p.numel() for p in lean.placed.scorer.parameters())  # 8, of moments
 
 
 def test_learns_and_keeps_the_best_weights(tmp_path: Path) -> None:
@@ -106,10 +160,12 @@ class KilledError(Exception):
     pass
 
 
-def train(checkpoint: Path, dies_in_step: int = 0, key: str = "key", dropout: float = 0) -> tuple[bytes, list[Any]]:
+def train(
+    checkpoint: Path, dies_in_step: int = 0, key: str = "key", dropout: float = 0, settings: Training = BEST
+) -> tuple[bytes, list[Any]]:
     """Weights and log of a run that may die in a step, with a checkpoint of every third."""
     model = random_model("gpt2", resid_pdrop=dropout, embd_pdrop=dropout, attn_pdrop=dropout)
-    trainer = Trainer(model, BEST, epochs=2, seed=0, budget=60)
+    trainer = Trainer(model, settings, epochs=2, seed=0, budget=60)
     step = trainer.learner.step
 
     def step_or_die(pairs: Sequence[Packed], index: Sequence[int], rate: float) -> dict[str, Any]:
@@ -126,21 +182,27 @@ def train(checkpoint: Path, dies_in_step: int = 0, key: str = "key", dropout: fl
     return b"".join(value.numpy().tobytes() for value in kept.values()), trainer.log().drop("seconds").rows()
 
 
-def train_and_die(checkpoint: Path, in_step: int, key: str = "key", dropout: float = 0) -> None:
+def train_and_die(
+    checkpoint: Path, in_step: int, key: str = "key", dropout: float = 0, settings: Training = BEST
+) -> None:
     with pytest.raises(KilledError):
-        train(checkpoint, in_step, key, dropout)
+        train(checkpoint, in_step, key, dropout, settings)
 
 
-def test_a_run_killed_at_any_step_resumes_to_the_same_bytes(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("memory", ["full", "lean"])
+def test_a_run_killed_at_any_step_resumes_to_the_same_bytes(
+    memory: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     """With dropout in the configuration too: none is active, so there is no random state to keep."""
     caplog.set_level("INFO")
-    undisturbed = train(tmp_path / "undisturbed")
+    settings = BEST.model_copy(update={"memory": memory})
+    undisturbed = train(tmp_path / "undisturbed", settings=settings)
     for in_step in range(2, STEPS + 1):
         checkpoint = tmp_path / f"{in_step}"
-        train_and_die(checkpoint, in_step, dropout=0.5)
-        assert checkpoint.exists() == (in_step > 3)
+        train_and_die(checkpoint, in_step, dropout=0.5, settings=settings)
+        assert [file.name for file in tmp_path.glob(f"*{in_step}*")] == [f"{in_step}"] * (in_step > 3)
         torch.rand(in_step)  # another random state
-        assert train(checkpoint, dropout=0.5) == undisturbed
+        assert train(checkpoint, dropout=0.5, settings=settings) == undisturbed
         assert (f"resuming after step {(in_step - 1) // 3 * 3} from {checkpoint}" in caplog.text) == (in_step > 3)
 
 
@@ -261,7 +323,7 @@ def test_out_of_memory_halves_the_budget_and_keeps_the_pairs(
     assert short.log().drop("seconds").equals(small.log().drop("seconds"))
     assert all(torch.equal(kept[name], expected[name]) for name in expected)
     resumed = Trainer(random_model("gpt2"), BEST, epochs=2, seed=0, budget=120)
-    resume(resumed.placed, "key", tmp_path / "120")
+    resume(resumed.placed, "key", tmp_path / "120", Kept())
     assert resumed.placed.budget == 30
 
 

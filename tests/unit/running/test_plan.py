@@ -115,6 +115,14 @@ def test_several_gpus_train_and_one_scores() -> None:
         assert several["evaluate"] == one["evaluate"] and several["activations"] == one["activations"]
 
 
+def test_lean_training_saves_two_moments_and_on_a_cpu_the_best_weights() -> None:
+    lean = {**SMALL, "training": SMALL["training"] | {"memory": "lean"}}
+    for device, saved in {"cpu": 12, "a100": 8}.items():
+        one, other = (planned(study, device=device)["train"] for study in (SMALL, lean))
+        assert one["memory_gb"] * 1e9 - other["memory_gb"] * 1e9 == pytest.approx(saved * PARAMETERS)
+        assert one | {"memory_gb": 0} == other | {"memory_gb": 0}
+
+
 def test_repairs_cost_what_they_do() -> None:
     """Beside the small study, with one of them at a time."""
     plain = planned(SMALL)

@@ -101,6 +101,7 @@ class Job:
         minutes: int = 0,
         halts: bool = False,
         method: str = "joint",
+        memory: str = "full",
     ) -> None:
         folder.mkdir()
         self.folder, self.model, self.log = folder, folder / "model", folder / "log"
@@ -120,7 +121,7 @@ class Job:
         preamble = PREAMBLE.format(given=str(folder / "given.json"), pid=str(self.pid))
         settings = "snakemake.params.settings = vars(snakemake.params.settings)\n"
         objectives = {"a": "one", "b": "other"}
-        mappings = {"training": TRAINING.model_dump(mode="json"), "objectives": objectives}
+        mappings = {"training": TRAINING.model_dump(mode="json") | {"memory": memory}, "objectives": objectives}
         settings += f"snakemake.params.settings |= {mappings!r}\n"
         (folder / "script.py").write_text(preamble + HALT * halts + settings + SCRIPT.read_text())
 
@@ -188,15 +189,17 @@ def held_weights(file: Path) -> bytes:
     return b"".join((value[:, 3] if "down" in name else value[3]).tobytes() for name, value in mlp.items())
 
 
-@pytest.mark.parametrize("sharded", [False, True])
+@pytest.mark.parametrize(("sharded", "memory"), [(False, "full"), (True, "full"), (False, "lean")])
 @pytest.mark.parametrize("method", ["joint", "projected", "frozen"])
-def test_two_processes_train_as_one(alone: Job, inputs: Path, tmp_path: Path, sharded: bool, method: str) -> None:
+def test_two_processes_train_as_one(
+    alone: Job, inputs: Path, tmp_path: Path, sharded: bool, memory: str, method: str
+) -> None:
     """The same loss curve, and the same model but for rounding; also where both are told to stop in between."""
     joint = alone.training()
-    if method != "joint":
-        alone = Job(inputs, tmp_path / "alone", method=method).run()
+    if (method, memory) != ("joint", "full"):
+        alone = Job(inputs, tmp_path / "alone", method=method, memory=memory).run()
         assert not np.allclose(alone.training()["loss"], joint["loss"], atol=1e-4)
-    job = Job(inputs, tmp_path / "job", gpus=2, sharded=sharded, method=method).run()
+    job = Job(inputs, tmp_path / "job", gpus=2, sharded=sharded, method=method, memory=memory).run()
     unmoved = [held_weights(f) for f in (inputs / "backbone/model.safetensors", job.model / "model.safetensors")]
     assert (unmoved[0] == unmoved[1]) == (method == "frozen")
     of_weights = re.findall(r"sharded: (\d+) of (\d+) weights", job.log.read_text())
@@ -210,7 +213,7 @@ def test_two_processes_train_as_one(alone: Job, inputs: Path, tmp_path: Path, sh
     assert all(np.abs(ours[name] - theirs[name]).max() < 1e-4 for name in theirs)
     assert {file.name for file in job.model.iterdir()} == {file.name for file in alone.model.iterdir()}
 
-    stopped = Job(inputs, tmp_path / "stopped", gpus=2, sharded=sharded, halts=True, method=method)
+    stopped = Job(inputs, tmp_path / "stopped", gpus=2, sharded=sharded, halts=True, method=method, memory=memory)
     process = stopped.start()
     while " T " not in Path("/proc", stopped.pid.read_text(), "stat").read_text():
         time.sleep(0.01)
