@@ -1,14 +1,16 @@
-"""What a training holds beside weights and their gradients: the optimiser's moments, and the best weights so far."""
+"""What a training holds beside weights and gradients: the optimiser's moments, layers' values, the best weights."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import IO, Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 from transformers.optimization import Adafactor
 
 from rmtension.base.files import writing
@@ -24,6 +26,13 @@ def new_optimizer(memory: Memory, weights: Iterable[nn.Parameter], learning_rate
         return torch.optim.AdamW(weights, lr=learning_rate, weight_decay=0.0, fused=True)
     # Steps of torch's own Adafactor are relative to the weights, so a learning rate would be another quantity.
     return Adafactor(weights, lr=learning_rate, scale_parameter=False, relative_step=False)
+
+
+def keep_inputs_alone(model: Any) -> None:
+    """From now on a pass keeps each layer's input, and the way back computes the rest of it once more, to the bit."""
+    for module in model.modules():
+        if type(module).__name__ in model._no_split_modules:
+            module.forward = partial(checkpoint, module.forward, use_reentrant=False, preserve_rng_state=False)
 
 
 class Kept:

@@ -11,7 +11,7 @@ from accelerate import Accelerator
 from torch import Tensor, distributed, nn
 
 from rmtension.base.memory import within_memory
-from rmtension.engine.lean import new_optimizer
+from rmtension.engine.lean import keep_inputs_alone, new_optimizer
 from rmtension.engine.packing import Batch
 from rmtension.engine.reward_model import score
 from rmtension.study.stages import Memory
@@ -58,6 +58,8 @@ class Replicated:
         self.accelerator = Accelerator(mixed_precision=mixed_precision(precision), cpu=not torch.cuda.is_available())
         scorer = Scorer(model)
         self.spread(scorer)
+        if memory == "lean":
+            keep_inputs_alone(model)
         optimizer = new_optimizer(memory, learning(scorer), learning_rate)
         # Not for evaluation only, but without DistributedDataParallel: a process that runs out of memory between its
         # collectives could not tell the others. `sum_gradients` adds them up instead.

@@ -67,10 +67,11 @@ def without_model(rule: str) -> Price:
     return RULES[rule]["seconds"], RULES[rule]["memory_gb"] * 1e9, 0
 
 
-def kept_for_a_backward_pass(size: Size, study: Study, model: str, in_float32: bool) -> float:
-    """Bytes of what a micro-batch of a model keeps."""
-    tokens = max(study.models[model].compute.training_tokens, 2 * study.training.max_tokens)
-    return float(BYTES["kept"] * (2 if in_float32 else 1) * tokens * size.layers * size.width)
+def kept_for_a_backward_pass(size: Size, study: Study, model: str, in_float32: bool, lean: bool = False) -> float:
+    """Bytes of what a micro-batch of a model keeps; lean: of each layer its input, and of one at a time the rest."""
+    units = max(study.models[model].compute.training_tokens, 2 * study.training.max_tokens) * size.width
+    of_layer = float(BYTES["kept"] * (2 if in_float32 else 1) * units)
+    return of_layer + BYTES["layer_input"] * size.layers * units if lean else of_layer * size.layers
 
 
 class Prices:
@@ -143,7 +144,8 @@ class GradientPrices(Prices):
         looks = math.ceil(steps / settings.evaluation_interval)
         there = sum(n for n, *_ in held)
         looked_at = min(there, settings.evaluation_pairs or there)
-        operations = 3 * epochs * size.forward(train) + looks * looked_at / there * size.forward(held)
+        lean = settings.memory == "lean"
+        operations = (4 if lean else 3) * epochs * size.forward(train) + looks * looked_at / there * size.forward(held)
         self.assume(f"regime {regime}: {steps:,} steps, and {looks:,} looks at {looked_at:,.0f} pairs")
         in_float32 = settings.precision == "float32" or (settings.precision == "auto" and not on_gpu)
         compute, processes = self.study.models[model].compute, self.machines.processes("train", model)
@@ -151,12 +153,11 @@ class GradientPrices(Prices):
             self.assume(f"{model}: {processes} GPUs train {processes} times as fast as one")
         precision = "float32" if in_float32 else "bfloat16"
         seconds = self.machines.seconds(model, device, "training", precision, operations / processes)
-        in_memory = settings.memory == "full" and not on_gpu
-        copies = BYTES["best_copy"] if in_memory else 0
+        copies = 0 if on_gpu or lean else BYTES["best_copy"]
         copies += BYTES["weights"] if self.study.regimes[regime].method == "projected" else 0  # of gradients
         memory = size.parameters * (BYTES["training"][settings.memory] + copies)
         memory /= processes if compute.sharded else 1
-        memory += kept_for_a_backward_pass(size, self.study, model, in_float32)
+        memory += kept_for_a_backward_pass(size, self.study, model, in_float32, lean)
         return seconds, memory + BYTES["process"], BYTES["weights"] * size.parameters
 
     def attribution(self, model: str, regime: str) -> Price:

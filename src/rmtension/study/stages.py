@@ -26,7 +26,7 @@ class Training(Section):
     )
     memory: Memory = Field(
         "full",
-        description="lean: Adafactor instead of AdamW, best weights on disk; half the memory, for models too large.",
+        description="lean: less than half the memory, for models too large; Adafactor, and a third more time.",
     )
     keep: Literal["best", "last"] = Field("best", description="best: lowest loss on the split `select_on`.")
     select_on: Literal["validation", "test"] = Field(

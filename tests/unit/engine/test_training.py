@@ -16,7 +16,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from tiny_models import pairs, random_model, texts
-from torch import Tensor
+from torch import Tensor, nn
 
 from rmtension.base.errors import UserError
 from rmtension.engine import training
@@ -134,6 +134,24 @@ def test_lean_training_holds_little_beside_weights_and_gradients(tmp_path: Path)
     sizes = {file.name: file.stat().st_size for file in tmp_path.iterdir()}  # of checkpoints, the best weights in both
     assert sizes.keys() == {"lean", "full"}
     assert sizes["full"] - sizes["lean"] > 7 * sum(p.numel() for p in lean.placed.scorer.parameters())  # 8, of moments
+
+
+def test_lean_training_keeps_of_a_layer_its_input(family: str) -> None:
+    """For the way back; gradients are the same to the bit."""
+    kept, gradients = list[int](), list[list[Tensor]]()
+
+    def count(tensor: Tensor) -> Tensor:
+        kept[-1] += tensor.numel() * (not isinstance(tensor, nn.Parameter))
+        return tensor
+
+    for memory in ("full", "lean"):
+        trainer = Trainer(random_model(family), SETTINGS.model_copy(update={"memory": memory}), 1, 0, budget=10**6)
+        kept.append(0)
+        with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+            trainer.learner.make_gradients(TRAIN, range(len(TRAIN)))
+        gradients.append(trainer.placed.take_gradients())
+    assert kept[1] < kept[0] / 4
+    assert all(torch.equal(one, other) for one, other in zip(*gradients, strict=True))
 
 
 def test_learns_and_keeps_the_best_weights(tmp_path: Path) -> None:
