@@ -127,8 +127,8 @@ def trainings(folder: Path, study: Study) -> pl.DataFrame:
         # The weights that were kept: the first of lowest loss, or the last.
         kept = looks.sort("validation_loss", maintain_order=True)[0] if settings["keep"] == "best" else looks[-1]
         rows.append(
-            which | {"epochs": said["settings"]["epochs"]}
-            | {"optimiser": OPTIMISERS[settings["memory"]]} | settings | {"steps": len(log), "tokens": log["tokens"].sum()}
+            which | {"epochs": said["settings"]["epochs"]} | {"optimiser": OPTIMISERS[settings["memory"]]}
+            | settings | {"steps": len(log), "tokens": log["tokens"].sum()}
             | {name if "left_out" in name else f"{name}_pairs": count for name, count in counts.items()}
             | {"kept_loss": kept["validation_loss"].item(), "kept_accuracy": 100 * kept["validation_accuracy"].item()}
             | {"device": ran["type"], "arithmetic": ARITHMETIC.get(ran["precision"], "")}

@@ -60,7 +60,7 @@ class KeptOnDisk(Kept):
 
     def put(self, weights: dict[str, Tensor]) -> None:
         with writing(self.checkpoint):
-            self.file = TemporaryFile(dir=self.checkpoint.parent)
+            self.file = TemporaryFile(dir=self.checkpoint.parent)  # noqa: SIM115  open as long as it is kept
             torch.save(weights, self.file)
             self.file.flush()
 

@@ -173,7 +173,9 @@ def refuse_lean_parts(study: Study) -> None:
     """Lean training takes the weights whole: Adafactor looks at rows and columns."""
     for name, model in study.models.items():
         if model.compute.sharded and study.training.memory == "lean":
-            message = f"training.memory: lean, while models.{name}.compute.sharded spreads weights: leave out one of them"
+            message = (
+                f"training.memory: lean, while models.{name}.compute.sharded spreads weights: leave out one of them"
+            )
             raise PydanticCustomError("lean", "{m}", {"m": message})
 
 

@@ -179,9 +179,15 @@ class KilledError(Exception):
 
 
 def train(
-    checkpoint: Path, dies_in_step: int = 0, key: str = "key", dropout: float = 0, settings: Training = BEST
+    checkpoint: Path,
+    dies_in_step: int = 0,
+    key: str = "key",
+    dropout: float = 0,
+    settings: Training = BEST,
+    worsens: bool = False,
 ) -> tuple[bytes, list[Any]]:
-    """Weights and log of a run that may die in a step, with a checkpoint of every third."""
+    """Weights and log of a run that may die in a step, with a checkpoint of every third; where its validation only
+    worsens, the weights are those of the first look."""
     model = random_model("gpt2", resid_pdrop=dropout, embd_pdrop=dropout, attn_pdrop=dropout)
     trainer = Trainer(model, settings, epochs=2, seed=0, budget=60)
     step = trainer.learner.step
@@ -195,32 +201,38 @@ def train(
         if state.step % 3 == 0:
             save(state, *where)
 
-    with patch.object(trainer.learner, "step", step_or_die), patch.object(training, "save", save_every_third):
+    def worse_every_time(_pairs: Sequence[Packed]) -> tuple[float, float]:
+        return float(trainer.state.step), 0.5
+
+    look = worse_every_time if worsens else trainer.learner.evaluate
+    with (
+        patch.multiple(trainer.learner, step=step_or_die, evaluate=look),
+        patch.object(training, "save", save_every_third),
+    ):
         kept = trainer.fit(TRAIN, HELD, checkpoint, key)
     return b"".join(value.numpy().tobytes() for value in kept.values()), trainer.log().drop("seconds").rows()
 
 
-def train_and_die(
-    checkpoint: Path, in_step: int, key: str = "key", dropout: float = 0, settings: Training = BEST
-) -> None:
+def train_and_die(checkpoint: Path, in_step: int, **how: Any) -> None:
     with pytest.raises(KilledError):
-        train(checkpoint, in_step, key, dropout, settings)
+        train(checkpoint, in_step, **how)
 
 
+@pytest.mark.parametrize("worsens", [False, True])
 @pytest.mark.parametrize("memory", ["full", "lean"])
 def test_a_run_killed_at_any_step_resumes_to_the_same_bytes(
-    memory: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    memory: str, worsens: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """With dropout in the configuration too: none is active, so there is no random state to keep."""
     caplog.set_level("INFO")
-    settings = BEST.model_copy(update={"memory": memory})
-    undisturbed = train(tmp_path / "undisturbed", settings=settings)
+    how: dict[str, Any] = {"settings": BEST.model_copy(update={"memory": memory}), "worsens": worsens}
+    undisturbed = train(tmp_path / "undisturbed", **how)
     for in_step in range(2, STEPS + 1):
         checkpoint = tmp_path / f"{in_step}"
-        train_and_die(checkpoint, in_step, dropout=0.5, settings=settings)
+        train_and_die(checkpoint, in_step, dropout=0.5, **how)
         assert [file.name for file in tmp_path.glob(f"*{in_step}*")] == [f"{in_step}"] * (in_step > 3)
         torch.rand(in_step)  # another random state
-        assert train(checkpoint, dropout=0.5, settings=settings) == undisturbed
+        assert train(checkpoint, dropout=0.5, **how) == undisturbed
         assert (f"resuming after step {(in_step - 1) // 3 * 3} from {checkpoint}" in caplog.text) == (in_step > 3)
 
 

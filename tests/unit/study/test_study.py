@@ -197,7 +197,9 @@ def test_a_mistake_is_one_line_naming_file_and_key(mistake: str) -> None:
 def test_lean_training_shares_no_weights_out() -> None:
     study = changed("models/tiny-gpt2/compute", {"gpus": 2, "sharded": True})
     load_study(study, "my-study.yaml")
-    with pytest.raises(UserError, match=r"^my-study.yaml: training.memory: lean, while models.tiny-gpt2.compute.sharded "):
+    with pytest.raises(
+        UserError, match=r"^my-study.yaml: training.memory: lean, while models.tiny-gpt2.compute.sharded "
+    ):
         load_study(changed("training/memory", "lean", study), "my-study.yaml")
 
 
