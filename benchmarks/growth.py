@@ -31,16 +31,18 @@ from rmtension.study.stages import Training
 
 PLAIN = {"pairs": 4, "length": 128, "candidates": 2, "ablations": 1}
 WORKS = ("train", "statistics", "evaluate")
+LEAN = "lean training"
 # What varies -> its values, and the work whose cost may depend on it.
 SERIES: dict[str, tuple[tuple[Any, ...], tuple[str, ...]]] = {
     "pairs": ((4, 16, 64), WORKS),
     "length": ((64, 128, 256, 512, 1024), WORKS),
     "candidates": ((2, 4, 8), ("evaluate",)),
     "ablations": ((1, 4, 16), ("evaluate",)),
-    "backbone": (("tiny", "135m-shaped", "360m-shaped", "1.7b-shaped"), WORKS),
+    "backbone": (("tiny", "135m-shaped", "360m-shaped", "1.7b-shaped"), (*WORKS, LEAN)),
 }
 # Bytes a parameter: weights, gradients and moments; a trained and a base model; a model.
 HELD = {"train": BYTES["training"], "statistics": 2 * BYTES["weights"], "evaluate": BYTES["weights"]}
+HELD |= {LEAN: BYTES["lean_training"]}
 
 
 def made(n: int, length: int, candidates: int, vocabulary: int) -> list[Packed]:
@@ -70,8 +72,9 @@ def point(work: str, backbone: str, pairs: int, length: int, candidates: int, ab
     sets = workloads.random_sets(config, ablations).partition_by("ablation", maintain_order=True)
     masks = [Mask.of(one, config) for one in sets]
     with timer:
-        if work == "train":
-            settings, plan, passes = Training(), steps(pairs, Training().pairs_per_step, 1, seed=0), 3
+        if work in ("train", LEAN):
+            settings = Training(memory="lean" if work == LEAN else "full")
+            plan, passes = steps(pairs, settings.pairs_per_step, 1, seed=0), 3
             trainer = Trainer(model, settings, epochs=1, seed=0, budget=budget)
             for i, index in enumerate(plan):
                 trainer.learner.step(comparisons, index, learning_rate(i, len(plan), settings.learning_rate))
@@ -83,7 +86,7 @@ def point(work: str, backbone: str, pairs: int, length: int, candidates: int, ab
             passes = ablations
     tokens = sum(batch.tokens.numel() for batch in batches(comparisons, budget))
     operations = passes * workloads.useful_operations(config, comparisons)
-    return Measured(timer.seconds, load.seconds, tokens * (1 if work == "train" else passes), {}, operations)
+    return Measured(timer.seconds, load.seconds, tokens * (1 if work in ("train", LEAN) else passes), {}, operations)
 
 
 def points(backbone: str) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -21,14 +21,14 @@ from rmtension.data.comparisons import as_comparisons
 from rmtension.engine.reward_model import load_reward_model, load_tokenizer
 from rmtension.engine.steps import learning_rate, steps
 from rmtension.engine.training import Trainer
-from rmtension.study.stages import Training
+from rmtension.study.stages import Memory, Training
 
 SETTINGS = Training()
 STEP = SETTINGS.pairs_per_step
 TOLERANCE = {"cpu": 1e-3, "cuda": 5e-2}  # float32 on a CPU, bfloat16 on a GPU
 
 
-def ours(reward_model: str, comparisons: str, budget: int) -> Measured:
+def ours(reward_model: str, comparisons: str, budget: int, memory: Memory = "full") -> Measured:
     load, work = Stopwatch(), Stopwatch()
     with load:
         device = start_torch(torch.get_num_threads(), gpus=1)
@@ -37,7 +37,8 @@ def ours(reward_model: str, comparisons: str, budget: int) -> Measured:
         warm_up(model)
     plan = steps(len(pairs), STEP, 1, seed=0)
     with work:
-        learner = Trainer(model, SETTINGS, epochs=1, seed=0, budget=budget).learner
+        settings = SETTINGS.model_copy(update={"memory": memory})
+        learner = Trainer(model, settings, epochs=1, seed=0, budget=budget).learner
         rates = [learning_rate(i, len(plan), SETTINGS.learning_rate) for i in range(len(plan))]
         log = [learner.step(pairs, index, rate) for index, rate in zip(plan, rates, strict=True)]
     tokens = sum(batch.tokens.numel() for index in plan for batch, _ in learner.micro_batches(pairs, index, budget))
@@ -75,6 +76,8 @@ def main() -> None:
         random, by_length = (file.with_name(f"{name}.json") for name in orders)
         sides = [
             Side("ours", "benchmarks.train:ours", ours_job, settings=f"batches of at most {budget} tokens"),
+            Side("ours, lean", "benchmarks.train:ours", ours_job | {"memory": "lean"}, compared=False,
+                settings=f"training.memory: lean, batches of at most {budget} tokens"),
             trl("TRL, defaults", 8, random, job, {}, "gradient checkpointing, micro-batches of 8 pairs"),
             trl("TRL, no checkpointing", 4, random, job, plain, "micro-batches of 8 pairs, in random order"),
             trl("TRL, best", 1.6, by_length, job, plain | small,

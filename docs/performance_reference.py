@@ -75,10 +75,12 @@ def verdict(reached: bool) -> str:
 
 def sides(line: Line) -> Iterator[list[str]]:
     """Rows of the table of one comparison."""
+    ours, *_ = line["sides"]
+    seconds_of_ours = middle(line["sides"][ours]["seconds"])
     for name, side in line["sides"].items():
         if name == "limit":
             continue
-        turns, ratio = side["seconds"], line["ratios"].get(name)
+        turns = side["seconds"]
         seconds = middle(turns)
         gpu = f"{max(side['peak_gpu_memory']) / 1e9:.2f}" if line["device"] == "cuda" else NONE
         yield [
@@ -90,7 +92,7 @@ def sides(line: Line) -> Iterator[list[str]]:
             f"{side['tokens']:,}" if side["tokens"] else NONE,
             f"{max(side['peak_memory']) / 1e9:.2f}",
             gpu,
-            f"{ratio:.2f}" if ratio else "1",
+            "1" if name == ours else f"{line['ratios'].get(name, seconds / seconds_of_ours):.2f}",
         ]
 
 

@@ -155,7 +155,7 @@ class GradientPrices(Prices):
         seconds = self.machines.seconds(model, device, "training", precision, operations / processes)
         copies = 0 if on_gpu or lean else BYTES["best_copy"]
         copies += BYTES["weights"] if self.study.regimes[regime].method == "projected" else 0  # of gradients
-        memory = size.parameters * (BYTES["training"][settings.memory] + copies)
+        memory = size.parameters * (BYTES["lean_training" if lean else "training"] + copies)
         memory /= processes if compute.sharded else 1
         memory += kept_for_a_backward_pass(size, self.study, model, in_float32, lean)
         return seconds, memory + BYTES["process"], BYTES["weights"] * size.parameters
