@@ -9,6 +9,7 @@ from pathlib import Path
 
 import polars as pl
 
+from rmtension.analysis import patching
 from rmtension.analysis.calibration import UNABLATED
 from rmtension.analysis.loading import (
     Frames,
@@ -108,6 +109,10 @@ class Results:
         """The same under each ablation too, on the benchmarks on which sizes are swept."""
         swept = [block for block in self.blocks if block.benchmark in self.study.ablation.sweep_benchmarks]
         return self.bootstrap.pooled_accuracy(swept or [self.blocks[0].of_units(pl.lit(False))])
+
+    @cached_property
+    def patching(self) -> patching.Patched | None:
+        return patching.find(self.study, self.bootstrap, self.blocks, blocks(self.patched))
 
     @cached_property
     def pairs(self) -> PairFigures:

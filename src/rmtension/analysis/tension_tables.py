@@ -6,7 +6,7 @@ import polars as pl
 import polars.selectors as cs
 
 from rmtension.analysis.ablation_tables import change, where_held
-from rmtension.analysis.patching_tables import places
+from rmtension.analysis.patching import places
 from rmtension.analysis.results import Results, empty_table
 from rmtension.analysis.sets import mixed_sets, mixed_sizes, with_values
 from rmtension.analysis.statistics import Draws, concat
@@ -29,7 +29,7 @@ def tension_table(results: Results) -> pl.DataFrame:
     for mixed in study.mixed_regimes():
         scored = [block.of_units(kept, pl.col("regime") == mixed) for block in results.blocks]
         for orientation in study.regimes[mixed].mixes:
-            for tasks, accuracy in places(results, scored, orientation):
+            for tasks, accuracy in places(results.study, results.bootstrap, scored, orientation):
                 side = pl.lit(orientation).alias("orientation"), pl.lit(tasks).alias("tasks")
                 baseline, _, delta = change(accuracy, sets)
                 baselines.append(where_held(results, baseline).with_columns(*side))

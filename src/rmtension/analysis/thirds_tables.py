@@ -5,7 +5,7 @@ from __future__ import annotations
 import polars as pl
 
 from rmtension.analysis.ablation_tables import where_held
-from rmtension.analysis.patching_tables import places
+from rmtension.analysis.patching import places
 from rmtension.analysis.results import Results, empty_table
 from rmtension.analysis.sets import NONE, mean_sizes
 from rmtension.analysis.statistics import Draws, concat
@@ -25,7 +25,7 @@ def deltas(results: Results, sets: pl.DataFrame) -> Draws | None:
     for orientation in study.single_regimes():
         own = [name for name in study.with_neurons() if orientation in (study.regimes[name].mixes or [name])]
         scored = [block.of_units(kept, pl.col("regime").is_in(own)) for block in results.blocks]
-        for tasks, accuracy in places(results, scored, orientation):
+        for tasks, accuracy in places(results.study, results.bootstrap, scored, orientation):
             delta = accuracy.joined(sets, ["ablation"]).minus(accuracy.filter(NONE), on)
             keys = {"orientation": pl.lit(orientation), "tasks": pl.lit(tasks)}
             parts.append(Draws(delta.keys.with_columns(**keys), delta.values))
