@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import groupby
-from typing import Any
 
 import numpy as np
 import polars as pl
 from numpy.polynomial import chebyshev
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
 from scipy.special import expit
 
 from rmtension.analysis.pairs import PairBlock
-from rmtension.analysis.statistics import REWARD_MODEL, Array, Bootstrap, Draws, concat, divide, product
+from rmtension.analysis.resampling import Array, Terms, divide, product, tiles
+from rmtension.analysis.statistics import REWARD_MODEL, Bootstrap, Draws, concat
 
 UNIT = [*REWARD_MODEL, "ablation"]
 BINS = 15  # of equal mass
@@ -61,47 +63,89 @@ def temperatures(difference: Array, weights: Array) -> Array:
     count = (~np.isnan(difference)).astype(np.float64) @ weights
     difference = np.nan_to_num(difference)  # adds nothing to a slope
 
-    def slopes(logs: Array) -> Array:
+    def slopes(logs: Array, weights: Array = weights) -> Array:
         """By the logarithm of beta [n], of each weighting [n, D]."""
         return np.asarray(-(difference * expit(-np.exp(logs)[:, None] * difference)) @ weights)
 
-    grid, columns = np.linspace(-np.log(MOST), -np.log(LEAST), 17), np.arange(weights.shape[1])
-    slope = slopes(grid)
-    right = np.clip((slope < 0).sum(axis=0), 1, len(grid) - 1)
-    low, high, below, above = grid[right - 1], grid[right], slope[right - 1, columns], slope[right, columns]
-    first, last = low.min(), high.max()
+    grid, half = np.linspace(-np.log(MOST), -np.log(LEAST), 65), 0.4
+    near = grid[(slopes(grid[:-1], weights[:, :1]) < 0).sum()]  # of the first weighting, from which few are far
+    while True:
+        first, last = np.clip([near - half, near + half], grid[0], grid[-1])
+        below, above = slopes(np.array([first, last]))
+        if (first == grid[0] or (below < 0).all()) and (last == grid[-1] or (above > 0).all()):
+            break
+        half *= 2
     middle, half = (first + last) / 2, (last - first) / 2
     # As functions of log beta slopes have no pole within pi / 2 of the real line, whatever the differences are: so many
-    # nodes give them to 13 digits over all brackets (Bernstein's ellipse), and their zeros take no pass over pairs.
+    # nodes give them to 13 digits in between (Bernstein's ellipse), and their zeros take no pass over pairs.
     n = math.ceil(30 / np.arcsinh(np.pi / 2 / half))
     nodes = chebyshev.chebpts1(n)
     terms = 2 / n * chebyshev.chebvander(nodes, n - 1).T @ slopes(middle + half * nodes)
     terms[0] /= 2
     steepness = chebyshev.chebder(terms) / half
-    zero = low - below * divide(high - low, above - below)
-    for _ in range(8):  # Newton's: each doubles the digits
+    zero = np.full(weights.shape[1], middle)
+    for step in half / 2.0 ** np.arange(1, 9):  # bisection, and then Newton's, of which each doubles the digits
+        zero -= step * np.sign(chebyshev.chebval((zero - middle) / half, terms, tensor=False))
+    for _ in range(5):
         slope, steep = (chebyshev.chebval((zero - middle) / half, of, tensor=False) for of in (terms, steepness))
-        zero = np.clip(zero - divide(slope, steep), low, high)
+        zero = np.clip(zero - divide(slope, steep), first, last)
     within = np.exp(-np.round(zero, 12))  # in the digits behind, the number of threads leaves a trace
     found = np.where(below >= 0, MOST, np.where(above <= 0, LEAST, within))
     return np.where(count > 0, found, np.nan)
 
 
+# --- all pairs of a benchmark --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """U units, C comparisons and P pairs of all tasks of a benchmark."""
+
+    units: pl.DataFrame  # [U] UNIT
+    name: str
+    comparison: NDArray[np.int64]  # [P] which it is of
+    difference: Array  # [U, P] see PairBlock
+    drawn: NDArray[np.float32]  # [C, 1 + draws] how often each comparison is
+
+    def sums(self, terms: Terms) -> Array:
+        """Sums [U, 1 + draws] of terms [U, P] over the pairs that are scored."""
+        every = self.binned(terms.astype(np.float64), np.zeros_like(self.difference, np.int64), 1).toarray()
+        return product(every, self.drawn, is_whole=terms.dtype == np.bool_)
+
+    def binned(self, terms: Array, bins: NDArray[np.int64], n: int) -> csr_array:
+        """Sums [U * n, C] of terms [U, P] over a comparison's scored pairs in each of the n bins that `bins` [U, P]
+        says: a comparison is in few of them."""
+        unit, pair = np.nonzero(~np.isnan(self.difference))
+        places = unit * n + bins[unit, pair], self.comparison[pair]
+        return csr_array((terms[unit, pair], places), shape=(len(self.units) * n, len(self.drawn)))
+
+    def tiles(self) -> Iterator[tuple[tuple[slice, slice], NDArray[np.float32]]]:
+        """The columns of some draws, and how often each comparison is drawn in them [C, n]."""
+        return ((columns, np.ascontiguousarray(self.drawn[columns])) for columns in tiles(self.drawn.shape[1]))
+
+
+def benchmarks(bootstrap: Bootstrap, blocks: Sequence[PairBlock]) -> Iterator[Benchmark]:
+    for name, of in groupby(blocks, lambda block: block.benchmark):
+        tasks = list(of)
+        first = np.cumsum([0, *(len(task.ids) for task in tasks)])
+        comparison = [task.places["comparison"].to_numpy() + at for task, at in zip(tasks, first, strict=False)]
+        difference = np.concatenate([task.difference for task in tasks], axis=1)
+        drawn = np.concatenate([task.counts(bootstrap) for task in tasks])
+        yield Benchmark(tasks[0].units, name, np.concatenate(comparison).astype(np.int64), difference, drawn)
+
+
 def fitted(bootstrap: Bootstrap, blocks: Sequence[PairBlock]) -> Draws:
     """The temperature of every unit on all pairs of the blocks, which are of one benchmark, LEAST or MOST where it
     would lie beyond; undefined without any."""
-    values = np.full((len(blocks[0].units), 1 + bootstrap.draws), np.nan)
-    weights = np.concatenate([block.weights(bootstrap) for block in blocks])
-    for row, difference in zip(values, np.concatenate([block.difference for block in blocks], axis=1), strict=True):
+    (whole,) = benchmarks(bootstrap, blocks)
+    weights = whole.drawn[whole.comparison].astype(np.float64)
+    values = np.full((len(whole.units), 1 + bootstrap.draws), np.nan)
+    for row, difference in zip(values, whole.difference, strict=True):
         row[:] = temperatures(difference, weights)
-    return Draws(blocks[0].units, values)
+    return Draws(whole.units, values)
 
 
 # --- figures -------------------------------------------------------------------------------------------------
-
-
-def benchmarks(blocks: Sequence[PairBlock]) -> Iterator[list[PairBlock]]:
-    return (list(of) for _, of in groupby(blocks, lambda block: block.benchmark))
 
 
 def equal_mass(difference: Array) -> Array:
@@ -118,27 +162,26 @@ def in_bins(confidences: Array, edges: Array) -> NDArray[np.int64]:
     return np.stack([np.searchsorted(e, c) for e, c in zip(edges, confidences, strict=True)])
 
 
-def calibration_errors(bootstrap: Bootstrap, blocks: Sequence[PairBlock], scored: Array) -> tuple[Array, Array]:
+def calibration_errors(whole: Benchmark) -> tuple[Array, Array]:
     """Expected calibration error [U, 1 + draws]: mean over pairs of |share right - mean confidence| of their bin. And
     squared calibration error: mean over pairs of the mean product of the gaps (right or not, less confidence) of two
     pairs of different comparisons in their bin, which chance in who is right makes no larger; a bin of one comparison
     is left out."""
-    edges = equal_mass(np.concatenate([block.difference for block in blocks], axis=1))
-    total, count, own, same = np.zeros((4, BINS, *scored.shape))  # own, same: of each comparison with itself
-    for block in blocks:
-        sure, times = confidence(block.difference), block.counts(bootstrap)
-        exact, squares = times.astype(np.float64), times**2
-        bins, gap = in_bins(sure, edges), right(block.difference) - sure
-        for number in range(BINS):
-            here = (bins == number) & block.scored
-            gaps, pairs = block.by_comparison(np.where(here, gap, 0)), block.by_comparison(here)
-            total[number] += gaps @ exact
-            count[number] += product(pairs, times, is_whole=True)
-            own[number] += gaps**2 @ exact**2
-            same[number] += product(pairs**2, squares, is_whole=True)
-    products = divide(total**2 - own, count**2 - same)
-    squared = divide(np.nansum(count * products, axis=0), np.where(np.isnan(products), 0, count).sum(axis=0))
-    return centred(divide(np.abs(total).sum(axis=0), scored)), squared
+    sure, shape = confidence(whole.difference), (len(whole.units), BINS, -1)
+    bins = in_bins(sure, equal_mass(whole.difference))
+    gaps = whole.binned(right(whole.difference) - sure, bins, BINS)
+    pairs = whole.binned(np.ones_like(sure), bins, BINS).astype(np.float32)  # of whole numbers exact
+    error, squared = np.empty((2, len(whole.units), whole.drawn.shape[1]))
+    for columns, times in whole.tiles():
+        exact = times.astype(np.float64)
+        total, count = (gaps @ exact).reshape(shape), (pairs @ times).astype(np.float64).reshape(shape)
+        # Of each comparison with itself.
+        own, same = (gaps.power(2) @ exact**2).reshape(shape), (pairs.power(2) @ times**2).reshape(shape)
+        products = divide(total**2 - own, count**2 - same)
+        error[columns] = divide(np.abs(total).sum(axis=1), count.sum(axis=1))
+        of_known = np.where(np.isnan(products), 0, count).sum(axis=1)
+        squared[columns] = divide(np.nansum(count * products, axis=1), of_known)
+    return centred(error), squared
 
 
 def centred(figure: Array) -> Array:
@@ -149,18 +192,13 @@ def centred(figure: Array) -> Array:
     return np.concatenate([figure[:, :1], drawn + (figure[:, 0] - mean)[:, None]], axis=1)
 
 
-def measured(bootstrap: Bootstrap, blocks: Sequence[PairBlock], temperature: Array) -> dict[str, Draws]:
-    """FIGURES of every unit on the one benchmark that the blocks are of; temperature [U], NaN where unknown."""
-
-    def mean(term: Any) -> Array:
-        terms = [np.where(block.scored, term(block.difference), 0) for block in blocks]
-        total = sum(block.sums(bootstrap, values) for block, values in zip(blocks, terms, strict=True))
-        return divide(np.asarray(total), scored)
-
-    scored = np.asarray(sum(block.sums(bootstrap, block.scored) for block in blocks))
-    rescaled = mean(lambda difference: log_loss(difference / temperature[:, None]))
-    values = [*calibration_errors(bootstrap, blocks, scored), mean(brier), mean(log_loss), rescaled]
-    keys = blocks[0].units.with_columns(benchmark=pl.lit(blocks[0].benchmark))
+def measured(whole: Benchmark, temperature: Array) -> dict[str, Draws]:
+    """FIGURES of every unit; temperature [U], NaN where unknown."""
+    difference = whole.difference
+    scored = whole.sums(~np.isnan(difference))
+    terms = brier(difference), log_loss(difference), log_loss(difference / temperature[:, None])
+    values = [*calibration_errors(whole), *(divide(whole.sums(term), scored) for term in terms)]
+    keys = whole.units.with_columns(benchmark=pl.lit(whole.name))
     return {name: Draws(keys, figure) for name, figure in zip(FIGURES, values, strict=True)}
 
 
@@ -174,9 +212,9 @@ def calibrated(bootstrap: Bootstrap, blocks: Sequence[PairBlock], temperature: D
     fits = (temperature.values[:, :1] > LEAST) & (temperature.values[:, :1] < MOST)
     temperature = Draws(temperature.keys, np.where(fits, temperature.values, np.nan))
     parts = []
-    for of in benchmarks(blocks):
-        own = of[0].units.join(known, on=UNIT, how="left", maintain_order="left")["temperature"]
-        parts.append(measured(bootstrap, of, own.cast(pl.Float64).fill_null(np.nan).to_numpy()))
+    for whole in benchmarks(bootstrap, blocks):
+        own = whole.units.join(known, on=UNIT, how="left", maintain_order="left")["temperature"]
+        parts.append(measured(whole, own.cast(pl.Float64).fill_null(np.nan).to_numpy()))
     figures = {name: concat([part[name] for part in parts]) for name in FIGURES}
     names = figures["ece"].keys
     return figures | {"temperature": temperature.joined(names.select(*UNIT, "benchmark"), UNIT)}
@@ -189,23 +227,21 @@ def curves(bootstrap: Bootstrap, blocks: Sequence[PairBlock]) -> dict[str, Draws
     """
     parts: dict[str, list[Draws]] = {"share": [], "confidence": [], "accuracy": []}
     edges = pl.DataFrame({"left": SHOWN[:-1], "right": SHOWN[1:]})
-    for of in benchmarks(blocks):
-        units, n = of[0].units, len(edges)
-        keys = units.with_columns(benchmark=pl.lit(of[0].benchmark)).join(edges, how="cross", maintain_order="left")
-        count, sure, good = np.zeros((3, n, len(units), 1 + bootstrap.draws))
-        for block in of:
-            confidences = confidence(block.difference)
-            bins = in_bins(confidences, np.tile(SHOWN[1:-1], (len(units), 1)))
-            for number in range(n):
-                here = (bins == number) & block.scored
-                count[number] += block.sums(bootstrap, here)
-                sure[number] += block.sums(bootstrap, np.where(here, confidences, 0))
-                good[number] += block.sums(bootstrap, np.where(here, right(block.difference), 0))
-        figures = {
-            "share": 100 * divide(count, count.sum(axis=0)),
-            "confidence": divide(sure, count),
-            "accuracy": 100 * divide(good, count),
-        }
+    for whole in benchmarks(bootstrap, blocks):
+        units, n, sure = whole.units, len(edges), confidence(whole.difference)
+        bins = in_bins(sure, np.tile(SHOWN[1:-1], (len(units), 1)))
+        pairs, good = (  # whole numbers and halves, of which single precision is exact
+            whole.binned(term, bins, n).astype(np.float32) for term in (np.ones_like(sure), right(whole.difference))
+        )
+        confidences = whole.binned(sure, bins, n)
+        figures = {name: np.empty((len(units) * n, whole.drawn.shape[1])) for name in parts}
+        for columns, times in whole.tiles():
+            count = (pairs @ times).astype(np.float64)
+            every = count.reshape(len(units), n, -1).sum(axis=1).repeat(n, axis=0)
+            figures["share"][columns] = 100 * divide(count, every)
+            figures["confidence"][columns] = divide(confidences @ times.astype(np.float64), count)
+            figures["accuracy"][columns] = 100 * divide((good @ times).astype(np.float64), count)
+        keys = units.with_columns(benchmark=pl.lit(whole.name)).join(edges, how="cross", maintain_order="left")
         for name, figure in figures.items():
-            parts[name].append(Draws(keys, figure.swapaxes(0, 1).reshape(len(keys), -1)))
+            parts[name].append(Draws(keys, figure))
     return {name: concat(several) for name, several in parts.items()}

@@ -6,9 +6,10 @@ import numpy as np
 import polars as pl
 
 from rmtension.analysis.calibration import FIGURES, UNABLATED
+from rmtension.analysis.resampling import Array
 from rmtension.analysis.results import Results
 from rmtension.analysis.sets import mixtures
-from rmtension.analysis.statistics import REWARD_MODEL, Array, Draws, concat
+from rmtension.analysis.statistics import REWARD_MODEL, Draws, concat
 from rmtension.study.measured import own_tests
 from rmtension.study.naming import OVERALL
 
@@ -66,6 +67,6 @@ def reliability_table(results: Results) -> pl.DataFrame:
     """model, regime, benchmark, ablation (none, or the own main set); left and right edge of a bin of confidences;
     share of the pairs that are in it, their mean confidence, and their accuracy."""
     by = ["model", "regime", "benchmark", "ablation", "left", "right"]
-    figures = {name: draws.filter(results.once_each) for name, draws in results.pairs.curves.items()}
+    figures = {name: draws.filter(results.once_each) for name, draws in results.pairs.curves().items()}
     first, *others = figures
     return results.table(figures[first], by, first, **{name: figures[name] for name in others}).drop("p")

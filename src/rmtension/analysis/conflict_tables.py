@@ -12,8 +12,9 @@ import numpy as np
 import polars as pl
 import polars.selectors as cs
 
+from rmtension.analysis.resampling import Array, divide
 from rmtension.analysis.results import Results, empty_table
-from rmtension.analysis.statistics import Array, Draws, divide, limits, with_overall
+from rmtension.analysis.statistics import Draws, limits, with_overall
 from rmtension.analysis.units import held
 from rmtension.study.naming import OVERALL
 

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 
 from rmtension.analysis.pairs import PairBlock
-from rmtension.analysis.statistics import TASK, Array, Bootstrap, Draws, concat, divide
+from rmtension.analysis.resampling import Array, divide
+from rmtension.analysis.statistics import TASK, Bootstrap, Draws, concat
 from rmtension.study.naming import OVERALL
 
 LEAST = 5  # comparisons that either side of length must have

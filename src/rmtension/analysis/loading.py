@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import polars.selectors as cs
 
 from rmtension.analysis.sets import compared, listed
-from rmtension.analysis.statistics import REWARD_MODEL, TASK
+from rmtension.analysis.statistics import REWARD_MODEL, TASK, membership
 from rmtension.base.files import Columns, made_here, read_json, scan_table
 from rmtension.base.sums import summable
 from rmtension.neurons.ranking import NEURON, RANKINGS, SETS, STATISTICS, of_both_responses
@@ -155,9 +156,10 @@ def load_conflicts(folder: Path, study: Study) -> pl.DataFrame:
 def summed(neurons: pl.DataFrame, members: pl.DataFrame, *by: str) -> pl.DataFrame:
     """set, control, `by`; n_neurons, of one draw, and the sums of PRODUCTS over the members in all draws."""
     joined = members.join(neurons, on=NEURON, how="left", maintain_order="left")
-    size = (pl.len() / pl.col("ablation").n_unique()).alias("n_neurons")
-    sums = [summable(pl.col(name)).sum() for name in PRODUCTS]
-    return joined.group_by("set", "control", *by, maintain_order=True).agg(size, *sums)
+    keys, group = membership(joined, ["set", "control", *by])
+    draws = joined.group_by("set", "control", *by, maintain_order=True).agg(pl.col("ablation").n_unique())["ablation"]
+    sums = {name: np.bincount(group, joined[name].to_numpy(), len(keys)) for name in PRODUCTS}  # in the order of rows
+    return keys.with_columns(n_neurons=np.bincount(group, minlength=len(keys)) / draws, **sums)
 
 
 def load_loudness(folder: Path, study: Study) -> pl.DataFrame:

@@ -23,9 +23,10 @@ def retention_table(results: Results) -> pl.DataFrame:
     """model, regime (a mixed one), ablation (none, or a set zeroed in the mixed reward model), orientation, task;
     retention |M and (A or B)| / |A or B|, of the parts' unablated A and B; what M could not score is not counted."""
     whole = mixed_sets(results.study).filter(control="whole")["ablation"].unique(maintain_order=True)
+    shown = [block.of_units(pl.col("ablation").is_in(["none", *whole])) for block in results.shared_blocks]
     parts = []
     for regime in dict(mixtures(results.study, results.study.regimes)):
-        for block in results.shared_blocks:
+        for block in shown:
             first, second = (paired(block, regime, single, None) for single in results.study.regimes[regime].mixes)
             either = block.correct[first["part"]] | block.correct[second["part"]]
             either &= block.scored[first["row"]]
@@ -33,8 +34,7 @@ def retention_table(results: Results) -> pl.DataFrame:
             parts.append(results.bootstrap.ratio(block, first.drop("row", "part"), kept, either))
     if not parts:
         return empty_table(["retention"], ["model", "regime", "ablation", *TASK])
-    by_set = concat(parts).filter(pl.col("ablation").is_in(["none", *whole]))
-    averaged = by_set.with_averages([*REWARD_MODEL, "ablation"])
+    averaged = concat(parts).with_averages([*REWARD_MODEL, "ablation"])
     return results.table(averaged, ["model", "regime", "ablation", *TASK], "retention").drop("p")
 
 

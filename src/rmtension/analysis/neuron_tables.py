@@ -13,9 +13,10 @@ import numpy as np
 import polars as pl
 
 from rmtension.analysis.oriented import Mask, by_reward_model
+from rmtension.analysis.resampling import Array
 from rmtension.analysis.results import Results, empty_table
 from rmtension.analysis.sets import mixtures
-from rmtension.analysis.statistics import REWARD_MODEL, Array
+from rmtension.analysis.statistics import REWARD_MODEL
 from rmtension.base.sums import summable
 from rmtension.neurons.ranking import NEURON
 from rmtension.study.naming import OVERALL, THIRDS

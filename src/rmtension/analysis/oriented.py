@@ -11,7 +11,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from rmtension.analysis.statistics import REWARD_MODEL, Array
+from rmtension.analysis.resampling import Array
+from rmtension.analysis.statistics import REWARD_MODEL
 from rmtension.neurons.ranking import NEURON
 from rmtension.study.naming import set_size
 from rmtension.study.study import Study

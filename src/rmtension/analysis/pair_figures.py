@@ -82,7 +82,6 @@ class PairFigures:
         temperature = fitted(self.bootstrap, blocks)
         return calibrated(self.bootstrap, self.main_blocks, temperature)
 
-    @cached_property
     def curves(self) -> Mapping[str, Draws]:
         return curves(self.bootstrap, self.main_blocks)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import polars as pl
@@ -11,7 +12,8 @@ import polars.selectors as cs
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from rmtension.analysis.statistics import REWARD_MODEL, TASK, Array, Bootstrap, Terms, membership, product
+from rmtension.analysis.resampling import Array, Terms, product
+from rmtension.analysis.statistics import REWARD_MODEL, TASK, Bootstrap, membership
 
 PLACE = ["comparison", "i", "j"]  # of a pair: its comparison, and which of its chosen and rejected responses
 SIDES = ["chosen_scores", "rejected_scores"]
@@ -45,15 +47,15 @@ class PairBlock:
         """How often each comparison is drawn [C, 1 + draws]: as for all that is made of them."""
         return bootstrap.counts(len(self.ids), self.benchmark, self.task)
 
-    def weights(self, bootstrap: Bootstrap) -> Array:
-        """The same of each pair [P, 1 + draws]."""
-        return np.take(self.counts(bootstrap), self.places["comparison"].to_numpy(), axis=0).astype(np.float64)
+    @cached_property
+    def member(self) -> csr_array:
+        """[P, C] 1 where a pair is of a comparison."""
+        comparison, n = self.places["comparison"].to_numpy(), len(self.places)
+        return csr_array((np.ones(n), (np.arange(n), comparison)), shape=(n, len(self.ids)))
 
     def by_comparison(self, terms: Terms) -> Array:
         """Sums [rows, C] of terms [rows, P] over the pairs of each comparison."""
-        comparison, n = self.places["comparison"].to_numpy(), len(self.places)
-        member = csr_array((np.ones(n), (np.arange(n), comparison)), shape=(n, len(self.ids)))
-        return np.asarray(terms.astype(np.float64) @ member)
+        return np.asarray(terms.astype(np.float64) @ self.member)
 
     def sums(self, bootstrap: Bootstrap, terms: Terms) -> Array:
         """Sums [rows, 1 + draws] of terms [rows, P] over all pairs; comparisons are what is resampled."""

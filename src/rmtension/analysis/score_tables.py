@@ -9,9 +9,10 @@ import polars as pl
 
 from rmtension.analysis.ablation_tables import change
 from rmtension.analysis.mixed_tables import paired
+from rmtension.analysis.resampling import divide
 from rmtension.analysis.results import Results, empty_table
 from rmtension.analysis.sets import mixtures, own_sets, with_values
-from rmtension.analysis.statistics import REWARD_MODEL, Block, Draws, divide, summed_up
+from rmtension.analysis.statistics import REWARD_MODEL, Block, Draws, summed_up
 from rmtension.base.sums import summable
 from rmtension.study.naming import OVERALL
 

@@ -4,10 +4,8 @@ bootstrap draws carried along, so that whatever is computed from them has an int
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cache, reduce
 from itertools import combinations
 
 import numpy as np
@@ -17,16 +15,13 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 from scipy.stats import false_discovery_control
 
+from rmtension.analysis.resampling import Array, Terms, divide, is_constant, product, resampled_counts, tiles
 from rmtension.base.sums import summable
 from rmtension.study.naming import AVERAGE, OVERALL
 
 REWARD_MODEL = ["model", "regime", "seed"]
 TASK = ["orientation", "task"]
-
-COLUMNS = 256  # of draws that are added up at once: what that takes besides its result is no matter then
-
-Array = NDArray[np.float64]
-Terms = NDArray[np.bool_] | NDArray[np.float64]
+ID = "comparison_id"
 
 
 def membership(frame: pl.DataFrame, by: Sequence[str]) -> tuple[pl.DataFrame, NDArray[np.int64]]:
@@ -36,6 +31,12 @@ def membership(frame: pl.DataFrame, by: Sequence[str]) -> tuple[pl.DataFrame, ND
         keys.with_row_index("code"), on=by, how="left", nulls_equal=True, maintain_order="left"
     )
     return keys, codes["code"].to_numpy().astype(np.int64)
+
+
+def occurring(codes: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The codes that occur, ascending, and each one's number among them."""
+    occurs = np.bincount(codes) > 0
+    return np.flatnonzero(occurs), (np.cumsum(occurs) - 1)[codes]
 
 
 @dataclass(frozen=True)
@@ -64,17 +65,24 @@ class Draws:
         rows = self.keys.with_row_index("_row").join(names, on=on, how="inner", maintain_order="left_right")
         return Draws(rows.drop("_row"), self.values[rows["_row"].to_numpy()])
 
-    def summed(self, by: Sequence[str], weights: Array | None = None) -> tuple[Draws, Array]:
-        """Sums over the rows of each group, weighted, and of the weights; undefined values count for nothing."""
+    def summed(
+        self, by: Sequence[str], weights: Array | None = None, of: NDArray[np.int64] | None = None
+    ) -> tuple[Draws, Array]:
+        """Sums over the rows of each group, and of their weights, which are [groups, 1] where no draw has others;
+        undefined values count for nothing. weights: [n, 1 + draws], of each row those of number `of`; 1 without."""
         keys, codes = membership(self.keys, by)
         group = csr_array((np.ones(len(codes)), (codes, np.arange(len(codes)))), shape=(len(keys), len(codes)))
-        weights = np.ones((1, self.values.shape[1])) if weights is None else weights
+        holed = np.isnan(self.values.min(initial=0))
+        if weights is None and not holed:
+            return Draws(keys, group @ self.values), group.sum(axis=1)[:, None]
         total, weight = np.empty((2, len(keys), self.values.shape[1]))
-        for first in range(0, self.values.shape[1], COLUMNS):
-            columns = np.s_[:, first : first + COLUMNS]
-            values, defined = self.values[columns], ~np.isnan(self.values[columns])
-            total[columns] = group @ (np.nan_to_num(values) * weights[columns])
-            weight[columns] = group @ (defined * weights[columns])
+        for columns in tiles(self.values.shape[1]):
+            values = self.values[columns]
+            times = np.ones_like(values) if weights is None else weights[columns][of]
+            if holed:
+                defined = ~np.isnan(values)
+                values, times = np.where(defined, values, 0), defined * times
+            total[columns], weight[columns] = group @ (values * times), group @ times
         return Draws(keys, total), weight
 
     def mean(self, by: Sequence[str]) -> Draws:
@@ -118,17 +126,19 @@ def concat(parts: Sequence[Draws]) -> Draws:
 def with_overall(per_model: Draws, overall: Draws) -> Draws:
     """Figures of each model, and those of all of them together under the model OVERALL."""
     both = concat([per_model, overall.with_columns(pl.lit(OVERALL).alias("model"))])
-    return Draws(both.keys, np.round(both.values, 12) + 0.0)  # the last digits of sums must not give a zero a sign
+    np.round(both.values, 12, out=both.values)  # the last digits of sums must not give a zero a sign
+    return Draws(both.keys, np.add(both.values, 0.0, out=both.values))
 
 
 def summed_up(parts: Iterable[Draws], by: Sequence[str]) -> Draws:
     """Sums over the rows of each group in all parts together, of which no two need be held at once."""
 
-    def added(total: Draws, part: Draws) -> Draws:
-        return concat([total, Draws(part.keys.select(by), part.values)]).summed(by)[0]
-
-    of = iter(parts)
-    return reduce(added, of, next(of).summed(by)[0])
+    piles: list[Draws] = []  # of parts with the same keys, as most have
+    for part in parts:
+        keys = part.keys.select(by)
+        place = next((i for i, pile in enumerate(piles) if pile.keys.equals(keys)), len(piles))
+        piles[place:] = [Draws(keys, piles[place].values + part.values if place < len(piles) else part.values)]
+    return concat(piles).summed(by)[0]
 
 
 def between(figures: Draws, regimes: Sequence[str]) -> list[Draws]:
@@ -139,12 +149,6 @@ def between(figures: Draws, regimes: Sequence[str]) -> list[Draws]:
         difference = figures.filter(regime=first).minus(figures.filter(regime=second), ["model", "seed", *TASK])
         parts.append(difference.with_columns(pl.lit(first).alias("first"), pl.lit(second).alias("second")))
     return parts
-
-
-def divide(numerator: Array, denominator: Array) -> Array:
-    """Quotients; NaN where the denominator is zero."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(denominator == 0, np.nan, numerator / denominator)
 
 
 @dataclass(frozen=True)
@@ -191,16 +195,18 @@ def blocks(frames: Iterable[pl.DataFrame]) -> list[Block]:
 
 
 def own_blocks(scores: pl.DataFrame) -> Iterator[Block]:
-    for names, part in scores.group_by(["benchmark", *TASK], maintain_order=True):
-        units, row = membership(part, [*REWARD_MODEL, "ablation"])
-        ids, column = membership(part, ["comparison_id"])
-        chosen, rejected = np.full((2, len(units), len(ids)), np.nan, dtype=np.float32)
-        for side, values in (("chosen", chosen), ("rejected", rejected)):
-            values[row, column] = part[side].cast(pl.Float32).fill_null(np.nan).to_numpy()
-        benchmark, orientation, task = map(str, names)
-        units, named = units.cast({cs.categorical(): pl.String}), ids["comparison_id"].cast(pl.String)
-        held = np.bincount(row, minlength=len(units))
-        yield Block(benchmark, orientation, task, units, named, held, chosen, rejected)
+    tasks, task = membership(scores, ["benchmark", *TASK])
+    (units, unit), (ids, comparison) = membership(scores, [*REWARD_MODEL, "ablation"]), membership(scores, [ID])
+    units, named = units.cast({cs.categorical(): pl.String}), ids[ID].cast(pl.String)
+    sides = [scores[side].cast(pl.Float32).fill_null(np.nan).to_numpy() for side in ("chosen", "rejected")]
+    for number, (benchmark, orientation, name) in enumerate(tasks.rows()):
+        here = np.flatnonzero(task == number)
+        (own, row), (of, column) = occurring(unit[here]), occurring(comparison[here])
+        chosen, rejected = np.full((2, len(own), len(of)), np.nan, dtype=np.float32)
+        for side, values in zip(sides, (chosen, rejected), strict=True):
+            values[row, column] = side[here]
+        held = np.bincount(row, minlength=len(own))
+        yield Block(benchmark, orientation, name, units[own], named[of], held, chosen, rejected)
 
 
 def joined(made: Iterable[Block]) -> list[Block]:
@@ -222,15 +228,6 @@ def joined(made: Iterable[Block]) -> list[Block]:
     return whole
 
 
-@cache
-def resampled_counts(n: int, draws: int, seed: int, name: tuple[str, ...]) -> NDArray[np.float32]:
-    """Of `draws` times n draws with replacement from n things, how often each was drawn; a column of ones in front."""
-    generator = np.random.default_rng([seed, zlib.crc32("\n".join(name).encode())])
-    drawn = generator.integers(n, size=(draws, n)) + n * np.arange(draws)[:, None]
-    counts = np.bincount(drawn.ravel(), minlength=draws * n).reshape(draws, n).T
-    return np.concatenate([np.ones((n, 1)), counts], axis=1, dtype=np.float32)
-
-
 def limits(figures: Draws, confidence: float) -> pl.DataFrame:
     """low and high: percentiles of the draws; p: twice the smaller share of draws on one side of zero."""
     drawn, tail = figures.values[:, 1:], 50 * (1 - confidence)
@@ -245,12 +242,6 @@ def limits(figures: Draws, confidence: float) -> pl.DataFrame:
     p = np.minimum(1, 2 * np.minimum(below, above))
     frame = pl.DataFrame({"low": low, "high": high, "p": p})
     return frame.with_columns(pl.when(~pl.Series(undefined)).then(pl.all()))
-
-
-def product(terms: Terms, weights: NDArray[np.float32], is_whole: bool) -> Array:
-    """terms @ weights; half the work where all terms are whole numbers, of which single precision is exact."""
-    exact = np.float32 if is_whole else np.float64
-    return np.asarray(terms.astype(exact) @ weights.astype(exact, copy=False), np.float64)
 
 
 @dataclass(frozen=True)
@@ -281,8 +272,7 @@ class Bootstrap:
 
     def accuracy(self, made: Sequence[Block]) -> Draws:
         """Percent correct of every unit on every task, of the comparisons that could be scored."""
-        parts = [self.ratio(b, b.units, b.correct, b.scored) for b in made]
-        return scaled(concat(parts), 100)
+        return concat([scaled(self.ratio(b, b.units, b.correct, b.scored), 100) for b in made])
 
     def pooled_accuracy(self, made: Sequence[Block]) -> Draws:
         """Percent correct of every unit on all comparisons of a benchmark together."""
@@ -313,7 +303,7 @@ class Bootstrap:
         for (model,), rows in seeds.with_row_index("row").sort("seed").group_by("model", maintain_order=True):
             weights[rows["row"].to_numpy()] = self.counts(len(rows), "seeds", str(model))
         plain = [figure.summed(by) for figure in figures]
-        resampled = [figure.summed(by, weights[code]) for figure in figures]
+        resampled = [figure.summed(by, weights, code) for figure in figures]
         found, drawn = (function(*(divide(total.values, n) for total, n in of)) for of in (plain, resampled))
         keys, n = plain[0][0].keys, plain[0][1]
         return Draws(keys, found + np.sqrt(divide(n, np.maximum(n - 1, 1))) * (drawn - found))
@@ -344,7 +334,7 @@ class Bootstrap:
         ends = limits(averaged, self.confidence)
         frame = averaged.frame("mean").hstack(ends)
         frame = frame.join(spread, on=by, how="left", nulls_equal=True, maintain_order="left")
-        if np.array_equal(figures.values, np.broadcast_to(figures.values[:, :1], figures.values.shape), equal_nan=True):
+        if is_constant(figures.values):
             known = pl.col("n_seeds") > 1
             frame = frame.with_columns(pl.when(known).then(pl.col("low", "high", "p")))
         stems = {column: f"{name}_{column}" for column in ("mean", "sd", "low", "high")}
