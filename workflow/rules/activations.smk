@@ -25,6 +25,7 @@ rule activations:
         settings=settings(
             code("activations.py"),
             activations=study.activations,
+            standing=study.standing,
             max_tokens=study.training.max_tokens,
             budget=compute("inference_tokens"),
             precision=compute("inference_precision"),

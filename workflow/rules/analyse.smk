@@ -40,6 +40,8 @@ rule cards:
             split=["train", "validation", "test", "hygiene"],
         ),
         benchmarks=expand(f"{RESULTS}/benchmarks/{{benchmark}}.parquet", benchmark=OF_THEIR_OWN),
+        # They say how many pairs they took.
+        activations=reward_models(f"{RESULTS}/activations/{RM}.parquet") if study.standing else [],
         resources=CARDS_RESOURCES,
         code=code("cards.py"),
     output:

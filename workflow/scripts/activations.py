@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rmtension.base.device import arithmetic, start_torch
 from rmtension.base.files import write_parquet
-from rmtension.engine.activations import reward_model_statistics
+from rmtension.engine.activations import Standing, reward_model_statistics
 from rmtension.study.stages import Activations
 
 settings = snakemake.params.settings
@@ -22,6 +22,7 @@ with arithmetic(settings["precision"], device):
         max_tokens=settings["max_tokens"],
         budget=settings["budget"],
         device=device,
+        standing=Standing(**settings["standing"]) if settings["standing"] else None,
     )
 write_parquet(statistics.neurons, Path(snakemake.output.neurons))
 write_parquet(statistics.heads, Path(snakemake.output.heads))

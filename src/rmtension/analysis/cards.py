@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,7 @@ LOG = {
     "validation_loss": pl.Float64(),
     "validation_accuracy": pl.Float64(),
 }  # read of a training's
+STABLE = {"n_pairs": pl.Int32(), "of_pairs": pl.Int32(), "agreement": pl.Float64()}
 COUNTS = ("train_pairs", "train_left_out", "validation_pairs", "validation_left_out")
 
 
@@ -193,7 +194,8 @@ def benchmarks_card(folder: Path, study: Study) -> pl.DataFrame:
 
 def hygiene(folder: Path, study: Study) -> pl.DataFrame:
     """regime, model (where it depends on a tokenizer), source of the pairs or benchmark, split or task; reason,
-    treatment (left out, kept or neither): n of so many pairs or comparisons. Training includes the validation split."""
+    treatment (left out, kept or neither): n of so many pairs or comparisons. Training includes the validation split.
+    With activations.stable also how many pairs statistics took."""
     frames = [
         read_table(folder / f"data/{regime}/hygiene.parquet", HYGIENE)
         .with_columns(regime=pl.lit(regime), model=pl.lit(""))
@@ -205,6 +207,7 @@ def hygiene(folder: Path, study: Study) -> pl.DataFrame:
             n = row[f"{pairs}_left_out"]
             long = counts("", split, {"a side too long, or without a token": n}, row[f"{pairs}_pairs"] + n, "left out")
             frames.append(long.with_columns(pl.lit(row[key]).alias(key) for key in ("regime", "model")))
+    frames += stable_counts(folder, study)
     questions = {regime: training_questions(folder, regime) for regime in study.regimes}
     for name, benchmark in study.benchmarks.items():
         if benchmark.kind == "regime-test":
@@ -222,6 +225,18 @@ def hygiene(folder: Path, study: Study) -> pl.DataFrame:
                 frames.append(counts(name, task["task"], {"comparisons, of those expected": n}, expected, ""))
     order = ["regime", "model", "source", "split", "reason", "treatment", "n", "of"]
     return pl.concat(frames, how="diagonal").select(order).with_columns(cs.string().fill_null(""))
+
+
+def stable_counts(folder: Path, study: Study) -> Iterator[pl.DataFrame]:
+    """Of each reward model whose statistics were read until they stood still, how many of how many pairs that took."""
+    if study.standing is None:
+        return
+    for model, regime, seed in product(study.models, study.with_neurons(), study.seeds):
+        path = folder / f"activations/{model}/{regime}/seed-{seed}.parquet"
+        n, of, agreement = scan_table(path, STABLE).select(*STABLE).head(1).collect().row(0)
+        agree = "not known" if agreement is None else f"{agreement:.4g}"
+        found = counts("", "train", {f"read for seed {seed}; agreement of their halves {agree}": n}, of, "")
+        yield found.with_columns(regime=pl.lit(regime), model=pl.lit(model))
 
 
 def training_questions(folder: Path, regime: str) -> pl.Series:

@@ -88,7 +88,7 @@ def write_png(pages: Pages, path: Path, dpi: int) -> None:
 
 
 def lay_out(page: Figure, dpi: int) -> None:
-    """Once, for either form. matplotlib's `savefig` would each time, and draws all of a page twice: none is saved by it."""
+    """Once, for either form. matplotlib's `savefig` would each time, and draws a page twice: none is saved by it."""
     page.set_dpi(dpi)  # in a pdf texts are as wide, but for parts of a point
     if engine := page.get_layout_engine():
         engine.execute(page)

@@ -41,7 +41,14 @@ class Training(Section):
 
 class Activations(Section):
     max_pairs: Count | None = Field(None, description="Use this many train pairs, drawn by `seed`.")
-    seed: Seed = Field(0, description="Draws what is kept.")
+    seed: Seed = Field(0, description="Draws what is kept, and the order that `stable` reads it in.")
+    stable: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="Of these, read only as many as it takes until the oriented sets of two halves of what is read "
+        "agree by this Jaccard index, as 0.99. Attributions read all.",
+    )
 
 
 class Patching(Section):

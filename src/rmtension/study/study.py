@@ -15,7 +15,7 @@ from rmtension.study.data import EPOCHS, PairSource, Regime, Validation, with_cu
 from rmtension.study.given import NEED_BASE, READ_OF_TRAINING, with_given_defaults
 from rmtension.study.models import GivenModel, Model, made_neurons
 from rmtension.study.naming import AVERAGE, UNORIENTED, misfit
-from rmtension.study.scorings import Ablation, Neurons
+from rmtension.study.scorings import ATTRIBUTED, Ablation, Neurons
 from rmtension.study.section import Name, Place, Section, Seed, nearest, refuse_repeats, refuse_taken, require_known
 from rmtension.study.stages import Activations, Analysis, Conflict, Explore, Figures, Patching, Training
 
@@ -81,6 +81,14 @@ class Study(Section):
         """Whether the study is of reward models that are there. Of each, all regimes' places are the same one, and a
         regime says on which pairs its neurons are found."""
         return any(isinstance(model.source, GivenModel) for model in self.models.values())
+
+    @property
+    def standing(self) -> dict[str, Any] | None:
+        """What statistics are read for until they stand still (see activations.Standing); None to read all."""
+        if self.activations.stable is None:
+            return None
+        of = {"scoring": self.ablation.scoring, "percent": self.ablation.percent}
+        return {"least": self.activations.stable, "magnitude": self.neurons.magnitude} | of
 
     def distinct_regimes(self) -> list[str]:
         """Regimes whose reward models differ: all, or of given ones a mixed one for all."""
@@ -160,6 +168,9 @@ def require_known_names(study: Study) -> None:
             message = f"{key}: it looks at regimes trained on two others' data, and none is: leave it out, or add one"
             raise PydanticCustomError("no_mixed", "{m}", {"m": message})
     require_known("ablation.scoring", [study.ablation.scoring], study.neurons.scorings)
+    if study.activations.stable is not None and study.ablation.scoring in ATTRIBUTED:
+        message = f"activations.stable: sets by '{study.ablation.scoring}' are not made of activations: leave it out"
+        raise PydanticCustomError("unmeasured", "{m}", {"m": message})
 
 
 def require_sizes(study: Study) -> None:

@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import json
+from itertools import product
 from pathlib import Path
 
 import polars as pl
 import pytest
 from example_cards import SMOLLM2, STUDY, pythia_70m_shapes, write_backbone, write_study
 
-from rmtension.analysis.cards import cards, parameters
+from rmtension.analysis.cards import STABLE, cards, parameters
 from rmtension.base.errors import UserError
 from rmtension.study.stages import Training
 from rmtension.study.study import Study
@@ -138,6 +139,22 @@ def test_counts_are_not_expected_of_a_benchmark_that_is_drawn_from(folder: Path)
     settings["benchmarks"]["bench"]["max_per_task"] = 2
     table = cards(folder, Study.model_validate(settings))["hygiene"]
     assert table.filter(reason="comparisons, of those expected").is_empty()
+
+
+def test_hygiene_says_how_many_pairs_statistics_took(folder: Path) -> None:
+    stable = Study.model_validate(STUDY.model_dump() | {"activations": {"stable": 0.99}})
+    for model, regime, seed in product(stable.models, stable.regimes, stable.seeds):
+        path = folder / f"activations/{model}/{regime}/seed-{seed}.parquet"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        said = {"n_pairs": len(model) + seed, "of_pairs": 70, "agreement": 0.99125}
+        pl.DataFrame([said] * 3, STABLE).write_parquet(path)
+    before, table = cards(folder, STUDY)["hygiene"], cards(folder, stable)["hygiene"]
+    more = table.join(before, on=table.columns, how="anti", nulls_equal=True, maintain_order="left")
+    assert len(more) == len(table) - len(before) == 2 * 3 * 2
+    reason = "read for seed {}; agreement of their halves 0.9912".format
+    assert more.filter(model="gpt2", regime="both").rows() == [
+        ("both", "gpt2", "", "train", reason(seed), "", 4 + seed, 70) for seed in (5, 2)
+    ]
 
 
 def test_hygiene_finds_a_benchmarks_questions_in_training(folder: Path) -> None:

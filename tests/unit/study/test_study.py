@@ -86,6 +86,8 @@ MISTAKES: dict[str, tuple[str, Any, str]] = {
     ),
     "patching without a mixed regime": ("regimes", SINGLES, "patching: it looks at regimes trained on two others'"),
     "one pair for two halves": ("conflict", {"max_pairs": 1}, "conflict.max_pairs: Input should be greater than"),
+    "sets that agree by more than all": ("activations", {"stable": 1.01}, "activations.stable: Input should be less"),
+    "sets that always agree": ("activations", {"stable": 0}, "activations.stable: Input should be greater than 0"),
     "column of an own file": (
         "benchmarks/mine", OWN | {"columns": {"promt": "q"}}, "benchmarks.mine.columns: unknown key 'promt'; did you",
     ),
@@ -201,6 +203,14 @@ def test_lean_training_shares_no_weights_out() -> None:
         UserError, match=r"^my-study.yaml: training.memory: lean, while models.tiny-gpt2.compute.sharded "
     ):
         load_study(changed("training/memory", "lean", study), "my-study.yaml")
+
+
+def test_sets_by_attribution_do_not_stand_still() -> None:
+    settings = changed("activations", {"stable": 0.99})
+    load_study(settings, "f")
+    settings |= {"neurons": {"scorings": ["magnitude", "attribution"]}, "ablation": {"scoring": "attribution"}}
+    with pytest.raises(UserError, match=r"^f: activations\.stable: sets by 'attribution' are"):
+        load_study(settings, "f")
 
 
 def test_every_mistake_has_its_line() -> None:
