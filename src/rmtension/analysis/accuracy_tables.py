@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import combinations
+from itertools import combinations, product
 
 import numpy as np
 import polars as pl
@@ -77,8 +77,9 @@ def official_table(results: Results) -> pl.DataFrame:
     makers define it; the interval is over seeds alone."""
     by = ["model", "regime", "ablation", "benchmark", "metric"]
     ablations, frames = ["none", results.study.ablation.main_set], []
-    for name, benchmark in results.study.benchmarks.items():
-        scores = results.lists.filter(pl.col("benchmark") == name, pl.col("ablation").is_in(ablations))
+    of_each = product(results.study.benchmarks.items(), results.study.models)
+    for (name, benchmark), model in of_each:  # words of all take a gigabyte
+        scores = results.lists.filter(pl.col("ablation").is_in(ablations), benchmark=name, model=model)
         scores = scores.cast({cs.categorical(): pl.String}).filter(results.once)
         named = scores.join(subset_names(benchmark.kind), on="task", how="left", maintain_order="left")
         named = named.with_columns(subset=pl.coalesce("subset", "task"))

@@ -39,15 +39,22 @@ def calibration_contrasts_table(results: Results) -> pl.DataFrame:
     figures = results.pairs.calibration
     *plain, last = FIGURES
     changes = {f"{name}_change": contrasts(results, figures[name], figures[name]) for name in plain}
-    fit = figures[last].combined(figures["temperature"], [*REWARD_MODEL, "ablation", "benchmark"], where_defined)
+    fit = figures[last].combined(
+        estimates(figures["temperature"]), [*REWARD_MODEL, "ablation", "benchmark"], where_defined
+    )
     changes[f"{last}_change"] = contrasts(results, figures[last], fit)
     first, *others = changes
     return results.table(changes[first], by, first, **{name: changes[name] for name in others}).drop("p")
 
 
+def estimates(figures: Draws) -> Draws:
+    """The figures' estimates as all of their draws."""
+    return Draws(figures.keys, np.broadcast_to(figures.values[:, :1], figures.values.shape))
+
+
 def where_defined(figure: Array, other: Array) -> Array:
-    """A figure where the other has an estimate."""
-    return np.where(np.isnan(other[:, :1]), np.nan, figure)
+    """A figure where the other is one."""
+    return np.where(np.isnan(other), np.nan, figure)
 
 
 def contrasts(results: Results, figure: Draws, reference: Draws) -> Draws:

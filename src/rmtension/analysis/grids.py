@@ -117,8 +117,12 @@ def texts(table: pl.DataFrame, column: str, write: Callable[[Cell], str]) -> pl.
     if column == "delta_mean":
         parts["result"] = "ablated_mean" if "ablated_mean" in table.columns else "accuracy_mean"
     known = table.select(pl.col(c).alias(part) for part, c in parts.items() if c in table.columns)
-    cells = ["" if row["value"] is None else write(Cell(column, **row)) for row in known.iter_rows(named=True)]
-    return pl.Series(column, cells, dtype=pl.String)
+    rows = known.rows()
+    written = dict.fromkeys(rows, "")  # words are there many times
+    for row in written:
+        if row[0] is not None:
+            written[row] = write(Cell(column, **dict(zip(known.columns, row, strict=True))))
+    return pl.Series(column, [written[row] for row in rows], dtype=pl.String)
 
 
 NUMBERS = ("percent", "count", "layer", "left", "right")  # keys that are no words

@@ -100,13 +100,15 @@ class Drawn:
     @cached_property
     def letters(self) -> float:
         """Points that the longest cell takes."""
-        return max((points(cell) for cell in self.cells), default=0) * (1.15 if self.column.head == AVERAGE else 1)
+        return max(map(points, {*self.cells}), default=0) * (1.15 if self.column.head == AVERAGE else 1)
 
     @cached_property
     def room(self) -> float:
         """Points: long texts are broken between words."""
-        word = max((points(word) for cell in self.cells for word in cell.split()), default=0)
-        return min(self.letters, max(WIDEST_TEXT, word)) if self.column.is_text else self.letters
+        if not self.column.is_text:
+            return self.letters
+        word = max((points(word) for cell in {*self.cells} for word in cell.split()), default=0)
+        return min(self.letters, max(WIDEST_TEXT, word))
 
     @cached_property
     def lines(self) -> int:

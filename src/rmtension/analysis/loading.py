@@ -224,7 +224,7 @@ def load_validation(folder: Path, study: Study) -> pl.DataFrame:
         path = folder / "scores" / model / regime / f"seed-{seed}" / f"{VALIDATION}.parquet"
         names: list[str | int] = [model, regime, seed, VALIDATION]
         frames.append(scan(path, SCORES, zip([*REWARD_MODEL, "benchmark"], names, strict=True)))
-    return pl.concat(frames).collect()
+    return pl.concat(frame.with_columns(CATEGORIES) for frame in frames).collect()
 
 
 def load_lengths(folder: Path, study: Study) -> pl.DataFrame:

@@ -55,7 +55,8 @@ class Draws:
 
     def filter(self, *predicates: pl.Expr, **equal: object) -> Draws:
         kept = self.keys.with_row_index("_row").filter(*predicates, **equal)
-        return Draws(kept.drop("_row"), self.values[kept["_row"].to_numpy()])
+        is_whole = len(kept) == len(self.keys)  # then it is no copy
+        return self if is_whole else Draws(kept.drop("_row"), self.values[kept["_row"].to_numpy()])
 
     def with_columns(self, *columns: pl.Expr) -> Draws:
         return Draws(self.keys.with_columns(*columns), self.values)
@@ -99,11 +100,15 @@ class Draws:
         return self.combined(other, on, divide)
 
     def combined(self, other: Draws, on: Sequence[str], operation: Callable[[Array, Array], Array]) -> Draws:
-        right = other.keys.select(on).with_row_index("_right")
+        """An operation on single numbers with the row of `other` with the same `on`; keeps this one's keys."""
+        beside = other.keys.select(on).with_row_index("_right")
         rows = self.keys.with_row_index("_left").join(
-            right, on=on, how="inner", nulls_equal=True, maintain_order="left"
+            beside, on=on, how="inner", nulls_equal=True, maintain_order="left"
         )
-        values = operation(self.values[rows["_left"].to_numpy()], other.values[rows["_right"].to_numpy()])
+        values = np.empty((len(rows), self.values.shape[1]))
+        left, right = (rows[side].to_numpy() for side in ("_left", "_right"))
+        for columns in tiles(self.values.shape[1]):
+            values[columns] = operation(self.values[columns][left], other.values[columns][right])
         return Draws(rows.drop("_left", "_right"), values)
 
     def with_averages(self, by: Sequence[str]) -> Draws:
