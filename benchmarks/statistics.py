@@ -74,14 +74,15 @@ def bench_mean_absolute(
 ) -> None:
     texts = str(Path(job["comparisons"]).with_name("texts.json"))
     frame = pl.read_parquet(job["comparisons"])
-    workloads.write_json([frame[side].explode().to_list() for side in ("chosen", "rejected")], Path(texts))
+    sorted_texts = [sorted(frame[side].explode().to_list(), key=len) for side in ("chosen", "rejected")]
+    workloads.write_json(sorted_texts, Path(texts))
     theirs = {"reward_model": job["reward_model"], "texts": texts, "batch_size": chosen.batch_size}
     goals = {"nnsight": 1.45, "hooks": 1.55, "transformer-lens": 2.1}
     sides = [
         Side("ours", "benchmarks.statistics:ours_alone", {**job, "budget": budget},
              settings=f"batches of at most {budget} tokens"),
         *(Side(way, "benchmarks.rivals.mean_absolute:measured", theirs | {"way": way}, tool="lenses", goal=goal,
-               settings=f"batches of {chosen.batch_size} texts") for way, goal in goals.items()),
+               settings=f"batches of {chosen.batch_size} texts by length") for way, goal in goals.items()),
         Side("limit", "benchmarks.limit:measured", {**job, "budget": budget, "pairs_per_step": 0}, compared=False),
     ]  # fmt: skip
     harness.compare("mean-absolute", sides, chosen, {**about, "passes": 1}, ALONE_TOLERANCE, limit_goal=0.7)
