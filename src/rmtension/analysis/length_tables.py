@@ -44,8 +44,9 @@ def length_table(results: Results) -> pl.DataFrame:
     over seeds and models); n_tasks, how many tasks an average is over, and of_tasks, of how many. The three are null
     where either side has fewer than 5 comparisons."""
     by = ["model", "regime", *TASK, "ablation"]
-    figures = {name: results.pairs.length[name].filter(results.once) for name in ("balanced", "longer", "shorter")}
-    balanced, longer, shorter = figures.values()
+    balanced = results.pairs.length["balanced"].filter(results.once)
+    sides = results.pairs.by_length("longer", "shorter")  # for this table alone, and large
+    longer, shorter = (side.filter(results.once) for side in sides.values())
     table = results.table(balanced, by, "balanced", longer=longer, shorter=shorter).drop("p")
     for name in COUNTED:
         per_model = results.pairs.length[name].filter(results.once).mean(by)

@@ -46,13 +46,18 @@ class PairFigures:
 
     @cached_property
     def length(self) -> Mapping[str, Draws]:
-        """See length.by_length: of all ablations, on the oriented tasks that regimes share, and over an orientation's
-        tasks the averages of accuracies and the sums of numbers. Empty where a study has none."""
+        """Balanced accuracy and COUNTED."""
+        return self.by_length("balanced", *COUNTED)
+
+    def by_length(self, *names: str) -> Mapping[str, Draws]:
+        """Some of length.by_length: of all ablations, on the oriented tasks that regimes share, and over an
+        orientation's tasks the averages of accuracies and the sums of numbers. Empty where a study has none."""
         own = own_tests(self.study)
         shared = [b for b in self.blocks if b.benchmark not in own and b.orientation != UNORIENTED]
         found = by_length(self.bootstrap, shared or [self.blocks[0].of_units(pl.lit(False))], self.lengths)
         by = [*REWARD_MODEL, "ablation"]
-        return {name: with_sums(of, by) if name in COUNTED else of.with_averages(by) for name, of in found.items()}
+        kept = {name: found[name] for name in names}
+        return {name: with_sums(of, by) if name in COUNTED else of.with_averages(by) for name, of in kept.items()}
 
     @cached_property
     def own_balanced(self) -> Draws:

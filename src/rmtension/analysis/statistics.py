@@ -290,7 +290,7 @@ class Bootstrap:
         """Figures that depend on no comparison: one column of a frame, the others its keys."""
         frame = frame.sort(pl.exclude(value))  # the order of a sum shows in its last digit
         column = frame[value].cast(pl.Float64).fill_null(np.nan).to_numpy()
-        return Draws(frame.drop(value), np.repeat(column[:, None], self.draws + 1, axis=1))
+        return Draws(frame.drop(value), np.broadcast_to(column[:, None], (len(column), self.draws + 1)))
 
     def over_seeds(self, figures: Draws, by: Sequence[str]) -> Draws:
         """Mean over seeds, their draws spread by resampling seeds within each model."""
