@@ -20,23 +20,27 @@ import sys
 import threading
 import uuid
 from contextlib import suppress
+from pathlib import Path
 
 WORKER = "RMTENSION_WORKER"  # environment variable: the worker's environment and the name of its socket
 INSIDE = "RMTENSION_INSIDE_WORKER"
 BEGUN = b"+"  # what the worker says when it begins with a script
 OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}  # read when huggingface_hub and datasets are imported
 ONE_CORE = {"OPENBLAS_NUM_THREADS": "1"}  # read when numpy is imported; a script that runs cold has it from Snakemake
-PRELOADED = (  # not this package's own modules: the files that a job reads are those that its record names
+PRELOADED = (
     "snakemake.script",
-    "polars",
-    "pydantic.type_adapter",
     "sklearn.linear_model",
-    "accelerate",
     "transformers.models.auto.modeling_auto",
     "transformers.models.auto.tokenization_auto",
     "transformers.models.gpt2.modeling_gpt2",
     "transformers.models.llama.modeling_llama",
+    "rmtension.engine.training",
+    "rmtension.engine.evaluation",
+    "rmtension.neurons.sets",
+    "rmtension.running.provenance",
 )
+PACKAGE = Path(__file__).parents[1]
+Stamps = dict[str, tuple[int, int]]  # of every module of this package: when its file was written, and its size
 workers: list[subprocess.Popen[bytes]] = []  # this process's, which ends when its standard input is closed
 
 
@@ -117,6 +121,7 @@ def serve(listener: socket.socket) -> None:
     """Fork a ready process for each script that is sent to the listener, until standard input ends."""
     threading.Thread(target=end_with_parent, daemon=True).start()
     os.environ |= OFFLINE | ONE_CORE
+    before = stamps()
     for module in PRELOADED:
         importlib.import_module(module)
     # Several hundred patterns, which the first model that a process loads has compiled.
@@ -127,7 +132,7 @@ def serve(listener: socket.socket) -> None:
         if is_of_this_user(connection) and os.fork() == 0:
             listener.close()
             with suppress(OSError, ValueError):  # the client has died
-                run_script(connection)
+                run_script(connection, before)
             os._exit(1)
         connection.close()
 
@@ -138,8 +143,20 @@ def end_with_parent() -> None:
     os.killpg(0, signal.SIGKILL)
 
 
-def run_script(connection: socket.socket) -> None:
-    """In the forked child: run the script and send its exit status."""
+def stamps() -> Stamps:
+    files = ((file, file.stat()) for file in PACKAGE.rglob("*.py"))
+    return {str(file): (found.st_mtime_ns, found.st_size) for file, found in files}
+
+
+def run_script(connection: socket.socket, before: Stamps) -> None:
+    """In the forked child: run the script and send its exit status.
+
+    before: this package's modules when they were imported. Where one is another now, the script imports them all anew:
+    the files that a job reads are those that its record names.
+    """
+    if stamps() != before:
+        for module in [name for name in sys.modules if name.partition(".")[0] == PACKAGE.name]:
+            del sys.modules[module]
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     folder, script = connection.makefile().readline().rstrip("\n").split("\0")
     os.chdir(folder)

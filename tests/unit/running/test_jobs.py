@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -235,6 +236,24 @@ def test_temporary_folders_are_neither_needed_nor_touched(tmp_path: Path, cold: 
     assert said == []
     assert [path for path in sorted(tmp_path.rglob("*")) if work not in [path, *path.parents]] == before
     assert all((folder / "worker").read_text() == "mine" for folder in theirs)
+
+
+def test_a_script_in_the_worker_runs_the_code_that_is_there_then(tmp_path: Path, cold: dict[str, str]) -> None:
+    """Modules that the worker has imported, too; and while they stay as they were, it need not import them again."""
+    shutil.copytree(worker.PACKAGE, tmp_path / "src" / "rmtension")
+    module = tmp_path / "src" / "rmtension" / "engine" / "packing.py"
+    body = "there = 'rmtension.engine.packing' in sys.modules\nfrom rmtension.engine import evaluation, packing\n"
+    body += "print(there, packing.PREFIX, evaluation.Packed is packing.Packed)\n"
+    body += "pathlib.Path('results/study/made').touch()"
+
+    def said(environment: dict[str, str]) -> str:
+        assert subprocess.run(script(tmp_path, body), env=environment, cwd=tmp_path).returncode == 0
+        return (tmp_path / LOG).read_text()
+
+    with worker_of(cold | {"PYTHONPATH": str(tmp_path / "src")}) as (environment, _, _):
+        assert said(environment) == "True 0 True\n"
+        module.write_text(module.read_text().replace("PREFIX = 0", "PREFIX = 7"))
+        assert said(environment) == "False 7 True\n"
 
 
 def test_where_the_worker_dies_its_scripts_go_on_and_others_run_cold(tmp_path: Path, cold: dict[str, str]) -> None:
