@@ -76,8 +76,12 @@ class TokenGroups:
 
     @classmethod
     def of(cls, batch: Batch) -> TokenGroups:
-        groups, member = torch.unique(batch.token_weights(), dim=0, return_inverse=True)
-        return cls(member.argsort(stable=True), torch.bincount(member).tolist(), groups)
+        weights = batch.token_weights()
+        # As one number a token, in the same order: torch finds different rows by comparing them one after the other.
+        one = weights @ weights.new_tensor([len(batch.end) + 1, 1])
+        _, member, sizes = torch.unique(one, return_inverse=True, return_counts=True)
+        order = member.argsort(stable=True)
+        return cls(order, sizes.tolist(), weights[order[sizes.cumsum(0) - 1]])
 
     def tokens(self, values: Tensor) -> Tensor:
         """Values [..., tokens, units] as [tokens, units], group after group; in float32 where they are of less."""
