@@ -94,6 +94,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "training.evaluation_interval": 3,
         "training.evaluation_pairs": 2,
         "activations.max_pairs": 30,
+        "activations.stable": 0.9,
         "activations.seed": 1,
         "neurons.scorings": ["magnitude", "random", "matched-random", "head-norm", "change"],
         "neurons.magnitude": "mean",
@@ -538,6 +539,7 @@ NOTES = {
     "one percentile fewer": "nothing is scored",
     "one scoring fewer": "nothing is scored",
     "seeds in another order": "tables follow it",
+    "`src/rmtension/engine/stable.py`": "read where `activations.stable` is set",
     "`src/rmtension/data/tasks.py`": "the readers of pairs and of benchmarks are one module",
 }
 

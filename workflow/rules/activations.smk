@@ -1,12 +1,14 @@
 # Streaming statistics of every neuron and attention head, trained and, where there is one, base backbone side by side.
 
+ACTIVATIONS_CODE = code("activations.py", *(["engine.stable"] if study.standing else []))
+
 
 rule activations:
     input:
         reward_model=REWARD_MODEL,
         backbone=base,
         pairs=f"{RESULTS}/data/{{regime}}/train.parquet",
-        code=code("activations.py"),
+        code=ACTIVATIONS_CODE,
     output:
         neurons=f"{RESULTS}/activations/{RM}.parquet",
         heads=f"{RESULTS}/activations/{RM}/heads.parquet",
@@ -23,7 +25,7 @@ rule activations:
         gpu=scoring_gpus,
     params:
         settings=settings(
-            code("activations.py"),
+            ACTIVATIONS_CODE,
             activations=study.activations,
             standing=study.standing,
             max_tokens=study.training.max_tokens,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -11,7 +10,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import polars as pl
 import polars.selectors as cs
 import torch
@@ -26,14 +24,11 @@ from rmtension.engine.architectures import activation_modules, layer_sizes, long
 from rmtension.engine.packing import Batch, Packed, batches
 from rmtension.engine.reading import load_reader, pack_table
 from rmtension.engine.reward_model import hidden_states, load_backbone, load_reward_model
-from rmtension.neurons.ranking import ATTRIBUTIONS, neuron_scores, ranking
-from rmtension.study.naming import set_size
 from rmtension.study.stages import Activations, Conflict
 
 logger = logging.getLogger(__name__)
 
 RESPONSES = ("chosen", "rejected")
-FIRST, MORE = 64, 0.25  # pairs before the first look, and the share of those read that is read before each next one
 Observer = Callable[[int, Tensor], None]
 
 
@@ -158,6 +153,10 @@ class Sums:
         ).sort("layer", unit, "response")
 
 
+# Of a trained model, a base or none, comparisons, a budget and a device, as activation_statistics takes them.
+Measure = Callable[[Any, Any | None, Sequence[Packed], int, torch.device], Statistics]
+
+
 @torch.inference_mode()
 def activation_statistics(
     trained: Any, base: Any | None, comparisons: Sequence[Packed], budget: int, device: torch.device
@@ -224,72 +223,6 @@ def mean_absolute(model: Any, comparisons: Sequence[Packed], budget: int, device
     return within_memory(one_pass, budget, max(map(len, comparisons), default=0))[0]
 
 
-# --- of as many pairs as it takes -----------------------------------------------------------------------------
-
-
-class Standing(NamedTuple):
-    """When statistics stand still: the sets of the top percent of neurons, of two halves of the pairs, agree."""
-
-    least: float  # Jaccard index of the two sets
-    scoring: str  # one that takes no attributions
-    percent: float
-    magnitude: str  # what `magnitude` is: mean_abs or mean
-
-
-def spans(n: int) -> Iterator[range]:
-    """What of n pairs is read before each look."""
-    done = 0
-    while done < n:
-        span = range(done, min(n, max(FIRST, done + math.ceil(MORE * done))))
-        yield span
-        done = span.stop
-
-
-def first_neurons(sums: Sums, standing: Standing) -> set[tuple[int, int]]:
-    """layer and neuron of the oriented set that the sums make."""
-    none = pl.DataFrame(schema=ATTRIBUTIONS)
-    ranked = ranking(neuron_scores(sums.statistics().neurons, none, standing.magnitude, [0]), standing.scoring)
-    return set(ranked.head(set_size(standing.percent, len(ranked))).select("layer", "neuron").iter_rows())
-
-
-def agreement(halves: Sequence[Sums], standing: Standing) -> float:
-    """Jaccard index of the two halves' sets."""
-    one, other = (first_neurons(half, standing) for half in halves)
-    return len(one & other) / max(1, len(one | other))
-
-
-@torch.inference_mode()
-def stable_statistics(
-    trained: Any, base: Any | None, comparisons: Sequence[Packed], standing: Standing, budget: int, device: torch.device
-) -> Statistics:
-    """As activations.activation_statistics, of the first so many comparisons after which every other one of them and
-    the rest rank the same neurons first, within `standing`; of all where that is never so.
-
-    comparisons: in random order. The neurons' frame has three columns more: n_pairs and of_pairs, how many of how many
-    were read, and agreement (see above), null of less than two.
-    """
-
-    def one_pass(budget: int) -> Statistics:
-        halves = [Sums(trained.config, base is not None, device) for _ in range(2)]
-        n_pairs, found = 0, None
-        for span in spans(len(comparisons)):
-            for half, sums in enumerate(halves):
-                for batch in batches([comparisons[i] for i in span if i % 2 == half], budget):
-                    add_batch(sums, trained, base, batch.to(device))
-            n_pairs = span.stop
-            found = agreement(halves, standing) if n_pairs > 1 else None
-            logger.info("%d pairs: the sets of two halves agree by %s", n_pairs, found)
-            if found is not None and found >= standing.least:
-                break
-        else:
-            logger.warning("all %d pairs were read: their halves do not agree by %g", n_pairs, standing.least)
-        neurons, heads = halves[0].plus(halves[1]).statistics()
-        counts = {"n_pairs": pl.lit(n_pairs, pl.Int32), "of_pairs": pl.lit(len(comparisons), pl.Int32)}
-        return Statistics(neurons.with_columns(**counts, agreement=pl.lit(found, pl.Float64)), heads)
-
-    return within_memory(one_pass, budget, max(map(len, comparisons), default=0))[0]
-
-
 # --- of a reward model's own pairs ---------------------------------------------------------------------------
 
 
@@ -316,18 +249,14 @@ def reward_model_statistics(
     max_tokens: int,
     budget: int,
     device: torch.device,
-    standing: Standing | None = None,
+    statistics_of: Measure | None = None,
 ) -> Statistics:
-    """activation_statistics of a reward model on its regime's pairs (packed_pairs), or stable_statistics, in an order
-    drawn by the settings' seed; a given one has no backbone."""
+    """activation_statistics of a reward model on its regime's pairs (packed_pairs), or others in their place; a given
+    one has no backbone."""
     trained = load_reward_model(folder, device)
     base = load_backbone(backbone, device) if backbone else None
     packed = packed_pairs(folder, trained.config, pairs, settings, max_tokens)
-    if standing is None:
-        statistics = activation_statistics(trained, base, packed, budget, device)
-    else:
-        order = np.random.default_rng(settings.seed).permutation(len(packed))
-        statistics = stable_statistics(trained, base, [packed[i] for i in order], standing, budget, device)
+    statistics = (statistics_of or activation_statistics)(trained, base, packed, budget, device)
     if not all(all(frame.select(cs.float().is_finite().all()).row(0)) for frame in statistics):
         raise UserError(f"{folder}: its activations are not finite: train it anew with a lower training.learning_rate")
     return statistics

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,21 +13,16 @@ from polars.testing import assert_frame_equal
 from tiny_models import CONFIGS, VOCABULARY, WORDS, random_model
 
 from rmtension.data.comparisons import PAIRS as COLUMNS
-from rmtension.engine.activations import (
-    Standing,
-    activation_statistics,
-    packed_pairs,
-    reward_model_statistics,
-    spans,
-    stable_statistics,
-)
+from rmtension.engine.activations import activation_statistics, packed_pairs, reward_model_statistics
 from rmtension.engine.packing import Packed, pack
+from rmtension.engine.stable import Standing, spans, stable_statistics
 from rmtension.study.stages import Activations
 
 CPU = torch.device("cpu")
 MODEL, BASE = random_model("gpt2"), random_model("gpt2", seed=1)
 rng = np.random.default_rng(0)
 PAIRS = [pack(*([rng.integers(VOCABULARY, size=rng.integers(3, 12))] for _ in range(2))) for _ in range(150)]
+READ = [PAIRS[i] for i in np.random.default_rng(4).permutation(150)]  # as seed 4 draws them
 
 
 def oriented(pairs: list[Packed], scoring: str, percent: float) -> set[tuple[int, int]]:
@@ -40,7 +36,7 @@ def oriented(pairs: list[Packed], scoring: str, percent: float) -> set[tuple[int
 
 def jaccard(n: int, scoring: str, percent: float) -> float:
     """Of every other one of the first n pairs, and of the rest."""
-    one, other = (oriented(PAIRS[half:n:2], scoring, percent) for half in (0, 1))
+    one, other = (oriented(READ[half:n:2], scoring, percent) for half in (0, 1))
     return len(one & other) / len(one | other)
 
 
@@ -51,19 +47,19 @@ def test_reading_ends_at_the_first_look_at_which_two_halves_agree(scoring: str) 
     assert [span.stop for span in spans(150)] == looks and agree[0] < max(agree)
     for least in {*agree, 1e-9}:
         first = next(i for i, of in enumerate(agree) if of >= least)
-        found = stable_statistics(MODEL, BASE, PAIRS, Standing(least, scoring, 20, "mean"), 300, CPU)
+        found = stable_statistics(Standing(least, scoring, 20, "mean"), 4, MODEL, BASE, PAIRS, 300, CPU)
         said = found.neurons.select("n_pairs", "of_pairs", "agreement").unique().row(0)
         assert said == (looks[first], 150, agree[first])
-        plain = activation_statistics(MODEL, BASE, PAIRS[: looks[first]], 300, CPU)
+        plain = activation_statistics(MODEL, BASE, READ[: looks[first]], 300, CPU)
         assert_frame_equal(found.neurons.drop("n_pairs", "of_pairs", "agreement"), plain.neurons, rel_tol=1e-5)
         assert_frame_equal(found.heads, plain.heads, rel_tol=1e-5)
 
 
 def test_where_halves_never_agree_all_is_read_and_said(caplog: pytest.LogCaptureFixture) -> None:
-    found = stable_statistics(MODEL, None, PAIRS[:90], Standing(1.0, "magnitude", 20, "mean_abs"), 300, CPU)
+    found = stable_statistics(Standing(1.0, "magnitude", 20, "mean_abs"), 4, MODEL, None, PAIRS[:90], 300, CPU)
     assert found.neurons["n_pairs"].unique().to_list() == [90] and found.neurons["agreement"][0] < 1
     assert "all 90 pairs were read: their halves do not agree by 1" in caplog.text
-    alone = stable_statistics(MODEL, None, PAIRS[:1], Standing(0.5, "magnitude", 20, "mean_abs"), 300, CPU)
+    alone = stable_statistics(Standing(0.5, "magnitude", 20, "mean_abs"), 4, MODEL, None, PAIRS[:1], 300, CPU)
     assert alone.neurons["agreement"].null_count() == len(alone.neurons)
 
 
@@ -73,7 +69,8 @@ def test_pairs_are_read_in_an_order_drawn_by_the_seed(folder: Path, tmp_path: Pa
     file, always = tmp_path / "pairs.parquet", Standing(1e-9, "magnitude", 20, "mean")
     pl.DataFrame(dict.fromkeys(COLUMNS, "x") | texts, COLUMNS).write_parquet(file)
     for settings in (Activations(), Activations(seed=1), Activations(max_pairs=90)):
-        found = reward_model_statistics(folder, None, file, settings, 99, 300, CPU, always)
+        until = partial(stable_statistics, always, settings.seed)
+        found = reward_model_statistics(folder, None, file, settings, 99, 300, CPU, until)
         packed = packed_pairs(folder, CONFIGS["gpt2"], file, settings, 99)
         order = np.random.default_rng(settings.seed).permutation(len(packed))
         plain = activation_statistics(MODEL, None, [packed[i] for i in order[:64]], 300, CPU)
