@@ -91,7 +91,7 @@ def stages(folder: Path, models: Path) -> dict[str, dict[str, Any]]:
         },
         "activations.py": {
             "input": {"reward_model": rm, "backbone": backbone, "pairs": file["pairs"]},
-            "settings": activations,
+            "settings": activations | {"standing": None},
         },
         "attribution.py": {"input": {"reward_model": rm, "pairs": file["pairs"]}, "settings": activations},
         "neurons.py": {
