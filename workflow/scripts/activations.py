@@ -10,12 +10,12 @@ from pathlib import Path
 
 from rmtension.base.device import arithmetic, start_torch
 from rmtension.base.files import write_parquet
-from rmtension.engine.activations import reward_model_statistics
+from rmtension.engine.activations import activation_statistics, reward_model_statistics
 from rmtension.study.stages import Activations
 
 settings = snakemake.params.settings
 device = start_torch(settings["threads"], settings["gpus"])
-chosen, statistics_of = Activations.model_validate(settings["activations"]), None
+chosen, statistics_of = Activations.model_validate(settings["activations"]), activation_statistics
 if standing := settings["standing"]:  # by name, so that what ranks neurons is read by no other studies' statistics
     stable = import_module("rmtension.engine.stable")
     statistics_of = partial(stable.stable_statistics, stable.Standing(**standing), chosen.seed)

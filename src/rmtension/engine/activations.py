@@ -249,14 +249,13 @@ def reward_model_statistics(
     max_tokens: int,
     budget: int,
     device: torch.device,
-    statistics_of: Measure | None = None,
+    statistics_of: Measure = activation_statistics,
 ) -> Statistics:
-    """activation_statistics of a reward model on its regime's pairs (packed_pairs), or others in their place; a given
-    one has no backbone."""
+    """Statistics of a reward model on its regime's pairs (packed_pairs); a given one has no backbone."""
     trained = load_reward_model(folder, device)
     base = load_backbone(backbone, device) if backbone else None
     packed = packed_pairs(folder, trained.config, pairs, settings, max_tokens)
-    statistics = (statistics_of or activation_statistics)(trained, base, packed, budget, device)
+    statistics = statistics_of(trained, base, packed, budget, device)
     if not all(all(frame.select(cs.float().is_finite().all()).row(0)) for frame in statistics):
         raise UserError(f"{folder}: its activations are not finite: train it anew with a lower training.learning_rate")
     return statistics

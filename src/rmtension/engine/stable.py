@@ -14,8 +14,7 @@ import torch
 from rmtension.base.memory import within_memory
 from rmtension.engine.activations import Statistics, Sums, add_batch
 from rmtension.engine.packing import Packed, batches
-from rmtension.neurons.ranking import ATTRIBUTIONS, neuron_scores, ranking
-from rmtension.study.naming import set_size
+from rmtension.neurons.ranking import ATTRIBUTIONS, NEURON, neuron_scores, oriented_set, ranking
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +43,8 @@ def first_neurons(sums: Sums, standing: Standing) -> set[tuple[int, int]]:
     """layer and neuron of the oriented set that the sums make."""
     none = pl.DataFrame(schema=ATTRIBUTIONS)
     ranked = ranking(neuron_scores(sums.statistics().neurons, none, standing.magnitude, [0]), standing.scoring)
-    return set(ranked.head(set_size(standing.percent, len(ranked))).select("layer", "neuron").iter_rows())
+    first = oriented_set(ranked.with_columns(scoring=pl.lit(standing.scoring)), standing.scoring, standing.percent)
+    return set(first.select(NEURON).iter_rows())
 
 
 def agreement(halves: Sequence[Sums], standing: Standing) -> float:
@@ -66,10 +66,9 @@ def stable_statistics(
     """As activations.activation_statistics, of the first so many comparisons, in an order drawn by `seed`, after which
     every other one of them and the rest rank the same neurons first, within `standing`; of all where that is never so.
 
-    The neurons' frame has three columns more: n_pairs and of_pairs, how many of how many
-    were read, and agreement (see above), null of less than two.
+    The neurons' frame has three columns more: n_pairs and of_pairs, how many of how many were read, and agreement (see
+    above), null of less than two.
     """
-
     order = np.random.default_rng(seed).permutation(len(comparisons))
 
     def one_pass(budget: int) -> Statistics:

@@ -84,7 +84,7 @@ class Study(Section):
 
     @property
     def standing(self) -> dict[str, Any] | None:
-        """What statistics are read for until they stand still (see activations.Standing); None to read all."""
+        """What statistics are read for until they stand still (see stable.Standing); None to read all."""
         if self.activations.stable is None:
             return None
         of = {"scoring": self.ablation.scoring, "percent": self.ablation.percent}
