@@ -18,6 +18,7 @@ from rmtension.base.device import start_torch
 from rmtension.data.comparisons import as_comparisons
 from rmtension.engine import evaluation
 from rmtension.engine.packing import batches
+from rmtension.engine.reading import load_reader
 from rmtension.engine.reward_model import load_reward_model, load_tokenizer
 
 TOLERANCE = 2e-4
@@ -30,8 +31,8 @@ def scored(
     """Seconds of `evaluate`, those of its loading the model, and the scores."""
     load, work = Stopwatch(), Stopwatch()
     device = start_torch(torch.get_num_threads(), gpus=1)
-    tokenizer, model = load.around(load_tokenizer), load.around(load_reward_model)
-    with patch.multiple(evaluation, load_tokenizer=tokenizer, load_reward_model=model), work:
+    reader, model = load.around(load_reader), load.around(load_reward_model)
+    with patch.multiple(evaluation, load_reader=reader, load_reward_model=model), work:
         scores = evaluation.evaluate(reward_model, comparisons, selected, ablations, None, "", budget, device)
     return work.seconds - load.seconds, load.seconds, scores
 

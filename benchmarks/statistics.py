@@ -100,8 +100,8 @@ def main() -> None:
             "backbone": chosen.backbone, "data": f"HH-RLHF, {chosen.source}", "comparisons": len(comparisons),
             "text_tokens": workloads.text_tokens(model, comparisons),
         }  # fmt: skip
-        bench_mean_absolute(chosen, job, about, budget)
         bench_two_models(chosen, job, about, budget)
+        bench_mean_absolute(chosen, job, about, budget)
 
 
 if __name__ == "__main__":
