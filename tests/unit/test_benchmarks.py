@@ -11,16 +11,17 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
-from tiny_models import CONFIGS, random_model
+from tiny_models import CONFIGS, random_model, save_backbone
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
-from benchmarks import differences, harness, limit, workloads
+from benchmarks import ablation, attribution, differences, harness, limit, statistics, train, workloads
 from benchmarks.growth import made
 from benchmarks.harness import Side
 from rmtension.base.errors import UserError
+from rmtension.data.comparisons import PAIRS, as_comparisons
 from rmtension.engine.packing import batches
-from rmtension.engine.reward_model import hidden_states
+from rmtension.engine.reward_model import hidden_states, load_tokenizer, new_reward_model, save_reward_model
 from rmtension.running.amounts import size_of
 
 TURNS = {"ours": [(1, 1), (3, 1)], "theirs": [(8, 2), (12, 2)], "limit": [(1, 0), (1, 0)]}
@@ -124,3 +125,27 @@ def test_two_runs_are_compared_but_for_times_and_code(tmp_path: Path) -> None:
     ]
     [typed] = differences.differences(pl.DataFrame({"n": [1]}), pl.DataFrame({"n": [1.0]}))
     assert typed == "1 rows of {'n': Int64}, now 1 rows of {'n': Float64}"
+
+
+def test_our_side_of_every_benchmark_runs(tmp_path: Path) -> None:
+    save_backbone("llama", tmp_path / "backbone")
+    tokenizer = load_tokenizer(tmp_path / "backbone")
+    save_reward_model(new_reward_model(tmp_path / "backbone", 0, 0.02), tokenizer, tmp_path / "reward-model")
+    texts = {side: [f"\n\nHuman: {i}?\n\nAssistant: {side} {i}" for i in range(16)] for side in ("chosen", "rejected")}
+    pairs = pl.DataFrame({name: texts.get(name, [str(i) for i in range(16)]) for name in PAIRS}, PAIRS)
+    as_comparisons(pairs).write_parquet(tmp_path / "pairs.parquet")
+    sets = pl.DataFrame({"ablation": "a", "unit": "neuron", "layer": [0, 1], "neuron": [3, 1]})
+    sets.write_parquet(tmp_path / "sets.parquet")
+    job: dict[str, Any] = {
+        "reward_model": str(tmp_path / "reward-model"),
+        "comparisons": str(tmp_path / "pairs.parquet"),
+    }
+    done = [
+        ablation.ours(**job, selected=str(tmp_path / "sets.parquet"), ablations=["none", "a"], budget=400),
+        attribution.ours(**job, budget=400),
+        statistics.ours(**job, backbone=str(tmp_path / "backbone"), budget=400),
+        statistics.ours_alone(**job, budget=400),
+        train.ours(**job, budget=400),
+        train.ours(**job, budget=400, memory="lean"),
+    ]
+    assert all(one.tokens > 0 and np.isfinite(values).all() for one in done for values in one.values.values())
