@@ -138,14 +138,19 @@ def files_of(path: Path) -> list[Path]:
     return [file for file in sorted(path.parent.rglob("*")) if file.is_file()]
 
 
+def read_record(file: Path) -> dict[str, Any] | None:
+    """The record in a file, if there is one."""
+    with suppress(FileNotFoundError, ValueError):
+        record = json.loads(file.read_bytes())
+        if isinstance(record, dict) and record.keys() >= KEYS:
+            return record
+    return None
+
+
 def read_records(folder: Path) -> dict[str, dict[str, Any]]:
     """The records in a folder by name, in the order in which their jobs ended. Other files do not count."""
-    found = {}
-    for file in folder.rglob("*.json"):
-        with suppress(ValueError):
-            record = json.loads(file.read_bytes())
-            if isinstance(record, dict) and record.keys() >= KEYS:
-                found[str(file.relative_to(folder).with_suffix(""))] = record
+    read = {str(file.relative_to(folder).with_suffix("")): read_record(file) for file in folder.rglob("*.json")}
+    found = {name: record for name, record in read.items() if record}
     return dict(sorted(found.items(), key=lambda item: (item[1]["ended"], item[0])))
 
 
@@ -216,9 +221,10 @@ def write_record(snakemake: Any, started: datetime, grows: bool, device: Any) ->
     code = list(map(Path, snakemake.input.get("code", [])))
     read = [file for path in map(Path, snakemake.input) if path not in code for file in files_of(path)]
     made = [file for path in map(Path, snakemake.output) for file in files_of(path)]
-    run = circumstances(started, code, device)
-    known = read_records(folder) if grows or any(file.stat().st_size >= LARGE for file in read) else {}
-    before, hashed = known.get(name) if grows else None, made_files(known)
+    run, record_file = circumstances(started, code, device), folder / f"{name}.json"
+    before = read_record(record_file) if grows else None
+    # Many, which take longer to read than small files to hash.
+    hashed = made_files(read_records(folder)) if any(file.stat().st_size >= LARGE for file in read) else {}
     earlier = []
     if before and before["code"]["modules"] == run["code"]["modules"]:
         earlier = [*before["earlier"], {key: before[key] for key in CIRCUMSTANCES}]
@@ -231,4 +237,4 @@ def write_record(snakemake: Any, started: datetime, grows: bool, device: Any) ->
         "outputs": {str(file): content(file, {}) for file in made},
         "earlier": earlier,
     }
-    write_text(json.dumps(record, indent=1) + "\n", folder / f"{name}.json")
+    write_text(json.dumps(record, indent=1) + "\n", record_file)

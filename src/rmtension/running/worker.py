@@ -9,6 +9,7 @@ nothing is left on a disk that another run would have to judge and remove, and n
 
 from __future__ import annotations
 
+import gc
 import importlib
 import os
 import runpy
@@ -126,6 +127,7 @@ def serve(listener: socket.socket) -> None:
         importlib.import_module(module)
     # Several hundred patterns, which the first model that a process loads has compiled.
     importlib.import_module("transformers.conversion_mapping").get_checkpoint_conversion_mapping("")
+    gc.freeze()  # or each child would look through all that was imported, and so copy it, whenever it collects garbage
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # finished children need no wait
     while True:
         connection, _ = listener.accept()
