@@ -12,7 +12,8 @@ Memory = Literal["full", "lean"]
 
 
 class Training(Section):
-    """docs/methods.md, section 3: Bradley-Terry loss, AdamW without weight decay, linear decay to zero, no warm-up."""
+    """docs/methods.md, section 3: Bradley-Terry loss, linear decay to zero, no warm-up; AdamW without weight decay, or,
+    where `memory` is lean, Adafactor."""
 
     learning_rate: float = Field(1e-4, gt=0, description="Peak learning rate.")
     pairs_per_step: Count = Field(16, description="Pairs of one optimiser step, whatever fits in a micro-batch.")
