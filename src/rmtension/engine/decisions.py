@@ -75,8 +75,10 @@ def precise_rewards(
     """Rewards [rows, candidates], and the precision [rows, comparisons] in which they were found.
 
     find: all rows of a batch; only: what finds one of them. In bfloat16, what float32 might decide otherwise is found
-    in that.
+    in that; so is all of what is no more than the sample.
     """
+    if precision == "bfloat16" and len(comparisons) <= SAMPLE:
+        precision = "float32"
     with arithmetic(precision, device):
         rewards = candidate_values(what, find, comparisons, rows, np.float32, budget, device)
     precisions = np.full((rows, len(comparisons)), precision)

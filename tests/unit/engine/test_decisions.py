@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
@@ -16,6 +17,7 @@ from rmtension.engine.decisions import SAMPLE, Rewards, decide
 from rmtension.engine.evaluation import evaluate
 from rmtension.engine.packing import Packed, pack
 from rmtension.engine.patching import patch
+from rmtension.neurons.ranking import NO_SETS
 
 CPU = torch.device("cpu")
 
@@ -90,3 +92,12 @@ def test_a_study_in_bfloat16_decides_as_one_in_float32(folder: Path) -> None:
             errors = [(kind, np.abs(one - other).max()) for kind, one, other in pairs]
             assert max(error for kind, error in errors if kind == "float32") < 1e-5
             assert np.median([error for kind, error in errors if kind == "bfloat16"]) > 1e-5
+
+
+def test_what_is_no_more_than_the_sample_is_scored_once(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    rows = pl.DataFrame({"comparison_id": ["c0", "c1"], "task": "t", "orientation": "helpful"} | {
+        "chosen": [[WORDS[1]], [WORDS[2]]], "rejected": [[WORDS[3]], [WORDS[4]]]})  # fmt: skip
+    with caplog.at_level(logging.INFO):
+        found = evaluate(folder, rows, NO_SETS, ["none"], None, "", 200, CPU, precision="bfloat16")
+    assert set(found["precision"]) == {"float32"}
+    assert "in float32" not in caplog.text  # a second time
