@@ -33,9 +33,9 @@ def start_torch(threads: int, gpus: int = 0) -> torch.device:
     """
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # so that an index is that of nvidia-smi
-    # A CPU's products in bfloat16 are made ready for each number of rows, and 1,024 of them are kept, a megabyte each, of
-    # which batches without padding hardly ever use one again. Those of a batch or two are needed: with none kept,
-    # training took five times as long.
+    # A CPU's products in bfloat16 are made ready for each number of rows, and 1,024 of them are kept, a megabyte each.
+    # Batches without padding hardly ever use one again. Those of a batch or two are needed: with none kept, training
+    # took five times as long.
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
     os.environ.setdefault("LRU_CACHE_CAPACITY", "64")
     torch.set_num_threads(threads)
