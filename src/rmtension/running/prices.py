@@ -7,7 +7,8 @@ from itertools import product
 from typing import Any
 
 from rmtension.base.errors import UserError
-from rmtension.running.amounts import BYTES, KNOWN, RULES, SPLITS, Amounts, Size
+from rmtension.engine.decisions import SAMPLE
+from rmtension.running.amounts import BYTES, KNOWN, RULES, SPLITS, Amounts, Size, Volume
 from rmtension.study.explored import explored_sets
 from rmtension.study.measured import (
     ablated_sets,
@@ -52,15 +53,19 @@ class Machines:
 
     def seconds(self, model: str, device: dict[str, Any], work: str, precision: str, operations: float) -> float:
         """work: training or scoring."""
+        return float(device["start"] + operations / self.rate(model, device, work, precision))
+
+    def rate(self, model: str, device: dict[str, Any], work: str, precision: str) -> float:
+        """Operations a second."""
         threads = self.study.models[model].compute.threads
         cores = threads / device["cores"] if "cores" in device else 1
-        rate = device["tflops"][precision] * 1e12 * device["utilisation"][work] * cores
-        return float(device["start"] + operations / rate)
+        return float(device["tflops"][precision] * 1e12 * device["utilisation"][work] * cores)
 
-    def scoring_seconds(self, model: str, operations: float) -> float:
-        """Of a job without gradients."""
-        precision = self.study.models[model].compute.inference_precision
-        return self.seconds(model, self.device_of(model), "scoring", precision, operations)
+    def scoring_seconds(self, model: str, operations: float, in_float32: float = 0) -> float:
+        """Of a job without gradients; in_float32: operations more, which are in that whatever the study says."""
+        precision, device = self.study.models[model].compute.inference_precision, self.device_of(model)
+        again = in_float32 / self.rate(model, device, "scoring", "float32")
+        return self.seconds(model, device, "scoring", precision, operations) + again
 
 
 def without_model(rule: str) -> Price:
@@ -192,6 +197,8 @@ class ScoringPrices(Prices):
 
     def activations(self, model: str, regime: str) -> Price:
         """The reward model and, where it was trained here, its backbone read the same pairs."""
+        if self.study.activations.stable is not None:
+            self.assume("activations: as if statistics never stood still, so that all pairs are read")
         size, bases = self.amounts.size(model), 0 if self.study.given else 1
         seconds = self.machines.scoring_seconds(model, (1 + bases) * self.amounts.one_pass(model, regime))
         tokens = max(self.study.models[model].compute.inference_tokens, 2 * self.study.training.max_tokens)
@@ -222,27 +229,41 @@ class ScoringPrices(Prices):
         return seconds, self.scoring_memory(model), BYTES["running_text"] * share * texts
 
     def evaluate(self, model: str, regime: str, benchmark: str) -> Price:
-        size, passes = self.amounts.size(model), len(ablated_sets(self.study, regime, benchmark))
-        operations = passes * size.forward(self.amounts.evaluated(regime, benchmark))
-        seconds = self.machines.scoring_seconds(model, operations)
+        passes, compared = len(ablated_sets(self.study, regime, benchmark)), self.amounts.evaluated(regime, benchmark)
+        seconds = self.machines.scoring_seconds(model, *self.decided(model, compared, passes, passes))
         return seconds, self.scoring_memory(model), BYTES["score_row"] * self.amounts.score_rows(regime, benchmark)
 
     def ensemble(self, model: str, regime: str) -> Price:
         """Both its parts score everything."""
-        forward, scored = self.amounts.size(model).forward, scored_on(self.study)
-        operations = 2 * sum(forward(self.amounts.evaluated(regime, benchmark)) for benchmark in scored)
+        scored = scored_on(self.study)
+        compared = [self.decided(model, self.amounts.evaluated(regime, benchmark), 2, 2) for benchmark in scored]
         rows = sum(self.amounts.score_rows(regime, benchmark) for benchmark in scored)
-        seconds = self.machines.scoring_seconds(model, operations)
+        seconds = self.machines.scoring_seconds(model, *map(sum, zip(*compared, strict=True)))
         return seconds, self.scoring_memory(model), BYTES["score_row"] * rows
 
     def patch(self, model: str, regime: str, benchmark: str) -> Price:
         """A pass of each donor, and one of the mixed reward model for each of its sets; all three models are held."""
         size, donors = self.amounts.size(model), len(self.study.regimes[regime].mixes)
-        passes = donors * (1 + len(compared_sets(self.study, regime)))
-        seconds = self.machines.scoring_seconds(model, passes * size.forward(self.amounts.evaluated(regime, benchmark)))
+        rows, compared = donors * len(compared_sets(self.study, regime)), self.amounts.evaluated(regime, benchmark)
+        # What is scored again is so row by row, each with a pass of its donor.
+        seconds = self.machines.scoring_seconds(model, *self.decided(model, compared, donors + rows, 2 * rows))
         held = 4 * self.study.models[model].compute.inference_tokens * size.layers * size.neurons  # of a donor
         memory = self.scoring_memory(model) + donors * BYTES["weights"] * size.parameters + held
         return seconds, memory, BYTES["score_row"] * self.amounts.patched_rows(regime, benchmark)
+
+    def decided(self, model: str, compared: Volume, passes: int, again: int) -> tuple[float, float]:
+        """Operations of passes that decide comparisons, and those in float32 beside a study's bfloat16.
+
+        again: passes over what is drawn, or close in bfloat16 (engine.decisions).
+        """
+        forward, n = self.amounts.size(model).forward(compared), sum(n for n, *_ in compared)
+        if self.study.models[model].compute.inference_precision != "bfloat16":
+            return passes * forward, 0
+        close = KNOWN["close"]
+        self.assume(f"bfloat16: of comparisons {SAMPLE} and {close:.1%} of all are scored in float32, too")
+        if n <= SAMPLE:
+            return 0, passes * forward
+        return passes * forward, again * min(1, SAMPLE / n + close) * forward
 
     def scoring_memory(self, model: str) -> float:
         size = self.amounts.size(model)

@@ -16,8 +16,9 @@ from typer.testing import CliRunner
 from rmtension.base.errors import UserError
 from rmtension.cli import app
 from rmtension.data.hub import read_study
-from rmtension.running.amounts import KNOWN, RULES, configuration, size_of
+from rmtension.running.amounts import KNOWN, RULES, Amounts, configuration, size_of
 from rmtension.running.plan import make_plan
+from rmtension.study.measured import ablated_sets, compared_sets
 from rmtension.study.study import Study
 
 PAPER = {
@@ -176,7 +177,8 @@ def test_prices_of_a_small_study_by_hand(precision: str, peak: float) -> None:
     # without a set of each third of the layers; tasks: 3 comparisons of 8 tasks, at 10 percent; validation: 3 pairs,
     # without anything and without the main set.
     scored = 20 * (1 + 4 * 3 + 3) + 3 * 8 * (1 + 4 + 3) + 3 * 2
-    seconds = 3 * start + scored * FORWARD / scoring
+    few = 0.5 * 67e12 if precision == "bfloat16" else scoring  # so few comparisons are scored in float32 then
+    seconds = 3 * start + scored * FORWARD / few
     assert rules["evaluate"]["jobs"] == 6
     assert rules["evaluate"]["gpu_hours"] == pytest.approx(2 * seconds / 3600, rel=1e-9)
     assert rules["evaluate"]["disk_gb"] * 1e9 == pytest.approx(2 * 11 * scored)
@@ -196,6 +198,38 @@ def test_prices_of_a_small_study_by_hand(precision: str, peak: float) -> None:
     assert rules["passages"]["disk_gb"] * 1e9 == pytest.approx(11 * 20 * 5 + 300 * 2 * 8 * 4)
     seconds = start + (20 + 3 * 8) * FORWARD / scoring  # all that is judged
     assert rules["running_rewards"]["gpu_hours"] == pytest.approx(seconds / 3600, rel=1e-9)
+
+
+def test_what_bfloat16_leaves_in_doubt_is_priced_in_float32() -> None:
+    """Of 1,000 test pairs 64 and 3.5 % for each ablation; of patching with a pass of the donor for each set."""
+    objectives = SMALL["sources"]
+    sources = {name: source | {"test": 1000} for name, source in objectives.items()}
+    settings = {**SMALL, "sources": sources, "conflict": None, "patching": {"benchmarks": ["own"]}}
+    settings["activations"] = {"stable": 0.9}
+    found = {}
+    for precision in ("tensorfloat32", "bfloat16"):
+        models = {"tiny": SMALL["models"]["tiny"] | {"compute": {"inference_precision": precision}}}
+        study = Study.model_validate(settings | {"models": models, "regimes": SMALL["regimes"]})
+        plan = make_plan(study, device="a100", utilisation=0.5)
+        found[precision] = {row["rule"]: row for row in plan.rules.to_dicts()}
+    assert "activations: as if statistics never stood still, so that all pairs are read" in plan.assumptions
+    start, seeds = KNOWN["devices"]["a100"]["start"], len(SMALL["seeds"])
+    assert study.mixed_regimes() == ["helpful-harmless"]
+    sets = len(compared_sets(study, "helpful-harmless"))
+    for precision, peak in {"tensorfloat32": 156, "bfloat16": 312}.items():
+        doubtful = 2 * 2 * sets * (64 / 2000 + 0.035) / 19.5 if precision == "bfloat16" else 0
+        seconds = start + 2000 * FORWARD * (2 * (1 + sets) / peak + doubtful) / 0.5e12
+        assert found[precision]["patch"]["gpu_hours"] == pytest.approx(seeds * seconds / 3600)
+    # Single regimes: 1,000 own pairs; mixed ones 2,000.
+    passes = {n: [len(ablated_sets(study, regime, "own")) for regime in regimes]
+              for n, regimes in {1000: study.single_regimes(), 2000: study.mixed_regimes()}.items()}  # fmt: skip
+    own = sum(sum(rows) * (n / 312 + (64 + 0.035 * n) / 19.5) for n, rows in passes.items())
+    small = {**settings, "benchmarks": {"own": {"kind": "regime-test"}}, "models": models}
+    one = make_plan(Study.model_validate(small), device="a100", utilisation=0.5).rules.to_dicts()
+    [evaluate] = [row for row in one if row["rule"] == "evaluate"]
+    fewer = sum(2 * sum(n for n, *_ in Amounts(study).volume(regime, "validation")) for regime in study.regimes)
+    seconds = 6 * start + (own + fewer / 19.5) * FORWARD / 0.5e12
+    assert evaluate["gpu_hours"] == pytest.approx(seeds * seconds / 3600)
 
 
 def test_attribution_is_priced_where_a_scoring_takes_it() -> None:
