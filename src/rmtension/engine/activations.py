@@ -199,7 +199,10 @@ def mean_absolute(model: Any, comparisons: Sequence[Packed], budget: int, device
     """Mean |a| [layers, responses, neurons] of one model over the chosen and over the rejected texts, float64.
 
     It is what activation_statistics has as mean_abs, and all that is paid for: in float32, with the same batches.
+    UserError where there is no comparison.
     """
+    if not comparisons:
+        raise UserError("mean |a| of no comparison: all were left out, or there was none; see max_tokens and the texts")
     layers, neurons, _ = layer_sizes(model.config)
 
     def one_pass(budget: int) -> Tensor:

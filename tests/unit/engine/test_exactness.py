@@ -15,6 +15,7 @@ from tiny_models import CONFIGS, FULL, SLIDING, VOCABULARY, block, head_size, pl
 from torch.nn.functional import logsigmoid, scaled_dot_product_attention
 
 from rmtension.base.device import arithmetic
+from rmtension.base.errors import UserError
 from rmtension.engine import ablation
 from rmtension.engine.ablation import Mask, ablated
 from rmtension.engine.activations import activation_statistics, mean_absolute
@@ -150,6 +151,11 @@ def test_statistics_equal_a_pass_over_each_text(data: list[Any], budget: int, fa
             np.testing.assert_allclose(heads["mean_norm"], norms.mean(1).flatten(), rtol=1e-6)
     finally:
         trained.float(), base.float()
+
+
+def test_mean_absolute_of_nothing_is_refused() -> None:
+    with pytest.raises(UserError, match="no comparison: all were left out"):
+        mean_absolute(MODELS["gpt2"], [], 100, CPU)
 
 
 def test_float32_statistics_stay_close(family: str) -> None:
