@@ -149,7 +149,8 @@ def read_record(file: Path) -> dict[str, Any] | None:
 
 def read_records(folder: Path) -> dict[str, dict[str, Any]]:
     """The records in a folder by name, in the order in which their jobs ended. Other files do not count."""
-    read = {str(file.relative_to(folder).with_suffix("")): read_record(file) for file in folder.rglob("*.json")}
+    files = filter(Path.is_file, folder.rglob("*.json"))  # a model's name, and so a folder's, may end so, too
+    read = {str(file.relative_to(folder).with_suffix("")): read_record(file) for file in files}
     found = {name: record for name, record in read.items() if record}
     return dict(sorted(found.items(), key=lambda item: (item[1]["ended"], item[0])))
 

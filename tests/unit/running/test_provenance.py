@@ -328,4 +328,5 @@ def test_what_is_no_record_does_not_count(job: SimpleNamespace) -> None:
     record = write(job)
     for name, content in {"cut": json.dumps(record)[:-9], "list": "[]", "older": json.dumps({"rule": "r"})}.items():
         Path(f"results/s/provenance/{name}.json").write_text(content)
+    Path("results/s/provenance/train/gpt2.json").mkdir(parents=True)  # of a model of that name
     assert list(read_records(Path("results/s/provenance"))) == ["r/seed-3"]
