@@ -167,13 +167,13 @@ def patched(donor: str, control: str, gap: float, delta: float, **keys: Any) -> 
     return where | {"control": control} | values | keys
 
 
-def explained(*rows: dict[str, Any], verdict: str = "undecided") -> str:
+def explained(*rows: dict[str, Any], verdict: str = "undecided", study: Study = STUDY) -> str:
     decoys = [
         row | other for row in rows for other in ({"model": "ape"}, {"set": "helpful-only"}, {"control": "whole"})
     ]
     tables = TABLES | {"patching": pl.DataFrame([*decoys, *rows])}
     verdicts = ledger(("P1", verdict, "random", ""), ("G1", "undecided", "share", ""), ("C9", "holds", "random", ""))
-    return conclusions(STUDY, tables, verdicts)["Why is the mixed one worse?"]
+    return conclusions(study, tables, verdicts)["Why is the mixed one worse?"]
 
 
 def test_why_the_mixed_one_is_worse_is_told_where_it_surely_is() -> None:
@@ -192,6 +192,12 @@ def test_why_the_mixed_one_is_worse_is_told_where_it_surely_is() -> None:
     }
     for verdict, answer in answers.items():
         assert explained(*helpful, *harmless, verdict=verdict) == told + answer
+    for epochs, less in {1: ["helpful for 2", "harmless for 3"], 2: ["harmless for 3"], 3: []}.items():
+        regimes = SETTINGS["regimes"] | {"harmless": SETTINGS["regimes"]["harmless"] | {"epochs": 3}}
+        mixed = {"mixed": {"mixes": ["helpful", "harmless"], "epochs": epochs}}
+        text = explained(*helpful, study=Study.model_validate(SETTINGS | {"regimes": regimes | mixed}))
+        said = f"mixed was trained for fewer epochs ({epochs}; {' and '.join(less)}): some of its shortfall may be want"
+        assert (f"{said} of training. Whether its shared" in text) == bool(less) == ("epochs" in text)
     assert explained(*harmless) == (
         "Where it was patched, it does not surely fall short of a part: there is nothing to explain."
     )
