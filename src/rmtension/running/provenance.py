@@ -10,6 +10,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -128,7 +129,7 @@ def announce(name: str, study_files: list[str], settings: Mapping[str, Any]) -> 
         code = code_version()
         if code.get("no_commit", NO_REPOSITORY) != NO_REPOSITORY:
             print(f"warning: records of this run will have no commit: {code['no_commit']}", file=sys.stderr)
-        os.environ[RUN] = json.dumps({"study": study, "code": code})
+        os.environ[RUN] = json.dumps({"study": study, "code": code, "since": time.time()})
 
 
 def files_of(path: Path) -> list[Path]:
@@ -183,12 +184,21 @@ def device_name(device: Any) -> str:
     return f"{device} {torch.cuda.get_device_name(device)}"
 
 
+def edited(files: Iterable[Path], since: float) -> list[str]:
+    """Those written after a time, in seconds since the epoch; by their paths in the project, where they are in it."""
+    root, late = PACKAGE.parents[1], [file.resolve() for file in files if file.stat().st_mtime > since]
+    return [str(file.relative_to(root) if file.is_relative_to(root) else file) for file in late]
+
+
 def circumstances(started: datetime, code: Iterable[Path], device: Any) -> dict[str, Any]:
     """What the run of a job was like that ends now; code: the modules that it came to import."""
-    run, ended = json.loads(os.environ[RUN]), datetime.now(UTC)
+    run, ended, files = json.loads(os.environ[RUN]), datetime.now(UTC), [*code]
+    found = run["code"] | {"modules": fingerprint(*files)}
+    if "changed" in found:  # as it was at the start
+        found["changed"] = sorted({*found["changed"], *edited(files, run["since"])})
     return {
         "study": run["study"],
-        "code": run["code"] | {"modules": fingerprint(*code)},
+        "code": found,
         "environment": environment(),
         "device": device_name(device),
         "slurm_job": os.environ.get("SLURM_JOB_ID", ""),

@@ -276,6 +276,22 @@ def test_what_grows_keeps_the_runs_that_can_have_added_to_it(
     assert write(job)["earlier"] == []
 
 
+def test_what_is_edited_during_a_run_is_not_of_its_commit(
+    job: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(provenance.RUN)
+    monkeypatch.setattr(provenance, "code_version", lambda: {"version": "1", "commit": "c", "changed": ["src/b.py"]})
+    provenance.announce("s", [], {})
+    assert write(job)["code"]["changed"] == ["src/b.py"]
+    monkeypatch.setattr(provenance, "PACKAGE", Path("src/rmtension").resolve())
+    job.input["code"] += ["src/a.py"]
+    for file in ("src/a.py", "code.py"):
+        Path(file).parent.mkdir(exist_ok=True)
+        Path(file).write_text("edited")
+        os.utime(file, (4e9, 4e9))
+    assert write(job)["code"]["changed"] == ["code.py", "src/a.py", "src/b.py"]
+
+
 def test_a_large_file_is_read_once_while_it_stays(job: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(provenance, "LARGE", 2)
     reads = {"folder": job.input.pop("folder")}
