@@ -319,6 +319,14 @@ def test_every_table_has_rows_where_the_study_has_what_it_is_made_of(run: Run) -
     assert lacking - empty <= {"control_overlap"}
 
 
+def test_the_data_section_says_how_many_pairs_statistics_took(run: Run) -> None:
+    """Of each reward model whose neurons are looked at, where they were read until they stood still."""
+    said = run.tables()["hygiene"].filter(pl.col("reason").str.starts_with("read for seed"))
+    study = run.study
+    looked_at = len(study.models) * len(study.with_neurons()) * len(study.seeds)
+    assert len(said) == (looked_at if study.activations.stable else 0)
+
+
 def test_official_metrics_are_percentages(run: Run) -> None:
     """Each where all of its subsets have been scored; a metric of parts alone is left out, not guessed."""
     metrics = run.tables()["official"]

@@ -29,6 +29,8 @@ RECKONED = yaml.safe_load(Path(resource("plan.yaml")).read_text(encoding="utf-8"
 CARDS_RESOURCES = [resource("tasks.csv"), resource("paper/tasks.csv")]
 RESULTS_RESOURCES = [resource("official.csv"), resource("tasks.csv"), *published()]
 
+NOT_OF_CARDS = ["neurons", "ablation", "explore", "analysis", *([] if study.standing else ["activations"])]
+
 
 rule cards:
     input:
@@ -65,9 +67,7 @@ rule cards:
         settings=settings(
             code("cards.py"),
             CARDS_RESOURCES,
-            study=study.analysed(
-                "data_root", "hub_cache", "activations", "neurons", "ablation", "explore", "analysis"
-            ),
+            study=study.analysed("data_root", "hub_cache", *NOT_OF_CARDS),
         ),
     message:
         "Cards of models, data, training and benchmarks"
