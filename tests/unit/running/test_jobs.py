@@ -77,7 +77,7 @@ def test_output_goes_to_the_log_and_success_is_zero(tmp_path: Path, environment:
     record = json.loads((tmp_path / RECORD).read_text())
     assert (record["rule"], record["wildcards"], record["device"]) == ("rule", {"model": "m"}, "cpu")
     assert record["outputs"]["results/study/made"]["sha256"] == hashlib.sha256(bytes(tmp_path)).hexdigest()
-    assert record["started"] < record["ended"] and record["earlier"] == []
+    assert record["started"] <= record["ended"] and record["earlier"] == []  # in milliseconds: a warm job may take none
 
     # Its output, now there before it, may keep what the first run made.
     assert subprocess.run(script(tmp_path, body), env=environment, cwd=tmp_path).returncode == 0
