@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from io import BytesIO
 from itertools import pairwise
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
+import numpy as np
 import pytest
 from example_page import FIGURES, TABLES, write_example
+from PIL import Image
 from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
 from rmtension.study.naming import OVERALL
@@ -42,7 +46,7 @@ def page(browser: Browser, report: str) -> Iterator[Page]:
     page.locator("body[data-ready]").wait_for()
     yield page
     page.context.close()
-    assert [url for url in fetched if not url.startswith("data:")] == [report]
+    assert [url for url in fetched if not url.startswith(("data:", "blob:"))] == [report]
     assert wrong == []
 
 
@@ -62,6 +66,20 @@ def test_every_image_is_one(page: Page) -> None:
     shown = page.eval_on_selector_all("img", "images => images.map(i => [i.complete, i.naturalWidth, i.alt.length])")
     assert len(shown) == 2 * len(FIGURES)
     assert all(complete and width > 100 and alt > 20 for complete, width, alt in shown)
+
+
+def test_an_svg_shows_what_the_png_does(browser: Browser, report: str) -> None:
+    svg = Path(unquote(urlsplit(report).path)).with_name("image.svg")
+    with Image.open(svg.with_suffix(".png")) as image:
+        expected = np.asarray(image.convert("RGB")).astype(int)
+    height, width, _ = expected.shape
+    page = browser.new_page(viewport={"width": width, "height": height})
+    page.goto(svg.as_uri())
+    shown = np.asarray(Image.open(BytesIO(page.screenshot())).convert("RGB")).astype(int)
+    assert shown.shape == expected.shape
+    ink = expected.min(axis=2) < 128
+    assert ink.mean() > 0.005 and np.abs(shown - expected).mean() < 1
+    assert np.abs(shown - expected)[ink].mean() < 60, "a line may lie half a pixel off"
 
 
 def test_headings_and_names_are_in_order(page: Page) -> None:

@@ -122,7 +122,7 @@ def figure(path: Path) -> Path:
     for page in pages:
         page.subplots().plot([0, 1], [1, 0])
     write_figure(pages, path.with_suffix(""), 150)
-    return path
+    return path.with_suffix(".svg")
 
 
 FIGURES = ["accuracy", "retention", "radar", "unheard-of", "claims"]

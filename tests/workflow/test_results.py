@@ -110,7 +110,7 @@ def test_every_table_and_figure_has_its_twins(finished: Project) -> None:
     tables = [name for module, key in registries for name in provenance.registered(f"analysis.{module}", key)]
     figures = provenance.registered("report.figures", "FIGURES")
     assert forms["tables"] == {(t, form) for t in tables for form in (".parquet", ".csv", ".md", ".tex")}
-    assert forms["figures"] == {(f, form) for f in figures for form in (".pdf", ".png")}
+    assert forms["figures"] == {(f, form) for f in figures for form in (".pdf", ".svg", ".png")}
     assert "<html" in (finished.results / "report.html").read_text()
     assert not list((finished.results / "checkpoints").rglob("*.pt")), "checkpoints go when the model is there"
 

@@ -137,6 +137,7 @@ rule figures:
             caption="../report/figure.rst",
         ),
         vector=expand(f"{RESULTS}/figures/{{figure}}.pdf", figure=FIGURES),
+        pages=expand(f"{RESULTS}/figures/{{figure}}.svg", figure=FIGURES),
     log:
         f"{RESULTS}/logs/figures.log",
     benchmark:

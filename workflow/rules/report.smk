@@ -8,7 +8,7 @@ rule report_page:
     input:
         tables=expand(f"{RESULTS}/tables/{{table}}.parquet", table=TABLES),
         claims=rules.claims.output.parquet,
-        figures=expand(f"{RESULTS}/figures/{{figure}}.png", figure=FIGURES),
+        figures=expand(f"{RESULTS}/figures/{{figure}}.svg", figure=FIGURES),
         template=PAGE_TEMPLATE,
         code=code("report_page.py"),
     output:

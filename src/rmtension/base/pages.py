@@ -5,12 +5,13 @@ from __future__ import annotations
 import base64
 import gzip
 import json
+import re
 from itertools import groupby
 from typing import Any, TypeVar
 
 T = TypeVar("T")
 Rows = list[tuple[str, ...]]
-HEIGHTS = "Pages"  # among the texts of a figure's png: the heights in pixels of the pages in it
+PAGE = "page"  # class of the elements of a figure's svg that are a page each
 
 
 def evenly(things: list[T], most: int) -> list[list[T]]:
@@ -34,3 +35,8 @@ def packed(block: Any) -> str:
     """JSON, compressed, in base64; the same bytes each time."""
     text = json.dumps(block, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     return base64.b64encode(gzip.compress(text.encode(), mtime=0)).decode()
+
+
+def svg_pages(text: str) -> list[str]:
+    """The pages of a figure's svg, each an svg by itself."""
+    return re.findall(rf'<svg [^>]*class="{PAGE}".*?</svg>', text, re.DOTALL)

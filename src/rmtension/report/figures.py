@@ -7,7 +7,9 @@ its subject, and a line in FIGURES.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
+from io import StringIO
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,12 +17,12 @@ import matplotlib as mpl
 import polars as pl
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_pdf import FigureCanvasPdf, PdfPages
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from PIL import Image
-from PIL.PngImagePlugin import PngInfo
 
-from rmtension.base.files import replacing
-from rmtension.base.pages import HEIGHTS
+from rmtension.base.files import replacing, write_text
+from rmtension.base.pages import PAGE
 from rmtension.report.ablation_figures import change_map, curves, set_size
 from rmtension.report.accuracy_figures import accuracy, contrasts, radar, retention
 from rmtension.report.calibration_figures import calibration
@@ -59,7 +61,7 @@ def selected(table: pl.DataFrame, analysis: Analysis) -> pl.DataFrame:
 
 
 def write_figure(pages: Pages, path: Path, dpi: int) -> None:
-    """`path`.pdf and `path`.png, without dates or versions: the same figure gives the same bytes."""
+    """`path`.pdf, `path`.svg and `path`.png, without dates or versions: the same figure gives the same bytes."""
     for page in pages:
         lay_out(page, dpi)
     # Type 42 keeps the text of a pdf as text.
@@ -70,25 +72,39 @@ def write_figure(pages: Pages, path: Path, dpi: int) -> None:
     ):
         for page in pages:
             FigureCanvasPdf(page).print_pdf(pdf)
+    write_text(svg(pages, dpi), path.with_name(f"{path.name}.svg"))
     write_png(pages, path.with_name(f"{path.name}.png"), dpi)
 
 
+def svg(pages: Pages, dpi: int) -> str:
+    """The pages below one another, each as an `svg` element that is a picture by itself, as large as in the png."""
+    sizes = [[round(dpi * inches) for inches in page.get_size_inches()] for page in pages]
+    width, height = max(width for width, _ in sizes), sum(height for _, height in sizes)
+    drawn, top = [f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}">'], 0
+    for page, (across, down) in zip(pages, sizes, strict=True):
+        with mpl.rc_context({"svg.hashsalt": ""}), StringIO() as text:  # else names of parts are drawn anew each time
+            FigureCanvasSVG(page).print_svg(text, metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
+            whole = text.getvalue()
+        place = f'class="{PAGE}" y="{top}" width="{across}" height="{down}"'
+        drawn.append(re.sub(r'width="[\d.]+pt" height="[\d.]+pt"', place, whole[whole.index("<svg") :], count=1))
+        top += down
+    return "\n".join([*drawn, "</svg>", ""])
+
+
 def write_png(pages: Pages, path: Path, dpi: int) -> None:
-    """The pages below one another, and as a text HEIGHTS their heights."""
+    """The pages below one another."""
     for page in pages:
         lay_out(page, dpi)
     images = [drawn(page) for page in pages]
     whole = Image.new("RGB", (max(i.width for i in images), sum(i.height for i in images)), "white")
     for i, image in enumerate(images):
         whole.paste(image, (0, sum(above.height for above in images[:i])))
-    told = PngInfo()
-    told.add_text(HEIGHTS, " ".join(str(image.height) for image in images))
     with replacing(path) as temporary:
-        whole.save(temporary, format="png", dpi=(dpi, dpi), pnginfo=told)
+        whole.save(temporary, format="png", dpi=(dpi, dpi))
 
 
 def lay_out(page: Figure, dpi: int) -> None:
-    """Once, for either form. matplotlib's `savefig` would each time, and draws a page twice: none is saved by it."""
+    """Once, for any form. matplotlib's `savefig` would each time, and draws a page twice: none is saved by it."""
     page.set_dpi(dpi)  # in a pdf texts are as wide, but for parts of a point
     if engine := page.get_layout_engine():
         engine.execute(page)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import math
 from collections.abc import Callable, Mapping, Sequence
-from io import BytesIO
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -14,10 +13,9 @@ import polars as pl
 import polars.selectors as cs
 import yaml
 from itables.utils import read_package_file
-from PIL import Image
 
 from rmtension.base.files import write_text
-from rmtension.base.pages import HEIGHTS, packed
+from rmtension.base.pages import packed, svg_pages
 from rmtension.report.caveats import caveats, unscored
 from rmtension.report.conclusions import beside_length, conclusions
 from rmtension.report.exhibits import EVERY_ROW, FOREMOST, SECTIONS, Exhibit
@@ -62,12 +60,12 @@ def write_report(
     figure_files: Mapping[str, Path],
     provenance: Mapping[str, str],
 ) -> None:
-    """Write the report from the claims, and from tables, figures' PNG files and provenance by name.
+    """Write the report from the claims, and from tables, figures' SVG files and provenance by name.
 
     It links to the files of claims, tables and figures beside it.
     """
     form, said = (GIVEN, with_parts(claims)) if study.given else (TRAINED, claims)
-    images = {name: page_images(file) for name, file in figure_files.items()}
+    images = {name: svg_pages(file.read_text(encoding="utf-8")) for name, file in figure_files.items()}
     of_claims = images.pop("claims", [])
     seen = of_given(tables, images) if study.given else tables
     every = [*form.foremost.values(), *form.sections.values()]
@@ -126,19 +124,6 @@ def of_given(tables: Mapping[str, pl.DataFrame], images: dict[str, list[str]]) -
         if name not in listed or name in of_means or (name in tables and name not in seen):
             del images[name]
     return seen
-
-
-def page_images(file: Path) -> list[str]:
-    """The pages of a figure's png (`figures.write_figure`), in base64: lossless WebP, two fifths of what png takes."""
-    pages = []
-    with Image.open(file) as whole:
-        heights, top = map(int, whole.info[HEIGHTS].split()), 0
-        for height in heights:
-            with BytesIO() as page:
-                whole.crop((0, top, whole.width, top + height)).save(page, format="webp", lossless=True)
-                pages.append(base64.b64encode(page.getvalue()).decode())
-            top += height
-    return pages
 
 
 def show(exhibit: Exhibit, tables: Mapping[str, pl.DataFrame], images: dict[str, list[str]]) -> dict[str, Any]:

@@ -45,7 +45,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> str:
     drawn = make_figures(TABLES | {"claims": CLAIMED}, GIVEN.figures, GIVEN.analysis)
     for name, pages in drawn.items():
         write_figure(pages, folder / name, 40)
-    write_report(folder / "report.html", GIVEN, TABLES, CLAIMED, {name: folder / f"{name}.png" for name in drawn}, {})
+    write_report(folder / "report.html", GIVEN, TABLES, CLAIMED, {name: folder / f"{name}.svg" for name in drawn}, {})
     return (folder / "report.html").read_text(encoding="utf-8")
 
 
