@@ -24,6 +24,7 @@ from example_results import example  # noqa: E402
 
 from rmtension.analysis.answer_key import ANSWER_KEY  # noqa: E402
 from rmtension.analysis.cards import CARDS  # noqa: E402
+from rmtension.analysis.data_cards import DATA_CARDS  # noqa: E402
 from rmtension.analysis.holes import HOLES  # noqa: E402
 from rmtension.analysis.ledger import ledger  # noqa: E402
 from rmtension.analysis.tables import DERIVED, TABLES, make_tables  # noqa: E402
@@ -45,7 +46,7 @@ PAPER = {
     "rmsd": "Table 16",
     "neuron_overlap": "section 5",
     "neuron_retention": "section 5",
-    **dict.fromkeys(CARDS, "Tables 5 to 9"),
+    **dict.fromkeys([*DATA_CARDS, *CARDS], "Tables 5 to 9"),
 }
 PARTS = ("mean", "sd", "low", "high")
 
@@ -82,7 +83,7 @@ def renewed(page: str) -> str:
     """The page with its generated part made anew."""
     before, rest = page.split(START)
     after = rest.split(END)[1]
-    functions: dict[str, Callable[..., Any]] = {**CARDS, **ANSWER_KEY, **TABLES, **DERIVED, **HOLES}
+    functions: dict[str, Callable[..., Any]] = {**DATA_CARDS, **CARDS, **ANSWER_KEY, **TABLES, **DERIVED, **HOLES}
     made = tables()
     sections = "".join(section(name, function, made[name]) for name, function in functions.items())
     return f"{before}{START}\n\n{sections}{END}{after}"

@@ -10,6 +10,7 @@ from typing import Any
 import polars as pl
 
 from rmtension.analysis.cards import cards
+from rmtension.analysis.data_cards import DATA_CARDS
 from rmtension.data.hygiene import counts
 from rmtension.study.stages import Training
 from rmtension.study.study import Study
@@ -101,7 +102,8 @@ def write_training(folder: Path, seed: int, keep: str) -> None:
 def example_cards() -> dict[str, pl.DataFrame]:
     """Every card, of the example below."""
     with TemporaryDirectory() as folder:
-        return cards(write_study(Path(folder)), STUDY)
+        study = write_study(Path(folder))
+        return {name: card(study, STUDY) for name, card in DATA_CARDS.items()} | cards(study, STUDY)
 
 
 def write_study(tmp_path: Path) -> Path:

@@ -513,7 +513,7 @@ ANALYSIS = ["tables", "claims", "figures", "report_page"]
 RULES = ["fetch", "answer_key", "data", "benchmark_comparisons", "words", "backbone", "check_given", "lengths",
          "adopt", "train", "merge", "put_given", "activations", "attribution", "neurons", "select_frozen",
          "select_sets", "select", "set_activations", "evaluate", "ensemble", "patch", "conflict",
-         "passages", "running_rewards", "cards", "analysis", *ANALYSIS, "explore"]  # fmt: skip
+         "passages", "running_rewards", "data_cards", "cards", "analysis", *ANALYSIS, "explore"]  # fmt: skip
 ONE_JOB = "one job makes all splits of a regime"
 PATHS = "jobs depend on the paths of what they read"
 NOTES = {

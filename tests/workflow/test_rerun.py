@@ -35,7 +35,7 @@ from pydantic import BaseModel
 
 from rmtension.study.study import Study
 
-STUDY = {"cards": 1, "explore": 1} | dict.fromkeys(ANALYSIS, 1)  # what says what the study was
+STUDY = {"data_cards": 1, "cards": 1, "explore": 1} | dict.fromkeys(ANALYSIS, 1)  # what says what the study was
 REFERENCE = runpy.run_path(str(ROOT / "docs" / "study_reference.py"))
 
 

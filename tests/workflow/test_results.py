@@ -24,6 +24,7 @@ from typer.testing import CliRunner
 
 from rmtension.analysis.answer_key import ANSWER_KEY
 from rmtension.analysis.cards import cards
+from rmtension.analysis.data_cards import DATA_CARDS
 from rmtension.analysis.holes import HOLES
 from rmtension.analysis.ledger import ledger, ledger_markdown
 from rmtension.analysis.presentation import write_table
@@ -101,6 +102,7 @@ def test_every_table_and_figure_has_its_twins(finished: Project) -> None:
         folder: {(p.stem, p.suffix) for p in (finished.results / folder).iterdir()} for folder in ("tables", "figures")
     }
     registries = [
+        ("data_cards", "DATA_CARDS"),
         ("cards", "CARDS"),
         ("answer_key", "ANSWER_KEY"),
         ("tables", "TABLES"),
@@ -313,7 +315,7 @@ def test_a_result_leads_to_models_and_data(finished: Project, file: str) -> None
     lineage = Lineage(finished.results / file)
     assert doubts.warnings(lineage) == []
     jobs = dict(shown.rules(lineage).select("rule", "jobs").rows())
-    drawn = {"figures", "claims", "tables", "cards", "answer_key"}
+    drawn = {"figures", "claims", "tables", "data_cards", "cards", "answer_key"}
     own = {"tables": {"tables"}, "figures": drawn - {"answer_key"}, "claims.md": {"claims", "tables"},
            "report.html": {"report_page"} | drawn}[file.partition("/")[0]]  # fmt: skip
     before = {"backbone": 1, "data": 3, "benchmark_comparisons": 1, "words": 3, "lengths": 1, "train": 6,
@@ -345,7 +347,8 @@ def test_the_same_scores_give_the_same_tables_claims_and_figures(
     """In another process than the study's own, so with other hashes of texts."""
     monkeypatch.chdir(finished.folder)
     study, folder = read_study(Path("small.yaml")), Path("results/small")
-    tables = cards(folder, study) | make_tables(load_results(folder, study))
+    tables = {name: card(folder, study) for name, card in DATA_CARDS.items()}
+    tables |= cards(folder, study) | make_tables(load_results(folder, study))
     monkeypatch.setattr(planted, "RESOURCES", finished.folder / "resources")
     key = answer_key(planted.Planted.read(), Neurons())
     tables |= {name: make(key) for name, make in ANSWER_KEY.items()}

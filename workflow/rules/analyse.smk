@@ -1,12 +1,13 @@
 # Tables from all that the other stages have left, and figures from tables. A table or figure is named in its module
 # alone: the registries there are read without importing them.
+DATA_CARDS = provenance.registered("analysis.data_cards", "DATA_CARDS")
 CARDS = provenance.registered("analysis.cards", "CARDS")
 OF_RESULTS = [
     *provenance.registered("analysis.tables", "TABLES"),
     *provenance.registered("analysis.tables", "DERIVED"),
 ]
 HOLES = provenance.registered("analysis.holes", "HOLES")
-TABLES = [*CARDS, *KEY, *OF_RESULTS, *HOLES]
+TABLES = [*DATA_CARDS, *CARDS, *KEY, *OF_RESULTS, *HOLES]
 FIGURES = provenance.registered("report.figures", "FIGURES")
 PATCHED = [
     file
@@ -30,6 +31,45 @@ CARDS_RESOURCES = [resource("tasks.csv"), resource("paper/tasks.csv")]
 RESULTS_RESOURCES = [resource("official.csv"), resource("tasks.csv"), *published()]
 
 NOT_OF_CARDS = ["neurons", "ablation", "explore", "analysis", *([] if study.standing else ["activations"])]
+
+
+# The first tables: of pairs and benchmarks, before anything is trained.
+rule data_cards:
+    input:
+        data=expand(
+            f"{RESULTS}/data/{{regime}}/{{split}}.parquet",
+            regime=study.regimes,
+            split=["train", "validation", "test"],
+        ),
+        benchmarks=expand(f"{RESULTS}/benchmarks/{{benchmark}}.parquet", benchmark=OF_THEIR_OWN),
+        code=code("data_cards.py"),
+    output:
+        report(
+            expand(f"{RESULTS}/tables/{{table}}.csv", table=DATA_CARDS),
+            category="Tables",
+            caption="../report/table.rst",
+        ),
+        parquet=expand(f"{RESULTS}/tables/{{table}}.parquet", table=DATA_CARDS),
+        twins=expand(f"{RESULTS}/tables/{{table}}.{{form}}", table=DATA_CARDS, form=["md", "tex"]),
+    priority: 1
+    log:
+        f"{RESULTS}/logs/data_cards.log",
+    benchmark:
+        f"{RESULTS}/benchmark/data_cards.tsv"
+    conda:
+        "../../envs/analysis.yaml"
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    params:
+        settings=settings(
+            code("data_cards.py"),
+            study=study.analysed("data_root", "hub_cache", "training", "activations", *NOT_OF_CARDS),
+        ),
+    message:
+        "Cards of data and benchmarks"
+    script:
+        "../scripts/data_cards.py"
 
 
 rule cards:
@@ -70,7 +110,7 @@ rule cards:
             study=study.analysed("data_root", "hub_cache", *NOT_OF_CARDS),
         ),
     message:
-        "Cards of models, data, training and benchmarks"
+        "Cards of models, training, hygiene and compute"
     script:
         "../scripts/cards.py"
 
@@ -127,7 +167,7 @@ rule tables:
 
 rule figures:
     input:
-        tables=expand(f"{RESULTS}/tables/{{table}}.parquet", table=[*CARDS, *OF_RESULTS]),
+        tables=expand(f"{RESULTS}/tables/{{table}}.parquet", table=[*DATA_CARDS, *CARDS, *OF_RESULTS]),
         claims=f"{RESULTS}/claims.parquet",
         code=code("figures.py"),
     output:
@@ -144,6 +184,7 @@ rule figures:
         f"{RESULTS}/benchmark/figures.tsv"
     conda:
         "../../envs/analysis.yaml"
+    threads: 4
     resources:
         mem_mb=2000,
         runtime=30,

@@ -5,6 +5,7 @@ localrules:
     data,
     benchmark_comparisons,
     put_given,
+    data_cards,
     cards,
     tables,
     claims,

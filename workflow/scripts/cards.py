@@ -1,4 +1,4 @@
-"""Cards of the models, the data, the training and the benchmarks, in all forms."""
+"""Cards of the models, the training, hygiene and compute, in all forms."""
 
 from rmtension.running import jobs
 

@@ -1,4 +1,4 @@
-"""Every figure of the study, as pdf and png."""
+"""Every figure of the study, as pdf, svg and png."""
 
 from rmtension.running import jobs
 
@@ -7,13 +7,21 @@ job = jobs.start(snakemake)
 from pathlib import Path
 
 from rmtension.base.files import read_tables
+from rmtension.base.forks import side_by_side
 from rmtension.report.figures import make_figures, write_figure
 from rmtension.study.stages import Analysis, Figures
 
 settings = snakemake.params.settings
 style, analysis = Figures.model_validate(settings["figures"]), Analysis.model_validate(settings["analysis"])
-tables = read_tables([*snakemake.input.tables, snakemake.input.claims])
-folder = Path(snakemake.output.vector[0]).parent
-for name, figure in make_figures(tables, style, analysis).items():
-    write_figure(figure, folder / name, style.dpi)
+files = [Path(file) for file in snakemake.output.vector]
+
+
+def draw(number: int) -> None:
+    tables = read_tables([*snakemake.input.tables, snakemake.input.claims])
+    mine = {file.stem: file.with_suffix("") for file in files[number :: snakemake.threads]}
+    for name, pages in make_figures(tables, style, analysis, mine).items():
+        write_figure(pages, mine[name], style.dpi)
+
+
+side_by_side(snakemake.threads, draw)
 job.finish()

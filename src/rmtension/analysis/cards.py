@@ -1,4 +1,4 @@
-"""Cards (paper, Tables 5-9): what models, data, training, benchmarks and compute were, read from a study's own files.
+"""Cards (paper, Tables 5-9): what models, training, hygiene and compute were, read from a study's own files.
 
 Wall times are left out: they differ from run to run, and the tables of two runs are to be the same bytes.
 """
@@ -15,6 +15,7 @@ from typing import Any
 import polars as pl
 import polars.selectors as cs
 
+from rmtension.analysis.data_cards import origin
 from rmtension.base.files import made_here, read_json, read_table, reading, scan_table
 from rmtension.base.sums import summable
 from rmtension.data.comparisons import COMPARISONS, PAIRS
@@ -22,7 +23,6 @@ from rmtension.data.hygiene import HYGIENE, benchmark_counts, counts, opening
 from rmtension.data.tasks import unexpected_counts, wanted_tasks
 from rmtension.study.benchmarks import OwnBenchmark, PublishedBenchmark
 from rmtension.study.naming import BUFFER
-from rmtension.study.section import Section
 from rmtension.study.study import Study
 
 # What families of backbones call the same number in their config.json.
@@ -34,7 +34,6 @@ SIZES = {
     "vocabulary": ("vocab_size",),
     "positions": ("max_position_embeddings", "n_positions"),
 }
-SIDES = ("chosen", "rejected")
 OPTIMISERS = {  # by training.memory
     "full": "AdamW without weight decay, linear decay to zero",
     "lean": "Adafactor without weight decay, linear decay to zero",
@@ -48,12 +47,6 @@ LOG = {
 STABLE = {"n_pairs": pl.Int32(), "of_pairs": pl.Int32(), "agreement": pl.Float64()}
 COUNTS = ("train_pairs", "train_left_out", "validation_pairs", "validation_left_out")
 
-
-def origin(section: Section) -> dict[str, str]:
-    """kind; source, an id on the hub or a path; revision. The last two are empty for what is made here."""
-    known = {"source": getattr(section, "hub", None) or getattr(section, "path", None)}
-    known |= {name: getattr(section, name, None) for name in ("kind", "revision")}
-    return {name: known[name] or "" for name in ("kind", "source", "revision")}
 
 
 def models_card(folder: Path, study: Study) -> pl.DataFrame:
@@ -84,21 +77,6 @@ def parameters(backbone: Path, config: dict[str, Any]) -> int:
         shapes.pop("lm_head.weight", None)
     return sum(math.prod(shape) for name, shape in shapes.items() if not BUFFER.search(name))
 
-
-def data_card(folder: Path, study: Study) -> pl.DataFrame:
-    """regime, split, source, orientation; pairs, before those too long for a model are left out (training_card);
-    mean_characters and max_characters of their sides."""
-    frames = []
-    for regime, split in product(study.regimes, ("train", "validation", "test")):
-        pairs = scan_table(folder / f"data/{regime}/{split}.parquet", PAIRS)
-        sides = [pl.col(side).str.len_chars() for side in SIDES]
-        counts = pairs.group_by("source", "orientation", maintain_order=True).agg(
-            pairs=pl.len(),
-            mean_characters=pl.mean_horizontal(side.mean() for side in sides),
-            max_characters=pl.max_horizontal(side.max() for side in sides),
-        )
-        frames.append(counts.collect().select(pl.lit(regime).alias("regime"), pl.lit(split).alias("split"), pl.all()))
-    return pl.concat(frames)
 
 
 def trainings(folder: Path, study: Study) -> pl.DataFrame:
@@ -170,27 +148,6 @@ def grouped(trained: pl.DataFrame, *numbers: pl.Expr) -> pl.DataFrame:
     return trained.group_by("model", "regime", maintain_order=True).agg(*numbers, words).select(trained.columns)
 
 
-def benchmarks_card(folder: Path, study: Study) -> pl.DataFrame:
-    """benchmark, task, orientation; comparisons, and of each so many chosen and rejected texts; kind, source,
-    revision; template of their texts. A regime's own test split has its sources as tasks."""
-    frames = []
-    for name, benchmark in study.benchmarks.items():
-        if benchmark.kind == "regime-test":
-            paths = [folder / f"data/{regime}/test.parquet" for regime in study.single_regimes()]
-            own = pl.concat(read_table(path, PAIRS) for path in paths)
-            texts = own.unique("comparison_id", maintain_order=True).rename({"source": "task"})
-            texts = texts.with_columns(pl.concat_list(side).alias(side) for side in SIDES)
-        else:
-            texts = read_table(folder / f"benchmarks/{name}.parquet", COMPARISONS)
-        lengths = [pl.col(side).list.len() for side in SIDES]
-        ranges = [pl.concat_list(n.min(), n.max()).list.unique(maintain_order=True) for n in lengths]
-        ranges = [n.cast(pl.List(pl.String)).list.join(" to ") for n in ranges]
-        counts = texts.group_by("task", "orientation", maintain_order=True).agg(pl.len().alias("comparisons"), *ranges)
-        said = {key: pl.lit(value) for key, value in origin(benchmark).items()}
-        said["template"] = pl.lit(getattr(benchmark, "template", ""))
-        frames.append(counts.select(pl.lit(name).alias("benchmark"), pl.all(), **said))
-    return pl.concat(frames)
-
 
 def hygiene(folder: Path, study: Study) -> pl.DataFrame:
     """regime, model (where it depends on a tokenizer), source of the pairs or benchmark, split or task; reason,
@@ -247,14 +204,12 @@ def training_questions(folder: Path, regime: str) -> pl.Series:
 
 CARDS: dict[str, Callable[[Path, Study], pl.DataFrame]] = {
     "models_card": models_card,
-    "data_card": data_card,
     "hygiene": hygiene,
     "training_card": training_card,
-    "benchmarks_card": benchmarks_card,
     "compute_card": compute_card,
 }
 
 
 def cards(folder: Path, study: Study) -> dict[str, pl.DataFrame]:
-    """Every card of the study whose results are in `folder`; UserError where a file is missing."""
+    """Every card, but those of the data, of the study whose results are in `folder`; UserError where a file is missing."""
     return {name: card(folder, study) for name, card in CARDS.items()}

@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import signal
 import socket
-import sys
-import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from typing import TypeVar
 
 import torch
 from torch import distributed
 
-logger = logging.getLogger(__name__)
+from rmtension.base.forks import side_by_side
 
-PATIENCE = 10.0  # seconds that a failed process waits for the first one to fail too, and to say so
 T = TypeVar("T")
 
 
@@ -31,21 +25,7 @@ def together(processes: int, work: Callable[[], T]) -> T:
     if processes == 1:
         return work()
     listener = socket.create_server(("127.0.0.1", 0))
-    alive, end = os.pipe()  # the end that is written to is the first process's alone: it closes however that dies
-    others = []
-    for rank in range(1, processes):
-        if (child := os.fork()) == 0:
-            os.close(end)
-            be_another(alive, partial(join, processes, rank, listener, work))
-        others.append(threading.Thread(target=end_with, args=(child,), daemon=True))
-    for thread in others:
-        thread.start()
-    result = join(processes, 0, listener, work)
-    for thread in others:
-        thread.join()
-    os.close(alive)
-    os.close(end)
-    return result
+    return side_by_side(processes, lambda rank: join(processes, rank, listener, work))
 
 
 def join(processes: int, rank: int, listener: socket.socket, work: Callable[[], T]) -> T:
@@ -66,35 +46,6 @@ def join(processes: int, rank: int, listener: socket.socket, work: Callable[[], 
     result = work()
     distributed.destroy_process_group()
     return result
-
-
-def be_another(alive: int, work: Callable[[], object]) -> None:
-    """In a forked process: do `work` and end, with the first process at the latest."""
-
-    def end_with_first() -> None:
-        os.read(alive, 1)
-        os._exit(1)
-
-    threading.Thread(target=end_with_first, daemon=True).start()
-    logging.disable(logging.INFO)  # the first one tells how it goes
-    status = 0
-    try:
-        work()
-    except BaseException as error:
-        time.sleep(PATIENCE)  # what all stumble over, the first one reports
-        sys.excepthook(type(error), error, error.__traceback__)
-        status = 1
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(status)
-
-
-def end_with(other: int) -> None:
-    """In the first process, which may be waiting for it in vain: end if another one fails."""
-    _, status = os.waitpid(other, 0)
-    if status:
-        logger.error("one of the processes failed: all of them end")
-        os._exit(1)
 
 
 def anywhere(here: bool) -> bool:

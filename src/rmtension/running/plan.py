@@ -95,7 +95,7 @@ class Planner:
                 yield "passages", 1, model, partial(self.scoring.passages, model, regime)
             for regime in read_along(study):
                 yield "running_rewards", 1, model, partial(self.scoring.running_rewards, model, regime)
-        for rule in ("answer_key", "cards", "tables", "claims", "figures", "report_page", "explore"):
+        for rule in ("answer_key", "data_cards", "cards", "tables", "claims", "figures", "report_page", "explore"):
             yield rule, 1, None, self.files.tables if rule == "tables" else partial(without_model, rule)
 
     def of_neurons(self, model: str, regime: str) -> Iterator[Job]:

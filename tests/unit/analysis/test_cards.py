@@ -9,6 +9,7 @@ import pytest
 from example_cards import SMOLLM2, STUDY, pythia_70m_shapes, write_backbone, write_study
 
 from rmtension.analysis.cards import STABLE, cards, parameters
+from rmtension.analysis.data_cards import benchmarks_card, data_card
 from rmtension.base.errors import UserError
 from rmtension.study.stages import Training
 from rmtension.study.study import Study
@@ -43,7 +44,7 @@ def test_an_output_layer_of_its_own_counts(folder: Path) -> None:
 
 
 def test_data_card_measures_both_sides_in_characters(folder: Path) -> None:
-    card = cards(folder, STUDY)["data_card"]
+    card = data_card(folder, STUDY)
     assert card.filter(regime="both", split="train").rows() == [
         ("both", "train", "helpful", "helpful", 2, (4 + 3 + 2 + 10) / 4, 10),
         ("both", "train", "harmless", "harmless", 2, (4 + 3 + 2 + 10) / 4, 10),
@@ -107,7 +108,7 @@ def test_compute_card_adds_up_seeds_and_leaves_wall_times_out(folder: Path) -> N
 
 
 def test_benchmarks_card_counts_candidates(folder: Path) -> None:
-    assert cards(folder, STUDY)["benchmarks_card"].rows() == [
+    assert benchmarks_card(folder, STUDY).rows() == [
         ("own-test", "helpful", "helpful", 2, "1", "1", "regime-test", "", "", ""),
         ("own-test", "harmless", "harmless", 2, "1", "1", "regime-test", "", "", ""),
         ("bench", "chat", "helpful", 2, "1", "1 to 3", "rm-bench", "rm-bench.parquet", "", "paper"),

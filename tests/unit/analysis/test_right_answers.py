@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from itertools import product
 from typing import Any
 
@@ -49,11 +50,17 @@ def judged(study: Study, names: list[str], **made: Any) -> pl.DataFrame:
     ends = {"chosen": pl.col("chosen_scores").list.min(), "rejected": pl.col("rejected_scores").list.max()}
     scores = lists.filter(ablation="none").with_columns(**ends).drop("chosen_scores", "rejected_scores")
     results: Results = replace(example(study), scores=[scores], **made)
-    tables = {name: table(results) if name in names else EMPTY[name] for name, table in TABLES.items()}
+    tables = {name: table(results) if name in names else empty()[name] for name, table in TABLES.items()}
     return ledger(tables, study)
 
 
-EMPTY = {name: table(example()).clear() for name, table in TABLES.items()}
+@cache
+def empty() -> dict[str, pl.DataFrame]:
+    """Every table without a row. Made when it is asked for: each process of the tests reads this file."""
+    results = example()
+    return {name: table(results).clear() for name, table in TABLES.items()}
+
+
 LENGTH = ["accuracy", "contrasts", "length_contrasts", "length_lead", "surface"]
 
 

@@ -70,7 +70,8 @@ def test_claims_that_are_not_asked_are_named_and_have_no_verdict(page: str) -> N
 
 def test_every_exhibit_of_given_reward_models_is_one_that_a_study_can_have() -> None:
     registries = [("analysis.tables", "TABLES"), ("analysis.tables", "DERIVED"), ("analysis.cards", "CARDS")]
-    registries += [("analysis.answer_key", "ANSWER_KEY"), ("report.figures", "FIGURES")]
+    registries += [("analysis.data_cards", "DATA_CARDS"), ("analysis.answer_key", "ANSWER_KEY")]
+    registries += [("report.figures", "FIGURES")]
     known = {name for registry in registries for name in registered(*registry)}
     listed = {exhibit.table for of in (GIVEN_FOREMOST | GIVEN_SECTIONS).values() for exhibit in of}
     assert listed <= known

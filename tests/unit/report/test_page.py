@@ -116,7 +116,8 @@ def test_what_the_mixed_one_falls_short_by_stands_in_the_open(page: str) -> None
 
 def test_every_exhibit_is_one_that_a_study_can_have() -> None:
     registries = [("analysis.tables", "TABLES"), ("analysis.tables", "DERIVED"), ("analysis.cards", "CARDS")]
-    registries += [("analysis.answer_key", "ANSWER_KEY"), ("analysis.holes", "HOLES"), ("report.figures", "FIGURES")]
+    registries += [("analysis.data_cards", "DATA_CARDS"), ("analysis.answer_key", "ANSWER_KEY")]
+    registries += [("analysis.holes", "HOLES"), ("report.figures", "FIGURES")]
     known = {name for registry in registries for name in registered(*registry)}
     listed = {exhibit.table for exhibits in (FOREMOST | SECTIONS).values() for exhibit in exhibits}
     assert known - listed == {"published", "claims", "holes"} and listed <= known

@@ -69,6 +69,7 @@ def test_import_closures() -> None:
 @pytest.mark.parametrize(
     ("module", "registry"),
     [
+        ("analysis.data_cards", "DATA_CARDS"),
         ("analysis.cards", "CARDS"),
         ("analysis.answer_key", "ANSWER_KEY"),
         ("analysis.tables", "TABLES"),

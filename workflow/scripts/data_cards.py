@@ -1,0 +1,17 @@
+"""Cards of the pairs and the benchmarks, in all forms."""
+
+from rmtension.running import jobs
+
+job = jobs.start(snakemake)
+
+from pathlib import Path
+
+from rmtension.analysis.data_cards import DATA_CARDS
+from rmtension.analysis.presentation import write_table
+from rmtension.study.study import Study
+
+folder = Path(snakemake.output.parquet[0]).parents[1]
+study = Study.model_validate(snakemake.params.settings["study"])
+for path in map(Path, snakemake.output.parquet):
+    write_table(DATA_CARDS[path.stem](folder, study), path)
+job.finish()
