@@ -367,12 +367,13 @@ def test_cards_name_a_bad_file(case: str, tmp_path: Path) -> None:
     name, spoil, expected = CARDS[case]
     file = write_study(tmp_path / "results") / name
     spoil(file)
-    output = SimpleNamespace(parquet=[str(tmp_path / "results" / "tables" / "models_card.parquet")])
+    stage, card = ("data_cards", "data_card") if case == "pairs without a source" else ("cards", "models_card")
+    output = SimpleNamespace(parquet=[str(tmp_path / f"results/tables/{card}.parquet")])
     snakemake = SimpleNamespace(
         output=output, params=SimpleNamespace(settings={"study": CARDS_STUDY.analysed()}), log=["log"]
     )
     with refused(f"^{file}: {expected}", tmp_path):
-        runpy.run_path(str(SCRIPTS / "cards.py"), init_globals={"snakemake": snakemake})
+        runpy.run_path(str(SCRIPTS / f"{stage}.py"), init_globals={"snakemake": snakemake})
 
 
 # --- files of the project that users edit ---------------------------------------------------------------------

@@ -51,7 +51,7 @@ rule data_cards:
         ),
         parquet=expand(f"{RESULTS}/tables/{{table}}.parquet", table=DATA_CARDS),
         twins=expand(f"{RESULTS}/tables/{{table}}.{{form}}", table=DATA_CARDS, form=["md", "tex"]),
-    priority: 1
+    priority: 2
     log:
         f"{RESULTS}/logs/data_cards.log",
     benchmark:

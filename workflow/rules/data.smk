@@ -10,6 +10,7 @@ rule data:
             f"{RESULTS}/data/{{{{regime}}}}/{{split}}.parquet",
             split=["train", "validation", "test", "hygiene"],
         ),
+    priority: 2  # what is wrong with data shows first
     log:
         f"{RESULTS}/logs/data/{{regime}}.log",
     benchmark:
@@ -33,6 +34,7 @@ rule benchmark_comparisons:
         code=benchmark_code,
     output:
         f"{RESULTS}/benchmarks/{{benchmark}}.parquet",
+    priority: 2
     log:
         f"{RESULTS}/logs/benchmarks/{{benchmark}}.log",
     benchmark:

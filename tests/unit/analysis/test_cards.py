@@ -179,4 +179,5 @@ def test_hygiene_finds_a_benchmarks_questions_in_training(folder: Path) -> None:
 def test_a_missing_file_is_named(folder: Path, file: str) -> None:
     (folder / file).unlink()
     with pytest.raises(UserError, match=f"{file}: no such file"):
+        data_card(folder, STUDY)
         cards(folder, STUDY)

@@ -265,7 +265,7 @@ def test_without_a_gpu_the_machine_measured_is_reckoned_with() -> None:
 def test_the_papers_study_is_priced_whole() -> None:
     plan = make_plan(Study.model_validate(paper(list(PAPER))))
     [total] = plan.total.to_dicts()
-    assert (total["jobs"], total["unpriced"], plan.problems) == (656, 0, [])
+    assert (total["jobs"], total["unpriced"], plan.problems) == (657, 0, [])
     assert any("assumed" in line and "A100" in line for line in plan.assumptions)
     assert "reward-bench: 2,001 comparisons by the counts in resources/" in plan.assumptions
     assert total["disk_gb"] > 9 * 4e-9 * sum(PAPER.values())  # all saved reward models

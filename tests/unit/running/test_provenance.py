@@ -55,7 +55,7 @@ def test_import_closures() -> None:
         *(f"report/{subject}_figures" for subject in [*subjects, "tension"]),
     }
     study = {"study/stages", "study/section", "study/naming"}
-    assert modules("figures.py") == {*drawn, "base/pages", "base/files", "base/sums", *study}
+    assert modules("figures.py") == {*drawn, "base/pages", "base/files", "base/forks", "base/sums", *study}
     assert {"engine/ablation", "engine/evaluation", "engine/packing"} <= modules("evaluate.py")
     others = {"engine/training", "engine/activations", "analysis/tables", "data/pairs", "data/synthetic"}
     assert modules("evaluate.py").isdisjoint(others)
