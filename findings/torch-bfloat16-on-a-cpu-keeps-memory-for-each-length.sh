@@ -1,5 +1,5 @@
 #!/bin/sh
-# Package: torch 2.13.0, on a CPU. Seen 2026-11-29.
+# Package: torch 2.13.0, on a CPU with instructions for bfloat16 (lscpu: amx_bf16 or avx512_bf16). Seen 2026-11-29.
 #
 # Behaviour: under bfloat16 autocast a CPU prepares each matrix product for its very number of rows (oneDNN) and keeps what
 # it has prepared, up to 1,024 of them in oneDNN and as many in torch. Training on batches that each have another number of
@@ -21,6 +21,10 @@ trap 'rm -rf "$folder"' EXIT
 cd "$folder"
 python3 -m venv env
 env/bin/pip install -qq torch==2.13.0 numpy==2.4.6
+if ! env/bin/python -c 'import torch; raise SystemExit(not torch.ops.mkldnn._is_mkldnn_bf16_supported())'; then
+  echo "this CPU has no instructions for bfloat16, and torch no products in it to prepare: nothing to see here"
+  exit 0
+fi
 cat > grown.py <<'PYTHON'
 import random
 import sys

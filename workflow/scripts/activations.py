@@ -14,7 +14,7 @@ from rmtension.engine.activations import activation_statistics, reward_model_sta
 from rmtension.study.stages import Activations
 
 settings = snakemake.params.settings
-device = start_torch(settings["threads"], settings["gpus"])
+device = start_torch(settings["threads"], settings["gpus"], settings["precision"])
 chosen, statistics_of = Activations.model_validate(settings["activations"]), activation_statistics
 if standing := settings["standing"]:  # by name, so that what ranks neurons is read by no other studies' statistics
     stable = import_module("rmtension.engine.stable")

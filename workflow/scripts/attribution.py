@@ -12,7 +12,7 @@ from rmtension.engine.attribution import reward_model_attributions
 from rmtension.study.stages import Activations
 
 settings = snakemake.params.settings
-device = start_torch(settings["threads"], settings["gpus"])
+device = start_torch(settings["threads"], settings["gpus"], settings["precision"])
 with arithmetic(settings["precision"], device):
     found = reward_model_attributions(
         Path(snakemake.input.reward_model).parent,

@@ -12,7 +12,7 @@ from rmtension.engine.conflict import conflict
 from rmtension.study.stages import Conflict
 
 settings = snakemake.params.settings
-device = start_torch(settings["threads"], settings["gpus"])
+device = start_torch(settings["threads"], settings["gpus"], settings["precision"])
 with arithmetic(settings["precision"], device):
     found = conflict(
         Path(snakemake.input.reward_model).parent,

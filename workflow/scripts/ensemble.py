@@ -16,7 +16,7 @@ from rmtension.engine.evaluation import evaluate, scoring_fingerprint
 from rmtension.neurons.ranking import NO_SETS
 
 settings, code = snakemake.params.settings, [Path(file) for file in snakemake.input.code]
-device = start_torch(settings["threads"], settings["gpus"])
+device = start_torch(settings["threads"], settings["gpus"], settings["precision"])
 how = settings["budget"], settings["threads"], settings["precision"], device
 folders = [Path(file).parent for file in snakemake.input.parts]
 

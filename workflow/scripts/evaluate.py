@@ -15,7 +15,7 @@ from rmtension.study.study import VALIDATION
 
 settings, code = snakemake.params.settings, [Path(file) for file in snakemake.input.code]
 folder, comparisons = Path(snakemake.input.reward_model).parent, Path(snakemake.input.comparisons)
-output, device = Path(snakemake.output[0]), start_torch(settings["threads"], settings["gpus"])
+output, device = Path(snakemake.output[0]), start_torch(settings["threads"], settings["gpus"], settings["precision"])
 activations, selected = snakemake.input.activations, snakemake.input.selected
 how = settings["budget"], settings["threads"], settings["precision"], device
 scores = evaluate(

@@ -14,7 +14,7 @@ from rmtension.neurons.ranking import RANKINGS, SETS
 from rmtension.neurons.strongest import strongest
 
 settings, inputs = snakemake.params.settings, snakemake.input
-device = start_torch(settings["threads"], settings["gpus"])
+device = start_torch(settings["threads"], settings["gpus"], settings["precision"])
 ranked, selected = read_table(inputs.neurons, RANKINGS), read_table(inputs.selected, SETS)
 with arithmetic(settings["precision"], device):
     found = explore_neurons(

@@ -13,7 +13,7 @@ from rmtension.engine.patching import patch
 from rmtension.neurons.ranking import SETS
 
 settings = snakemake.params.settings
-device = start_torch(settings["threads"], settings["gpus"])
+device = start_torch(settings["threads"], settings["gpus"], settings["precision"])
 donors = [Path(file).parent for file in snakemake.input.donors]
 scores = patch(
     Path(snakemake.input.reward_model).parent,

@@ -12,7 +12,7 @@ from rmtension.data.comparisons import evenly, read_judged
 from rmtension.engine.token_rewards import judged_rewards
 
 settings, folder = snakemake.params.settings, Path(snakemake.input.reward_model).parent
-device = start_torch(settings["threads"], settings["gpus"])
+device = start_torch(settings["threads"], settings["gpus"], settings["precision"])
 comparisons = evenly(read_judged(settings["judged"]), settings["seed"]).head(settings["running"])
 with arithmetic(settings["precision"], device):
     found = judged_rewards(folder, comparisons, settings["budget"], device)

@@ -13,7 +13,7 @@ from rmtension.engine.set_activations import set_activations
 from rmtension.neurons.ranking import SETS
 
 settings = snakemake.params.settings
-device = start_torch(settings["threads"], settings["gpus"])
+device = start_torch(settings["threads"], settings["gpus"], settings["precision"])
 with arithmetic(settings["precision"], device):
     found = set_activations(
         Path(snakemake.input.reward_model).parent,

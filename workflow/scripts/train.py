@@ -13,7 +13,7 @@ from rmtension.engine.training import TrainingRun, train_reward_model
 from rmtension.study.stages import Training
 
 settings = snakemake.params.settings
-device = start_torch(settings["threads"], settings["gpus"])
+device = start_torch(settings["threads"], settings["gpus"], settings["training"]["precision"])
 run = TrainingRun(
     backbone=Path(snakemake.input.backbone).parent,
     train=Path(snakemake.input.train),

@@ -99,7 +99,9 @@ class Compute(Section):
     )
     inference_tokens: Count = Field(8192, description="Most tokens of a batch without gradients.")
     inference_precision: Literal["float32", "tensorfloat32", "bfloat16"] = Field(
-        "float32", description="Of matrix products outside training. tensorfloat32 is for GPUs, and elsewhere float32."
+        "float32",
+        description="Of matrix products outside training. tensorfloat32 is for GPUs, and elsewhere float32; bfloat16 takes "
+        "a GPU or CPU with instructions for it.",
     )
     checkpoint_minutes: int = Field(
         10, ge=0, description="Minutes between checkpoints that training resumes from; 0: one after every step."

@@ -16,7 +16,7 @@ from rmtension.analysis.claims import CLAIMS, OF_TRAINING
 from rmtension.analysis.holes import holes_table
 from rmtension.analysis.ledger import ledger
 from rmtension.analysis.tables import make_tables
-from rmtension.report.figures import make_figures, write_figure
+from rmtension.report.figures import lay_out, make_figures, svg
 from rmtension.report.given_conclusions import given_conclusions, pulling
 from rmtension.report.given_exhibits import GIVEN_FOREMOST, GIVEN_SECTIONS, of_each
 from rmtension.report.glance import ACCURACY, SETS, at_a_glance
@@ -29,11 +29,17 @@ ONE = Study.model_validate(SETTINGS | OF_GIVEN | {"models": {"zebra": {"source":
 Tables = dict[str, pl.DataFrame]
 
 
+MADE: dict[str, tuple[Tables, pl.DataFrame]] = {}
+
+
 def made(study: Study) -> tuple[Tables, pl.DataFrame]:
-    """All tables of a study, and its ledger."""
-    tables = make_tables(example(study))
-    claims = ledger(tables, study)
-    return tables | cards(study) | {"holes": holes_table(study, tables, claims)}, claims
+    """All tables of a study, and its ledger; reckoned once."""
+    asked = study.model_dump_json()
+    if asked not in MADE:
+        tables = make_tables(example(study))
+        claims = ledger(tables, study)
+        MADE[asked] = tables | cards(study) | {"holes": holes_table(study, tables, claims)}, claims
+    return MADE[asked]
 
 
 TABLES, CLAIMED = made(GIVEN)
@@ -44,7 +50,9 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = tmp_path_factory.mktemp("given")
     drawn = make_figures(TABLES | {"claims": CLAIMED}, GIVEN.figures, GIVEN.analysis)
     for name, pages in drawn.items():
-        write_figure(pages, folder / name, 40)
+        for one in pages:
+            lay_out(one, 40)
+        (folder / f"{name}.svg").write_text(svg(pages, 40))
     write_report(folder / "report.html", GIVEN, TABLES, CLAIMED, {name: folder / f"{name}.svg" for name in drawn}, {})
     return (folder / "report.html").read_text(encoding="utf-8")
 

@@ -324,6 +324,17 @@ def test_a_job_sees_as_many_gpus_as_it_asks_for(
         device.start_torch(1, 5)
 
 
+def test_bfloat16_on_a_cpu_without_instructions_for_it_is_refused() -> None:
+    """As one is by oneDNN's own switch; float32 and the study's default go on."""
+    asked = "import sys; from rmtension.base import device; device.start_torch(1, 0, sys.argv[1])"
+    for precision, status in (("bfloat16", 1), ("float32", 0), ("auto", 0)):
+        command = [sys.executable, "-c", asked, precision]
+        old = os.environ | {"ONEDNN_MAX_CPU_ISA": "AVX2"}
+        done = subprocess.run(command, env=old, capture_output=True, text=True, check=False)
+        assert done.returncode == status, done.stderr
+        assert ("UserError: bfloat16: this CPU has no instructions for it" in done.stderr) == bool(status)
+
+
 @pytest.fixture
 def two_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A machine whose nvidia-smi tells of two."""
