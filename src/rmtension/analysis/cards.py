@@ -48,7 +48,6 @@ STABLE = {"n_pairs": pl.Int32(), "of_pairs": pl.Int32(), "agreement": pl.Float64
 COUNTS = ("train_pairs", "train_left_out", "validation_pairs", "validation_left_out")
 
 
-
 def models_card(folder: Path, study: Study) -> pl.DataFrame:
     """model, kind, source, revision, family; layers, width, heads, neurons_per_layer, vocabulary, positions (most
     tokens of a text), neurons; parameters of the backbone, with the output layer of a language model if it is stored
@@ -76,7 +75,6 @@ def parameters(backbone: Path, config: dict[str, Any]) -> int:
     if config.get("tie_word_embeddings"):
         shapes.pop("lm_head.weight", None)
     return sum(math.prod(shape) for name, shape in shapes.items() if not BUFFER.search(name))
-
 
 
 def trainings(folder: Path, study: Study) -> pl.DataFrame:
@@ -148,7 +146,6 @@ def grouped(trained: pl.DataFrame, *numbers: pl.Expr) -> pl.DataFrame:
     return trained.group_by("model", "regime", maintain_order=True).agg(*numbers, words).select(trained.columns)
 
 
-
 def hygiene(folder: Path, study: Study) -> pl.DataFrame:
     """regime, model (where it depends on a tokenizer), source of the pairs or benchmark, split or task; reason,
     treatment (left out, kept or neither): n of so many pairs or comparisons. Training includes the validation split.
@@ -211,5 +208,5 @@ CARDS: dict[str, Callable[[Path, Study], pl.DataFrame]] = {
 
 
 def cards(folder: Path, study: Study) -> dict[str, pl.DataFrame]:
-    """Every card, but those of the data, of the study whose results are in `folder`; UserError where a file is missing."""
+    """Every other card of the study whose results are in `folder`; UserError where a file is missing."""
     return {name: card(folder, study) for name, card in CARDS.items()}

@@ -124,12 +124,13 @@ def published_cells() -> pl.DataFrame:
 
 
 def paper_models(study: Study) -> dict[str, str]:
-    """The study's models that are the paper's -> its name for them: hub id or local folder ends in that name.
+    """The study's models that are the paper's and whole -> its name for them: hub id or local folder ends in that name.
 
     OVERALL is among them where the study has the paper's six models and no other.
     """
     known = {PurePosixPath(hub).name.lower(): paper for paper, hub in BACKBONES.items()}
-    sources = {name: model.source for name, model in study.models.items() if isinstance(model.source, FolderModel)}
+    pretrained = {name: model.source for name, model in study.models.items() if isinstance(model.source, FolderModel)}
+    sources = {name: source for name, source in pretrained.items() if source.layers is None}
     places = {name: PurePosixPath(source.hub or source.path or "").name.lower() for name, source in sources.items()}
     named = {name: known[place] for name, place in places.items() if place in known}
     whole = len(study.models) == len(known) and set(named.values()) == set(BACKBONES)

@@ -20,7 +20,7 @@ T = TypeVar("T")
 def side_by_side(processes: int, work: Callable[[int], T]) -> T:
     """Do `work` in so many processes, each with its number from 0 on; returns what this one, the first, makes of it.
 
-    The others are forked: call it before anything has used a GPU or threads, polars' among them. If one dies, so do all.
+    The others are forked: call it before anything has used a GPU or threads, polars' too. If one dies, so do all.
     """
     alive, end = os.pipe()  # the end that is written to is the first process's alone: it closes however that dies
     others = []

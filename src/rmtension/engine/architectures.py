@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -64,6 +65,8 @@ ARCHITECTURES: dict[str, Architecture] = {
     **dict.fromkeys(("gemma", "gemma2", "gemma3", "gemma3_text", "llama", "ministral", "mistral"), LLAMA),
     **dict.fromkeys(("olmo2", "olmo3", "qwen2", "qwen3", "smollm3"), LLAMA),
 }
+
+PER_LAYER = ("layer_types", "no_rope_layers")  # lists of a configuration with an entry for each layer
 
 
 def carries_state(family: str) -> bool:
@@ -141,6 +144,19 @@ def layer_sizes(config: Any) -> tuple[int, int, int]:
     """Number of layers, neurons of a layer, attention heads of a layer."""
     text = config.get_text_config()
     return text.num_hidden_layers, architecture(config.model_type).neurons(text), text.num_attention_heads
+
+
+def first_layers(config: Any, layers: int) -> Any:
+    """A copy of a configuration with its first `layers` layers alone; UserError where it has fewer."""
+    short = deepcopy(config)
+    text = short.get_text_config()
+    if layers > text.num_hidden_layers:
+        raise UserError(f"source.layers = {layers}: it has {text.num_hidden_layers}")
+    text.num_hidden_layers = layers
+    for name in PER_LAYER:
+        if getattr(text, name, None):
+            setattr(text, name, getattr(text, name)[:layers])
+    return short
 
 
 def longest_text(config: Any) -> int:

@@ -27,7 +27,7 @@ from rmtension.base.errors import UserError
 from rmtension.base.files import link_files, refuse_pointer, write_checksums
 from rmtension.base.progress import Progress
 from rmtension.data import synthetic
-from rmtension.engine.architectures import layer_sizes
+from rmtension.engine.architectures import first_layers, layer_sizes
 from rmtension.engine.reward_model import NO_CODE, load_backbone, load_config, load_tokenizer, opening, save_tokenizer
 from rmtension.engine.self_check import check_ending, check_states
 from rmtension.study.models import FolderModel, GgufModel, MadeModel
@@ -46,6 +46,7 @@ SPLITTERS = {
     ),
 }
 
+CPU = torch.device("cpu")
 POSITIONS = 512
 END, PAD = "<|end|>", "<|pad|>"
 BLOCK, BLOCKS_PER_STEP = 128, 16
@@ -145,8 +146,8 @@ def gguf_tokenizer(file: Path) -> Any:
     return tokenizer
 
 
-def convert_gguf(file: Path, folder: Path) -> None:
-    """Dequantise a GGUF file to float32."""
+def convert_gguf(file: Path, folder: Path, layers: int | None) -> None:
+    """Dequantise a GGUF file, or its first `layers` layers, to float32."""
     refuse_pointer(file)
     # Alone in a folder, as transformers would read settings of a tokenizer that lie beside it.
     with opening(file, "content"), TemporaryDirectory() as place:
@@ -156,11 +157,16 @@ def convert_gguf(file: Path, folder: Path) -> None:
         loaded = AutoModelForCausalLM.from_pretrained(place, gguf_file=file.name, dtype=torch.float32, **NO_CODE)
     # transformers refuses to save a model that it read from GGUF: a fresh one, of a configuration that no longer
     # calls itself quantised, takes over its weights.
-    config = loaded.config
-    del config.quantization_config
-    network: Any = type(loaded)(config).float()
-    network.load_state_dict(loaded.state_dict())
-    save(network, tokenizer, folder)
+    del loaded.config.quantization_config
+    save(shortened(loaded, layers or loaded.config.num_hidden_layers), tokenizer, folder)
+
+
+def shortened(network: Any, layers: int) -> Any:
+    """A fresh network of the same class with the weights of the first `layers` layers, and all that is in no layer."""
+    short = type(network)(first_layers(network.config, layers)).float()
+    kept = short.state_dict().keys()
+    short.load_state_dict({name: weight for name, weight in network.state_dict().items() if name in kept})
+    return short
 
 
 def save(network: Any, tokenizer: Any, folder: Path) -> None:
@@ -172,7 +178,7 @@ def check(folder: Path, origin: str) -> None:
     """UserError, with `origin` for the folder, where later jobs could not use a backbone, or not as it is."""
     try:
         tokenizer = load_tokenizer(folder)
-        check_states(folder, load_backbone(folder, torch.device("cpu")), tokenizer)
+        check_states(folder, load_backbone(folder, CPU), tokenizer)
         check_ending(folder, tokenizer, tokenizer.pad_token_id)
     except UserError as error:
         raise UserError(str(error).replace(str(folder), origin)) from None
@@ -187,10 +193,13 @@ def prepare_backbone(model: MadeModel | FolderModel | GgufModel, data_root: str,
         case FolderModel():
             local = model.local(data_root)
             check(local, str(local))
-            link_files(model.files(data_root), folder)  # the same as from the hub: no code and no pickles
+            if model.layers:
+                save(shortened(load_backbone(local, CPU), model.layers), load_tokenizer(local), folder)
+            else:
+                link_files(model.files(data_root), folder)  # the same as from the hub: no code and no pickles
         case GgufModel():
             file = Path(data_root) / model.path
-            convert_gguf(file, folder)
+            convert_gguf(file, folder, model.layers)
             check(folder, str(file))
     write_checksums(folder)
 

@@ -17,12 +17,12 @@ from rmtension.base.files import RESOURCES
 from rmtension.data.benchmarks import read_benchmark
 from rmtension.data.pairs import read_pairs
 from rmtension.data.tasks import wanted_tasks
-from rmtension.engine.architectures import layer_sizes
+from rmtension.engine.architectures import first_layers, layer_sizes
 from rmtension.engine.backbones import made_config
 from rmtension.study.benchmarks import OwnBenchmark
 from rmtension.study.data import OwnPairs, SyntheticPairs
 from rmtension.study.measured import ablated_sets, compared_sets
-from rmtension.study.models import GgufModel, MadeModel
+from rmtension.study.models import GgufModel, MadeModel, Shortened
 from rmtension.study.section import Located, Section
 from rmtension.study.sources import regime_data, regime_sources
 from rmtension.study.study import VALIDATION, Study
@@ -99,7 +99,10 @@ class Amounts:
         self.assumptions[text] = None
 
     def find_size(self, model: str) -> Size:
-        size = size_of(configuration(self.study.models[model].source, self.study))
+        source = self.study.models[model].source
+        config = configuration(source, self.study)
+        kept = source.layers if isinstance(source, Shortened) else None
+        size = size_of(first_layers(config, kept) if kept else config)
         self.assume(f"{model}: {size.parameters:,} parameters, {size.computing:,} of them outside embeddings")
         return size
 

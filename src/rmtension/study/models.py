@@ -45,14 +45,20 @@ class MadeModel(Section):
         return self
 
 
-class FolderModel(Located):
+class Shortened(Section):
+    """Of a backbone that was trained elsewhere."""
+
+    layers: Count | None = Field(None, description="Keep this many of its layers, the first; null: all.")
+
+
+class FolderModel(Located, Shortened):
     kind: Literal["pretrained"]
 
     def files(self, data_root: str) -> list[Path]:
         return model_files(self.local(data_root))
 
 
-class GgufModel(Section):
+class GgufModel(Shortened):
     kind: Literal["gguf"]
     path: Place = Field(description="GGUF file, relative to data_root.")
 
@@ -100,8 +106,8 @@ class Compute(Section):
     inference_tokens: Count = Field(8192, description="Most tokens of a batch without gradients.")
     inference_precision: Literal["float32", "tensorfloat32", "bfloat16"] = Field(
         "float32",
-        description="Of matrix products outside training. tensorfloat32 is for GPUs, and elsewhere float32; bfloat16 takes "
-        "a GPU or CPU with instructions for it.",
+        description="Of matrix products outside training. tensorfloat32 is for GPUs, and elsewhere float32; bfloat16 "
+        "takes a GPU or CPU with instructions for it.",
     )
     checkpoint_minutes: int = Field(
         10, ge=0, description="Minutes between checkpoints that training resumes from; 0: one after every step."

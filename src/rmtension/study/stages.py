@@ -24,8 +24,8 @@ class Training(Section):
     head_deviation: float = Field(0.02, gt=0, description="Standard deviation of the head's initial weights.")
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto",
-        description="bfloat16 computes in bf16 over float32 master weights, and takes a GPU or CPU with instructions for "
-        "it; auto: where a GPU has it.",
+        description="bfloat16 computes in bf16 over float32 master weights, and takes a GPU or CPU with instructions "
+        "for it; auto: where a GPU has it.",
     )
     memory: Memory = Field(
         "full",

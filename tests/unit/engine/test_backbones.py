@@ -140,6 +140,22 @@ def test_looks_at_drawn_pairs_are_looks_at_a_file_of_them(tmp_path: Path) -> Non
     assert drawn.equals(logged(few, "few")) and not drawn.equals(logged(pairs, "all"))
 
 
+def test_a_backbone_is_cut_off_behind_its_first_layers(family: str, tmp_path: Path) -> None:
+    make_backbone(MadeModel.model_validate(MADE | {"family": family, "layers": 3}), tmp_path / "whole")
+    prepare_backbone(FolderModel(kind="pretrained", path="whole", layers=2), str(tmp_path), tmp_path / "short")
+    whole, short = load_backbone(tmp_path / "whole", CPU), load_backbone(tmp_path / "short", CPU)
+    assert layer_sizes(short.config) == (2, 20, 2)
+    norm = {"gpt2": "ln_f", "gpt_neox": "final_layer_norm"}.get(family, "norm")
+    tokens = torch.arange(2, 40)[None]
+    with torch.no_grad():
+        states = whole(tokens, output_hidden_states=True).hidden_states
+        expected = getattr(whole, norm)(states[2])
+        torch.testing.assert_close(short(tokens).last_hidden_state, expected, atol=1e-6, rtol=0)
+    assert same_weights(new_reward_model(tmp_path / "short", seed=3, head_deviation=0.02).base_model, short)
+    with pytest.raises(UserError, match=r"source.layers = 4: it has 3$"):
+        prepare_backbone(FolderModel(kind="pretrained", path="whole", layers=4), str(tmp_path), tmp_path / "long")
+
+
 def test_a_folder_of_an_unknown_family_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "origin").mkdir()
     (tmp_path / "origin/config.json").write_text(json.dumps({"model_type": "gpt5"}))
