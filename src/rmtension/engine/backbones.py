@@ -146,7 +146,7 @@ def gguf_tokenizer(file: Path) -> Any:
     return tokenizer
 
 
-def convert_gguf(file: Path, folder: Path, layers: int | None) -> None:
+def convert_gguf(file: Path, folder: Path, layers: int | None = None) -> None:
     """Dequantise a GGUF file, or its first `layers` layers, to float32."""
     refuse_pointer(file)
     # Alone in a folder, as transformers would read settings of a tokenizer that lie beside it.
