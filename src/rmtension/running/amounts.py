@@ -91,7 +91,7 @@ class Amounts:
         self.study = study
         self.assumptions: dict[str, None] = {}  # in the order in which they are made
         self.size = cache(self.find_size)
-        self.pairs = cache(self.count_pairs)
+        self.pairs, self.read = cache(self.count_pairs), cache(self.count_read)
         self.comparisons = cache(self.count_comparisons)
         self.pair_tokens, self.comparison_tokens = cache(self.count_pair_tokens), cache(self.count_comparison_tokens)
 
@@ -149,13 +149,30 @@ class Amounts:
         most = getattr(source, f"max_{split}")
         return int(known[split] if most is None else min(most, known[split]))
 
+    def count_read(self, regime: str, name: str) -> tuple[int, float]:
+        """Pairs of a source's train split that `training.max_tokens` leaves, and mean tokens of one.
+
+        Where the pairs are at hand, by their characters; otherwise all are taken to be short enough.
+        """
+        source, most = self.study.sources[name], self.study.training.max_tokens
+        if at_hand(source, self.study) and not isinstance(source, SyntheticPairs):
+            pairs, _ = read_pairs(regime_data(self.study, regime), name, "train")
+            longest = pl.max_horizontal(pl.col("chosen", "rejected").str.len_chars())
+            short = pairs.filter(longest <= most * KNOWN["characters"])
+            if 0 < len(short) < len(pairs):
+                self.assume(f"{name}: {len(short):,} of {len(pairs):,} train pairs have at most {most:,} tokens")
+                return len(short), self.tokens_of_own(f"{name}, of these", short)
+        return self.pairs(regime, name, "train"), self.pair_tokens(regime, name, "train")
+
     def volume(self, regime: str, split: Split) -> Volume:
         """Pairs of one split of a regime; validation is held out from train."""
         fraction = self.study.validation.fraction
-        share = {"train": 1 - fraction, "validation": fraction, "test": 1}[split]
-        origin: Literal["train", "test"] = "test" if split == "test" else "train"
-        names = regime_sources(self.study, regime, origin)
-        return [(share * self.pairs(regime, name, origin), self.pair_tokens(regime, name, origin), 2) for name in names]
+        if split == "test":
+            names = regime_sources(self.study, regime, split)
+            return [(self.pairs(regime, name, split), self.pair_tokens(regime, name, split), 2) for name in names]
+        share = 1 - fraction if split == "train" else fraction
+        read = [self.read(regime, name) for name in regime_sources(self.study, regime, "train")]
+        return [(share * n, tokens, 2) for n, tokens in read]
 
     def one_pass(self, model: str, regime: str) -> float:
         """Operations of a forward pass over the train pairs that `activations` draws."""

@@ -262,6 +262,19 @@ def test_without_a_gpu_the_machine_measured_is_reckoned_with() -> None:
     assert rules["train"]["gpu_hours"] == 0
 
 
+def test_pairs_too_long_to_be_trained_on_are_left_out_where_they_are_at_hand(tmp_path: Path) -> None:
+    """Of 30 with texts of 400 and 401 characters, 10 of twice that: these are over 150 tokens, by 4 characters each."""
+    texts = [f"\n\nHuman: {i}?\n\nAssistant: ".ljust(400 * k, "a") for i, k in enumerate((1, 1, 2) * 10)]
+    rows = [{"chosen": text + "c", "rejected": text} for text in texts]
+    (tmp_path / "mine.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    source = {"kind": "own", "train": "mine.jsonl", "test": "mine.jsonl", "columns": {"prompt": None}}
+    settings = {**SMALL, "data_root": str(tmp_path), "sources": {"good": source, "safe": source}}
+    for most, pairs, tokens in ((150, 20, 401 / 4), (250, 30, (2 * 401 + 801) / 12)):
+        study = Study.model_validate({**settings, "training": {"max_tokens": most}})
+        [(n, length, texts_each)] = Amounts(study).volume("helpful", "train")
+        assert (n, length, texts_each) == (pytest.approx(0.95 * pairs), pytest.approx(tokens), 2)
+
+
 def test_the_papers_study_is_priced_whole() -> None:
     plan = make_plan(Study.model_validate(paper(list(PAPER))))
     [total] = plan.total.to_dicts()
