@@ -10,7 +10,7 @@ from typing import Any
 import polars as pl
 
 from rmtension.analysis.cards import cards
-from rmtension.analysis.data_cards import DATA_CARDS
+from rmtension.analysis.data_cards import data_cards
 from rmtension.data.hygiene import counts
 from rmtension.study.stages import Training
 from rmtension.study.study import Study
@@ -103,7 +103,7 @@ def example_cards() -> dict[str, pl.DataFrame]:
     """Every card, of the example below."""
     with TemporaryDirectory() as folder:
         study = write_study(Path(folder))
-        return {name: card(study, STUDY) for name, card in DATA_CARDS.items()} | cards(study, STUDY)
+        return data_cards(study, STUDY) | cards(study, STUDY)
 
 
 def write_study(tmp_path: Path) -> Path:

@@ -25,7 +25,7 @@ def test_one_adopted_reward_model_among_trained_ones(project: Project) -> None:
     rest |= {"conflict": 1, "patch": 2}
     assert project.planned() == {"adopt": 1} | rest | STUDY
     scores = [f"results/small/scores/tiny/helpful/seed-7/{name}.parquet" for name in ("own", "tasks")]
-    project.run(*scores, "results/small/tables/training_card.csv")
+    project.run(*scores, *(f"results/small/tables/{card}_card.csv" for card in ("data", "training")))
     assert (reward_models / "seed-7/model.safetensors").samefile(project.folder / "elsewhere/rm/model.safetensors")
     links = origins(Lineage(reward_models / "seed-7")).rows()
     assert ("adopt", "tiny, helpful, 7", f"links to {project.folder / 'elsewhere/rm'}") in links

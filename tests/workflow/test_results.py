@@ -24,7 +24,7 @@ from typer.testing import CliRunner
 
 from rmtension.analysis.answer_key import ANSWER_KEY
 from rmtension.analysis.cards import cards
-from rmtension.analysis.data_cards import DATA_CARDS
+from rmtension.analysis.data_cards import data_cards
 from rmtension.analysis.holes import HOLES
 from rmtension.analysis.ledger import ledger, ledger_markdown
 from rmtension.analysis.presentation import write_table
@@ -347,8 +347,7 @@ def test_the_same_scores_give_the_same_tables_claims_and_figures(
     """In another process than the study's own, so with other hashes of texts."""
     monkeypatch.chdir(finished.folder)
     study, folder = read_study(Path("small.yaml")), Path("results/small")
-    tables = {name: card(folder, study) for name, card in DATA_CARDS.items()}
-    tables |= cards(folder, study) | make_tables(load_results(folder, study))
+    tables = data_cards(folder, study) | cards(folder, study) | make_tables(load_results(folder, study))
     monkeypatch.setattr(planted, "RESOURCES", finished.folder / "resources")
     key = answer_key(planted.Planted.read(), Neurons())
     tables |= {name: make(key) for name, make in ANSWER_KEY.items()}

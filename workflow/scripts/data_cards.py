@@ -6,12 +6,12 @@ job = jobs.start(snakemake)
 
 from pathlib import Path
 
-from rmtension.analysis.data_cards import DATA_CARDS
+from rmtension.analysis.data_cards import data_cards
 from rmtension.analysis.presentation import write_table
 from rmtension.study.study import Study
 
 folder = Path(snakemake.output.parquet[0]).parents[1]
-study = Study.model_validate(snakemake.params.settings["study"])
+tables = data_cards(folder, Study.model_validate(snakemake.params.settings["study"]))
 for path in map(Path, snakemake.output.parquet):
-    write_table(DATA_CARDS[path.stem](folder, study), path)
+    write_table(tables[path.stem], path)
 job.finish()

@@ -65,3 +65,8 @@ DATA_CARDS: dict[str, Callable[[Path, Study], pl.DataFrame]] = {
     "data_card": data_card,
     "benchmarks_card": benchmarks_card,
 }
+
+
+def data_cards(folder: Path, study: Study) -> dict[str, pl.DataFrame]:
+    """Every such card of the study whose results are in `folder`; UserError where a file is missing."""
+    return {name: card(folder, study) for name, card in DATA_CARDS.items()}

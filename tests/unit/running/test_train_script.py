@@ -24,7 +24,7 @@ import torch
 from safetensors.numpy import load_file
 from tiny_models import save_backbone
 
-from rmtension.base import device, processes
+from rmtension.base import device, forks, processes
 from rmtension.base.device import claimed, take_gpus
 from rmtension.base.errors import UserError
 from rmtension.base.memory import within_memory
@@ -237,7 +237,7 @@ def leave_mark(folder: Path, fails: bool) -> None:
 @pytest.mark.parametrize("dies", ["first", "another"])
 def test_processes_that_train_together_end_together(dies: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where the first waits for nothing that the others do, and would not hear of it."""
-    monkeypatch.setattr(processes, "PATIENCE", 0)
+    monkeypatch.setattr(forks, "PATIENCE", 0)
     work = partial(leave_mark, tmp_path, dies == "another")
     first = get_context("fork").Process(target=processes.together, args=(3, work))
     first.start()
