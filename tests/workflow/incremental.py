@@ -127,9 +127,11 @@ SETTINGS: dict[str, dict[str, Any]] = {
     },
     KINDS: {
         "models.folder.source.path": "local/other",
+        "models.folder.source.layers": 2,
         "models.hub.source.hub": "owner/other",
         "models.hub.source.revision": COMMIT,
         "models.file.source.path": "local/other.gguf",
+        "models.file.source.layers": 2,
         "models.folder.trained": {},
         "sources.hh.path": "local/other",
         "sources.hh.folder": "harmless-base",
