@@ -155,17 +155,17 @@ def jobs_on_page(change: str) -> str:
     ("change", "jobs"),
     [
         ("another seed", "train 3, activations 3, neurons 3, select_sets 3, select 3, set_activations 3, "
-                         "evaluate 9, patch 2, conflict 3, cards, analysis, explore"),
+                         "evaluate 9, patch 2, conflict 3, data_cards, cards, analysis, explore"),
         ("another percentile", "select 6, evaluate 6, analysis, explore"),
-        ("another benchmark", "benchmark_comparisons, words 3, lengths, evaluate 6, running_rewards 3, cards, "
-                              "analysis, explore"),
-        ("one seed fewer", "cards, analysis, explore"),
+        ("another benchmark", "benchmark_comparisons, words 3, lengths, evaluate 6, running_rewards 3, "
+                              "data_cards, cards, analysis, explore"),
+        ("one seed fewer", "data_cards, cards, analysis, explore"),
         ("`analysis.draws`", "analysis"),
         ("`figures.palette`", "figures, report_page, explore"),
         ("a claim's threshold, in `src/rmtension/analysis/claims.py`", "claims, figures, report_page"),
         ("`models.hub.source.revision`", "fetch, backbone, lengths, train 2, activations 2, neurons 2, select_sets 2, "
                                          "select 2, set_activations 2, evaluate 8, passages 2, running_rewards 2, "
-                                         "cards, analysis, explore"),
+                                         "data_cards, cards, analysis, explore"),
     ],
 )  # fmt: skip
 def test_the_page_keeps_what_was_promised(change: str, jobs: str) -> None:

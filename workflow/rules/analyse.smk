@@ -51,11 +51,11 @@ rule data_cards:
         ),
         parquet=expand(f"{RESULTS}/tables/{{table}}.parquet", table=DATA_CARDS),
         twins=expand(f"{RESULTS}/tables/{{table}}.{{form}}", table=DATA_CARDS, form=["md", "tex"]),
-    priority: 2
     log:
         f"{RESULTS}/logs/data_cards.log",
     benchmark:
         f"{RESULTS}/benchmark/data_cards.tsv"
+    priority: 2
     conda:
         "../../envs/analysis.yaml"
     resources:

@@ -10,11 +10,11 @@ rule data:
             f"{RESULTS}/data/{{{{regime}}}}/{{split}}.parquet",
             split=["train", "validation", "test", "hygiene"],
         ),
-    priority: 2  # what is wrong with data shows first
     log:
         f"{RESULTS}/logs/data/{{regime}}.log",
     benchmark:
         f"{RESULTS}/benchmark/data/{{regime}}.tsv"
+    priority: 2  # what is wrong with data shows first
     conda:
         "../../envs/analysis.yaml"
     resources:
@@ -34,13 +34,13 @@ rule benchmark_comparisons:
         code=benchmark_code,
     output:
         f"{RESULTS}/benchmarks/{{benchmark}}.parquet",
-    priority: 2
     log:
         f"{RESULTS}/logs/benchmarks/{{benchmark}}.log",
     benchmark:
         f"{RESULTS}/benchmark/benchmarks/{{benchmark}}.tsv"
     wildcard_constraints:
         benchmark="|".join(map(re.escape, OF_THEIR_OWN)) or "(?!)",
+    priority: 2
     conda:
         "../../envs/analysis.yaml"
     resources:
