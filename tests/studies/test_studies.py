@@ -49,15 +49,15 @@ def shrunk(study: Settings) -> Settings:
     study["models"] = {name: study["models"][name] for name in (first, last)}
     for model in study["models"].values():
         files = {"gguf": "models/llama.gguf", "pretrained": f"models/{Path(folder_of(model['source'])).name}"}
-        kind = model["source"]["kind"]
-        model |= {"source": {"kind": kind, "path": files[kind]}, "compute": {"mem_mb": 1000, "runtime": 5}}
+        kind, fewer = model["source"]["kind"], {"layers": 2} if "layers" in model["source"] else {}
+        model |= {"source": {"kind": kind, "path": files[kind]} | fewer, "compute": {"mem_mb": 1000, "runtime": 5}}
     for part, fewer in (("sources", {"max_train": 30, "max_test": 4}), ("benchmarks", {"max_per_task": 2})):
         study[part] = {
             name: one | {"path": folder_of(one), "hub": None} | fewer if {"path", "hub"} & {*one} else one
             for name, one in study[part].items()
         }
     sizes = study["ablation"]["sweep"]
-    fewer_sizes = [sizes[0], study["ablation"]["percent"], sizes[-1]]
+    fewer_sizes = [*sizes[:1], study["ablation"]["percent"], *sizes[-1:]] if sizes else []
     return study | {
         "seeds": study["seeds"][:1],
         "data_root": "data",
@@ -154,9 +154,8 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     return project
 
 
-# Two run over the results of the one that they are like, and have its name.
+# One runs over the results of the one that it is like, and has its name.
 STUDIES = {name: shrunk(deepcopy(study)) for name, study in SHIPPED.items()} | MADE
-STUDIES["smollm2-135m-hh"] |= {"name": "offline-smollm2"}
 STUDIES["everything, emptied"] = emptied(MADE["everything"], *(place for place in CONTAINERS if not refusal(place)))
 
 
