@@ -1,4 +1,4 @@
-"""Cards of pairs and benchmarks (paper, Tables 6 and 9): there before any reward model is trained."""
+"""Cards of pairs and benchmarks (paper, Tables 5-9): there before any reward model is trained."""
 
 from __future__ import annotations
 
