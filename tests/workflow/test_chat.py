@@ -16,7 +16,7 @@ import pytest
 import torch
 from chat_templates import TEMPLATES, save_chat_model
 from incremental import GIVEN, STUDIES, study_edit
-from project import Project
+from project import Project, complaints
 from torch.nn.functional import logsigmoid
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
@@ -70,7 +70,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     (project.folder / GIVEN).write_text(edit((STUDIES / GIVEN).read_text()))
     wanted = [f"results/given/{file}" for file in FILES.values()]
     done = project.snakemake("--cores", "2", *wanted, study=GIVEN)
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    assert done.returncode == 0, complaints(done)
     return project
 
 

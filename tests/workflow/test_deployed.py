@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from project import ROOT, Project
+from project import ROOT, Project, complaints
 
 ADDRESS = "https://github.com/owner/rmtension"
 # What snakedeploy 0.17.1 writes.
@@ -72,13 +72,13 @@ def deployed(tmp_path_factory: pytest.TempPathFactory) -> Deployed:
     project = Deployed(tmp_path_factory.mktemp("deployed"))
     # So far that both kinds of environment have run a script.
     done = project.snakemake("--cores", "2", "--until", "data", "backbone", study=None)
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    assert done.returncode == 0, complaints(done)
     return project
 
 
 def planned(project: Deployed, *arguments: str, study: str | None = None) -> dict[str, int]:
     done = project.snakemake("-n", *arguments, study=study)
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    assert done.returncode == 0, complaints(done)
     return {rule: int(n) for rule, n in re.findall(r"^(\w+) +(\d+)$", done.stdout + done.stderr, flags=re.M)}
 
 

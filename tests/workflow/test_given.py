@@ -14,7 +14,7 @@ import polars as pl
 import pytest
 import torch
 from incremental import GIVEN, STUDIES, study_edit
-from project import Project
+from project import Project, complaints
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from rmtension.data.hub import read_study
@@ -34,7 +34,7 @@ def given(finished: Project, tmp_path_factory: pytest.TempPathFactory) -> Projec
     text = study_edit({"models.public": None})((STUDIES / GIVEN).read_text())
     (project.folder / GIVEN).write_text(text)
     done = project.snakemake("--cores", "2", study=GIVEN)
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    assert done.returncode == 0, complaints(done)
     return project
 
 
