@@ -16,7 +16,7 @@ from rmtension.study.benchmarks import ALL, PUBLISHED, OwnBenchmark, PublishedBe
 from rmtension.study.data import EPOCHS, MATCHED
 from rmtension.study.given import NEED_BASE
 from rmtension.study.measured import own_tests
-from rmtension.study.models import made_neurons
+from rmtension.study.models import Shortened, made_neurons
 from rmtension.study.naming import OVERALL, UNORIENTED, misfit
 from rmtension.study.scorings import SCORINGS
 from rmtension.study.section import Section
@@ -98,6 +98,15 @@ def one_backbone(study: Study, _tables: Tables) -> Iterator[Hole]:
         what = f"whether other {'reward models' if study.given else 'backbones'} agree (model_contrasts"
         what += ")" if study.given else f"; rows of {OVERALL})"
         yield Hole(what, "one model", {"models": other if study.given else known})
+
+
+def shortened(study: Study, _tables: Tables) -> Iterator[Hole]:
+    """Backbones that are not there whole."""
+    for name, model in study.models.items():
+        if isinstance(model.source, Shortened) and model.source.layers:
+            what = f"layers of the backbone of {name} beyond its first {model.source.layers}"
+            why = f"models.{name}.source.layers: these alone are kept"
+            yield Hole(what, why, {"models": {name: {"source": {"layers": None}}}})
 
 
 def regimes(study: Study, _tables: Tables) -> Iterator[Hole]:

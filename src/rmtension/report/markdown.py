@@ -29,7 +29,7 @@ IN_WORDS = {
     "trained": ["Judged.", "Claims.", "Is it length?", "Beyond this study."],
     "given": ["Looked at.", "What does it get right?", "Claims.", "Beyond this study."],
 }
-TRAINING = {"steps": 0, "train_pairs": 0, "kept_loss": 3, "kept_accuracy": 1}  # decimals
+TRAINING = {"steps": 0, "train_pairs": 0, "train_left_out": 0, "kept_loss": 3, "kept_accuracy": 1}  # decimals
 LIMITS = ("mean", "low", "high")
 
 
@@ -237,7 +237,8 @@ class Parts:
 
     def training(self) -> list[str]:
         source = self.source("training_card", ["model", "regime", "seeds"])
-        heads = ["model", "regime", "method", "steps", "training pairs", "loss, held out", "accuracy, held out (%)"]
+        heads = ["model", "regime", "method", "steps", "training pairs", "too long", "loss, held out",
+                 "accuracy, held out (%)"]  # fmt: skip
         rows = self.tables["training_card"].rows(named=True)
         lines = [
             [*(cell(row[name] or "") for name in heads[:3]),

@@ -20,6 +20,7 @@ from rmtension.study.study import Study
 SINGLE = {"helpful": SETTINGS["regimes"]["helpful"]}
 OWN_TEST = {"own-test": {"kind": "regime-test"}}
 PUBLISHED = {"kind": "reward-bench", "path": "x"}
+SHORTENED = {"source": {"kind": "gguf", "path": "x.gguf", "layers": 3}, "compute": {"mem_mb": 1000}}
 STUDIES: dict[str, dict[str, Any]] = {
     "all": {},
     "one seed, one model": {"seeds": [7], "models": {"ape": SETTINGS["models"]["ape"]}},
@@ -38,6 +39,7 @@ STUDIES: dict[str, dict[str, Any]] = {
     "parts of benchmarks": {"benchmarks": OWN_TEST | {
         "one": PUBLISHED | {"tasks": ["mt-bench-easy"]}, "two": PUBLISHED | {"max_per_task": 3}},
         "activations": {"max_pairs": 9}},
+    "first layers": {"models": {"ape": SHORTENED}},
     "adopted": {"models": {"ape": SETTINGS["models"]["ape"] | {"trained": {"helpful": {7: "mine"}}}}},
 }  # fmt: skip
 
@@ -89,6 +91,13 @@ def test_a_line_put_into_the_study_file_closes_its_hole(case: tuple[Study, dict[
             assert hole.what not in [left.what for left in search(more, tables)], hole
             closed += 1
     assert closed > 3
+
+
+def test_layers_that_are_not_there_are_named() -> None:
+    made = study(STUDIES["first layers"])
+    tables = make_tables(example(made))
+    lines = {what: line for what, _, line in holes_table(made, tables, ledger(tables, made)).rows()}
+    assert lines["layers of the backbone of ape beyond its first 3"] == "models: {ape: {source: {layers: null}}}"
 
 
 def test_repairs_that_are_lacking_see_the_pairs_of_the_mixed_regime() -> None:
