@@ -262,6 +262,20 @@ def test_a_regime_without_a_pair_to_train_on_is_one_line(case: str, tmp_path: Pa
         regime_pairs(own_pairs(tmp_path))
 
 
+def test_a_source_of_which_all_is_held_out_is_one_line(tmp_path: Path) -> None:
+    """Beside another that has enough opening questions: not a pair of it would be trained on."""
+    two = own_pairs(tmp_path)
+    (tmp_path / "test.jsonl").write_bytes(lines(HH))
+    (tmp_path / "train.jsonl").write_bytes(lines(*(HH | {"rejected": f"{HH['rejected']}{i}"} for i in range(9))))
+    other = {side: pl.Series([f"\n\nHuman: {i}\n\nAssistant: {side}" for i in range(9)]) for side in HH}
+    pl.DataFrame(other).write_ndjson(tmp_path / "other.jsonl")
+    source = two.sources["s"].model_copy(update={"train": "other.jsonl"})
+    two = two.model_copy(update={"sources": {**two.sources, "t": source}, "train": ["s", "t"],
+                                 "orientations": {"s": "o", "t": "o"}})  # fmt: skip
+    with refused("^sources.s, train: too few opening questions to train and to validate$", tmp_path):
+        regime_pairs(two)
+
+
 def test_a_byte_order_mark_line_ends_of_windows_and_zero_bytes_in_texts_do_no_harm(tmp_path: Path) -> None:
     rows = [{side: HH[side].replace("q", f"q{i}\0") for side in HH} for i in range(3)]
     for split in ("train", "test"):

@@ -6,6 +6,7 @@ import logging
 import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 import numpy as np
@@ -27,12 +28,14 @@ def load_published(file: Path) -> list[Any]:
     import datasets  # two seconds to import, and only this function needs it
 
     datasets.disable_progress_bars()
-    try:
-        data = datasets.load_dataset("json", data_files=str(file), split="train")
-    except (datasets.exceptions.DatasetsError, OSError, EOFError, StopIteration, ValueError):
-        return load_rows(file)
-    whole = all(str(column.type) == "string" and column.null_count == 0 for column in data.data.table.columns)
-    return data.to_list() if whole else load_rows(file)
+    # A cache of its own: the common one takes a file for what it was as long as its date is the same.
+    with TemporaryDirectory() as cache:
+        try:
+            data = datasets.load_dataset("json", data_files=str(file), split="train", cache_dir=cache)
+        except (datasets.exceptions.DatasetsError, OSError, EOFError, StopIteration, ValueError):
+            return load_rows(file)
+        whole = all(str(column.type) == "string" and column.null_count == 0 for column in data.data.table.columns)
+        return data.to_list() if whole else load_rows(file)
 
 
 def read_hh_pairs(source: HHPairs, split: Literal["train", "test"], data_root: str) -> pl.DataFrame:
@@ -126,10 +129,8 @@ def regime_pairs(data: RegimeData) -> dict[str, pl.DataFrame]:
     read_test = [read_pairs(data, name, "test") for name in data.test]
     held = pl.concat(hold_out(pairs, validation.fraction, validation.seed)[1] for pairs, _ in read_train)
     kept, held = divide(pl.concat(pairs for pairs, _ in read_train), openings(held))
-    if kept.is_empty():
-        raise UserError(
-            f"sources.{', sources.'.join(data.train)}, train: too few opening questions to train and to validate"
-        )
+    if lost := [name for name in data.train if name not in kept["source"]]:
+        raise UserError(f"sources.{', sources.'.join(lost)}, train: too few opening questions to train and to validate")
     train, test = pl.concat(pairs for pairs, _ in read_train), pl.concat(pairs for pairs, _ in read_test)
     return {
         "train": kept,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,16 @@ def test_hh_pairs_of_a_local_folder(hh: Path, caplog: pytest.LogCaptureFixture) 
     assert (one["chosen"], one["rejected"]) == (dialogue("q2", "a12"), dialogue("q2", "b12"))
     assert splits["test"]["comparison_id"].to_list() == ["s/test/0", "s/test/1", "s/test/2"]
     assert "20 pairs, 1 both sides the same (left out)" in caplog.text
+
+
+def test_a_file_that_takes_the_place_of_another_with_its_date_is_read(hh: Path) -> None:
+    """As one that is moved, unpacked or copied keeps its own."""
+    source, file = HHPairs(kind="hh-rlhf", path="hh", folder="helpful-base"), hh / "hh/helpful-base/test.jsonl.gz"
+    old, dated = regime_pairs(regime(source, hh))["test"], file.stat()
+    write(file, [{"chosen": dialogue("t", "another"), "rejected": dialogue("t", "b")}])
+    os.utime(file, ns=(dated.st_atime_ns, dated.st_mtime_ns))
+    assert len(old) == 3
+    assert regime_pairs(regime(source, hh))["test"]["chosen"].to_list() == [dialogue("t", "another")]
 
 
 def test_no_opening_question_is_in_both_train_and_validation(hh: Path) -> None:
