@@ -83,6 +83,8 @@ class Strongest:
             kept = self.kept[neuron][RESPONSES[int(not batch.chosen[candidate])]]
             comparison = int(batch.comparison[candidate])
             key = -float(strength[candidate, neuron]), batch.index[comparison]
+            if any(one.comparison == key[1] for one in kept):
+                continue  # taken before memory ran out, when all texts are passed over again
             if len(kept) < self.most or key < kept[-1][:2]:
                 shared = (segments == count + comparison).nonzero()[:, 0]
                 text = torch.cat([shared, (segments == candidate).nonzero()[:, 0]])

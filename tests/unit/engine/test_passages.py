@@ -122,6 +122,15 @@ def test_the_largest_absolute_value_counts_on_tokens_of_its_own() -> None:
     assert kept == {"chosen": [(0, 3, -4.0)], "rejected": [(1, 2, -3.0)]}
 
 
+def test_a_text_that_is_passed_over_again_is_taken_once() -> None:
+    """All are, when memory did not suffice for a batch after the first."""
+    pair = pack([np.array([7, 1])], [np.array([7, 2])])
+    strongest, batch = Strongest(neurons=1, most=2), collate([pair], [0])
+    for _ in range(2):
+        strongest.take(batch, torch.tensor([[1.0], [2.0], [3.0]]))
+    assert [len(kept) for kept in strongest.kept[0].values()] == [1, 1]
+
+
 class Bytes:
     """A tokenizer whose tokens are bytes."""
 
