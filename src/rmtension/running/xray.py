@@ -160,12 +160,19 @@ def benchmark(file: Path) -> dict[str, Any]:
 
 
 def fields_of(place: Path) -> dict[str, list[Any]]:
-    """Fields that all rows of a file or folder of shards have, and of each its values."""
+    """Fields that all rows of a file or folder of shards have, and of each its values.
+
+    UserError where some rows alone say what all must, or none may: how they are read goes by it.
+    """
     if not place.exists():
         raise UserError(f"{place}: no such file")
     rows = [row for file in data_files(place) for row in load_rows(file)]
     if not rows or not all(isinstance(row, dict) for row in rows):
         raise UserError(f"{place}: {'a row is no mapping of fields to values' if rows else 'no rows'}")
+    for name in ("prompt", "task"):
+        without = [number for number, row in enumerate(rows, start=1) if name not in row]
+        if without and len(without) < len(rows):
+            raise UserError(f"{place}, row {without[0]}: no field '{name}', which other rows have")
     return {name: [row[name] for row in rows] for name in rows[0] if all(name in row for row in rows)}
 
 
