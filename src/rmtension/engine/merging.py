@@ -26,14 +26,18 @@ def add_weighted(model: Any, weight: float, other: Any, other_weight: float) -> 
 def merge_reward_models(parts: Mapping[str, tuple[Path, float]], output: Path, environment: dict[str, str]) -> None:
     """Average two reward models, head too, into the folder `output`: model, tokenizer, provenance.json.
 
-    parts: of each, by its regime, its folder and its share. UserError where their tokenizers differ.
+    parts: of each, by its regime, its folder and its share. UserError where their tokenizers or shapes differ.
     """
     (first, weight), (second, other_weight) = parts.values()
     tokenizer = load_tokenizer(first)
     if tokenizer.get_vocab() != load_tokenizer(second).get_vocab():
         raise UserError(f"{second}: its tokenizer gives other ids than that of {first}: the two cannot be merged")
-    model = load_reward_model(first, CPU)
-    add_weighted(model, weight, load_reward_model(second, CPU), other_weight)
+    model, other = load_reward_model(first, CPU), load_reward_model(second, CPU)
+    shapes, beside = ({name: tuple(p.shape) for name, p in one.named_parameters()} for one in (model, other))
+    for name in (name for name in shapes | beside if shapes.get(name) != beside.get(name)):
+        other_shape = f"{name} has the shape {beside.get(name)}, in {first} {shapes.get(name)}"
+        raise UserError(f"{second}: {other_shape}: the two cannot be merged")
+    add_weighted(model, weight, other, other_weight)
     provenance = {
         "method": "merged",
         "parts": [*parts],

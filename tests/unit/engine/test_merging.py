@@ -41,6 +41,16 @@ def test_each_weight_is_the_average_in_float64_rounded_once(
     assert (said["method"], said["parts"], said["weights"]) == ("merged", ["a", "b"], [*weights])
 
 
+def test_parts_of_other_shapes_are_one_line(folder: Path, other: Path, family: str, tmp_path: Path) -> None:
+    """As of a reward model trained elsewhere, with embeddings of further tokens."""
+    wide = random_model(family, seed=1)
+    wide.resize_token_embeddings(wide.config.vocab_size + 3)
+    save_reward_model(wide, load_tokenizer(folder), tmp_path / "wide")
+    with pytest.raises(UserError, match=r"wide: \S+ has the shape \(\d+, \d+\), in .*rm \(\d+, \d+\): the two cannot"):
+        merge_reward_models({"a": (folder, 0.5), "b": (tmp_path / "wide", 0.5)}, tmp_path / "merged", {})
+    assert not (tmp_path / "merged").exists()
+
+
 def test_parts_with_other_tokenizers_are_one_line(folder: Path, other: Path, tmp_path: Path) -> None:
     file = other / "tokenizer.json"
     file.write_text(file.read_text().replace('"w1"', '"another"'))
