@@ -392,7 +392,7 @@ def test_a_users_mistake_in_a_job_is_one_line(project: Project) -> None:
     project.edit("small.yaml", "max_tokens: 256", "max_tokens: 3")
     done = project.snakemake("--cores", "2")
     assert done.returncode == 1
-    expected = "no pair within training.max_tokens = 3"
+    expected = "pairs is within training.max_tokens = 3: raise it"
     assert expected in done.stderr
     logs = [file.read_text() for file in (project.results / "logs" / "train").rglob("*.log")]
     failed = [log for log in logs if expected in log]

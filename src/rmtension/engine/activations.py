@@ -23,7 +23,7 @@ from rmtension.data.comparisons import PAIRS, as_comparisons, draw
 from rmtension.engine.architectures import activation_modules, layer_sizes, longest_text, projection_modules
 from rmtension.engine.packing import Batch, Packed, batches
 from rmtension.engine.reading import load_reader, pack_table
-from rmtension.engine.reward_model import hidden_states, load_backbone, load_reward_model
+from rmtension.engine.reward_model import hidden_states, load_backbone, load_reward_model, not_finite
 from rmtension.study.stages import Activations, Conflict
 
 logger = logging.getLogger(__name__)
@@ -240,7 +240,8 @@ def packed_pairs(
     kept, packed = pack_table(load_reader(folder), frame, min(max_tokens, longest_text(config)))
     logger.info("%d pairs, %d left out", len(kept), len(frame) - len(kept))
     if not packed:
-        raise UserError(f"{pairs}: no pair within training.max_tokens = {max_tokens} and what {folder} reads")
+        most = f"training.max_tokens = {max_tokens} and what {folder} reads"
+        raise UserError(f"{pairs}: none of {len(frame)} pairs is within {most}: raise it, or max_pairs")
     return packed
 
 
@@ -260,5 +261,5 @@ def reward_model_statistics(
     packed = packed_pairs(folder, trained.config, pairs, settings, max_tokens)
     statistics = statistics_of(trained, base, packed, budget, device)
     if not all(all(frame.select(cs.float().is_finite().all()).row(0)) for frame in statistics):
-        raise UserError(f"{folder}: its activations are not finite: train it anew with a lower training.learning_rate")
+        raise not_finite(folder, "its activations")
     return statistics

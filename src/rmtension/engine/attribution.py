@@ -11,13 +11,12 @@ import polars as pl
 import torch
 from torch import Tensor
 
-from rmtension.base.errors import UserError
 from rmtension.base.memory import within_memory
 from rmtension.base.progress import Progress
 from rmtension.engine.activations import observed_heads, observed_neurons, packed_pairs
 from rmtension.engine.architectures import layer_sizes
 from rmtension.engine.packing import Batch, Packed, batches
-from rmtension.engine.reward_model import load_reward_model, score
+from rmtension.engine.reward_model import load_reward_model, not_finite, score
 from rmtension.study.stages import Activations
 
 SCHEMA = {
@@ -101,5 +100,5 @@ def reward_model_attributions(
     model = load_reward_model(folder, device)
     found = attributions(model, packed_pairs(folder, model.config, pairs, settings, max_tokens), budget, device)
     if not found.select(pl.col("attribution", "attribution_abs").is_finite().all()).to_series().all():
-        raise UserError(f"{folder}: its attributions are not finite: train it anew with a lower training.learning_rate")
+        raise not_finite(folder, "its attributions")
     return found

@@ -19,7 +19,7 @@ from rmtension.engine.activations import packed_pairs
 from rmtension.engine.architectures import by_neuron, layer_sizes, neuron_weights
 from rmtension.engine.learner import bradley_terry, margins
 from rmtension.engine.packing import Packed, batches
-from rmtension.engine.reward_model import load_reward_model, score
+from rmtension.engine.reward_model import load_reward_model, not_finite, score
 from rmtension.study.stages import Conflict
 
 logger = logging.getLogger(__name__)
@@ -153,5 +153,5 @@ def conflict(
             )
     found = neuron_conflicts(model, objectives, two, settings.seed, budget, device)
     if not all(found.select(pl.col(*PRODUCTS).is_finite().all()).row(0)):
-        raise UserError(f"{folder}: its gradients are not finite: train it anew with a lower training.learning_rate")
+        raise not_finite(folder, "its gradients")
     return found

@@ -22,7 +22,7 @@ from rmtension.engine.decisions import precise_rewards
 from rmtension.engine.packing import Batch, Packed
 from rmtension.engine.passes import Find, candidate_values
 from rmtension.engine.reading import load_reader, pack_table
-from rmtension.engine.reward_model import load_config, load_reward_model, score
+from rmtension.engine.reward_model import load_config, load_reward_model, not_finite, score
 from rmtension.study.naming import MEAN
 
 logger = logging.getLogger(__name__)
@@ -80,7 +80,7 @@ def candidate_scores(
 def refuse_what_is_no_number(folder: Path, rewards: np.ndarray[Any, np.dtype[np.float32]]) -> None:
     """UserError where a reward is not finite: it would pass for a wrong answer."""
     if bad := int((~np.isfinite(rewards)).sum()):
-        raise UserError(f"{folder}: {bad} rewards are not finite: train it anew with a lower training.learning_rate")
+        raise not_finite(folder, f"{bad} rewards")
 
 
 def score_lists(

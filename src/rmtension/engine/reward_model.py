@@ -217,6 +217,12 @@ def chosen(folder: Path) -> Choice:
     return Choice(*(said.get(name) for name in Choice._fields))
 
 
+def not_finite(folder: Path, what: str) -> UserError:
+    """What is to be raised where numbers of the reward model in `folder` are not finite."""
+    trained = "train it anew with a lower training.learning_rate"
+    return UserError(f"{folder}: {what} are not finite: {'leave it out' if (folder / GIVEN).exists() else trained}")
+
+
 def load_backbone(folder: Path, device: torch.device) -> Any:
     """A bare backbone in float32, in evaluation mode."""
     return load_whole(AutoModel, folder)[0].to(device)

@@ -12,14 +12,13 @@ import polars as pl
 import torch
 from torch import Tensor
 
-from rmtension.base.errors import UserError
 from rmtension.engine.ablation import Mask, by_layer
 from rmtension.engine.activations import RESPONSES, observed_neurons
 from rmtension.engine.architectures import longest_text
 from rmtension.engine.packing import Batch, Packed
 from rmtension.engine.passes import candidate_values
 from rmtension.engine.reading import load_reader, pack_table
-from rmtension.engine.reward_model import hidden_states, load_reward_model
+from rmtension.engine.reward_model import hidden_states, load_reward_model, not_finite
 
 SCHEMA = {
     **dict.fromkeys(["comparison_id", "task", "orientation", "response", "ablation"], pl.String()),
@@ -72,7 +71,7 @@ def set_activations(
     find = partial(own_sums, model, [by_layer(mask, device) for mask in masks], is_signed)
     sums = candidate_values("activations of sets", find, packed, len(sets), np.float64, budget, device)
     if not np.isfinite(sums).all():
-        raise UserError(f"{folder}: its activations are not finite: train it anew with a lower training.learning_rate")
+        raise not_finite(folder, "its activations")
     every = pairs.select("comparison_id", "task", "orientation").with_row_index("row")
     every = every.join(pl.DataFrame({"response": RESPONSES}), how="cross", maintain_order="left_right")
     read = every.join(pl.DataFrame({"row": kept}, {"row": pl.UInt32()}), on="row", maintain_order="left")

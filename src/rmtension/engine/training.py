@@ -156,6 +156,8 @@ class TrainingRun:
         made: dict[str, Any] = {"method": self.method}
         if self.parts:
             made["parts"] = self.parts
+        if self.objectives:
+            made["objectives"] = dict(self.objectives)
         if self.frozen:
             held = read_table(self.frozen, HELD)
             made["frozen"] = {"set": held["ablation"][0], "neurons": len(held)}
@@ -192,7 +194,7 @@ def packed_pairs(
     left_out = len(frame) - len(kept)
     logger.info("%s: %d pairs, %d left out for their length", file, len(kept), left_out)
     if not packed:
-        raise UserError(f"{file}: no pair within training.max_tokens = {max_tokens}")
+        raise UserError(f"{file}: none of {len(frame)} pairs is within training.max_tokens = {max_tokens}: raise it")
     return packed, frame["task"][kept].to_list(), left_out
 
 

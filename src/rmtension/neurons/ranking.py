@@ -275,15 +275,16 @@ def frozen_set(
 
     singles: the oriented sets of the parts; statistics: those of both parts together. UserError where it is empty.
     """
-    sets = whole_sets(singles)
-    held = sets["shared" if name == AS_SHARED else name]
+    whole = whole_sets(singles)["shared" if name == AS_SHARED else name]
+    held = like(whole, statistics) if name == AS_SHARED else whole
     if held.is_empty():
         model, regime, seed = reward_model
+        other = "smaller" if len(whole) else "greater"
         raise UserError(
             f"regimes.{regime}.frozen: '{name}' of {' and '.join(singles)} holds no neuron of {model}, seed {seed}: "
-            "give a greater ablation.percent, or freeze another set"
+            f"give a {other} ablation.percent, or freeze another set"
         )
-    return like(held, statistics) if name == AS_SHARED else held
+    return held
 
 
 def sets_to_frame(sets: Mapping[str, pl.DataFrame]) -> pl.DataFrame:

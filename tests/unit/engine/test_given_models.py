@@ -12,7 +12,13 @@ from tiny_models import save_backbone
 
 from rmtension.base.errors import UserError
 from rmtension.engine.given_models import give_reward_model, look_at, put_reward_model
-from rmtension.engine.reward_model import load_reward_model, load_tokenizer, new_reward_model, save_reward_model
+from rmtension.engine.reward_model import (
+    load_reward_model,
+    load_tokenizer,
+    new_reward_model,
+    not_finite,
+    save_reward_model,
+)
 from rmtension.study.models import GivenModel
 
 
@@ -49,6 +55,12 @@ def test_every_place_has_the_same_files(folder: Path, tmp_path: Path) -> None:
     unlabelled = tmp_path / "unlabelled"
     give_reward_model(given(), str(tmp_path), unlabelled)
     assert (unlabelled / "checksums.json").read_bytes() != (place / "checksums.json").read_bytes()
+
+
+def test_nobody_is_told_to_train_what_is_given(folder: Path, tmp_path: Path) -> None:
+    assert "its rewards are not finite: train it anew" in str(not_finite(folder, "its rewards"))
+    give_reward_model(given(), str(tmp_path), tmp_path / "given")
+    assert str(not_finite(tmp_path / "given", "x")) == f"{tmp_path / 'given'}: x are not finite: leave it out"
 
 
 def test_a_label_that_it_has_not_is_one_line(folder: Path, tmp_path: Path) -> None:

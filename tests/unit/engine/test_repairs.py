@@ -21,7 +21,7 @@ from rmtension.engine.learner import Learner
 from rmtension.engine.packing import Packed, pack
 from rmtension.engine.repairs import Frozen, Projected, shares_left
 from rmtension.engine.steps import learning_rate, steps
-from rmtension.engine.training import Trainer
+from rmtension.engine.training import Trainer, TrainingRun
 from rmtension.study.stages import Training
 
 SETTINGS = Training(learning_rate=3e-3, pairs_per_step=4, evaluation_interval=2, gradient_clip=0.1)
@@ -222,6 +222,14 @@ def test_frozen_equals_a_plain_loop_without_those_gradients(family: str, tmp_pat
 
 class KilledError(Exception):
     pass
+
+
+def test_whose_pairs_they_are_is_part_of_what_a_run_is() -> None:
+    """A checkpoint of the same pairs with other objectives is not gone on with."""
+    place = Path("unread")
+    runs = [TrainingRun(place, place, place, [], SETTINGS, 1, 0, 99, 1, method="projected", parts=["one", "other"],
+                        objectives={"a": "one", "b": part}) for part in ("one", "other")]  # fmt: skip
+    assert runs[0].making() != runs[1].making()
 
 
 LEARNERS = {"projected": partial(Projected, OBJECTIVES), "frozen": partial(Frozen, HELD)}

@@ -223,6 +223,9 @@ def test_what_training_leaves_as_it_is() -> None:
     for name in ("shared", "matched"):
         with pytest.raises(UserError, match=rf"^regimes.repair.frozen: '{name}' of a and b holds no neuron of m"):
             frozen_set(name, {"a": frame_of({(0, 0)}), "b": frame_of({(0, 1)})}, STATISTICS, of)
+    every = frame_of(STATISTICS.select("layer", "neuron").rows())  # of which there are no others as loud
+    with pytest.raises(UserError, match=r"'matched' of a and b holds no neuron .* smaller ablation\.percent"):
+        frozen_set("matched", {"a": every, "b": every}, STATISTICS, of)
 
 
 def test_likes_are_others_and_the_nearest_together() -> None:
