@@ -1,7 +1,8 @@
 """How often the 95 % intervals of a study hold the truth, in simulated studies whose truth is known.
 
 A simulated reward model gets comparison i right with probability sigmoid(mean + ease of i + luck of the seed); the
-truth is that probability averaged over all comparisons and seeds there could be.
+truth is that probability averaged over all comparisons and seeds there could be. A figure of neurons alone, on which no
+comparison has a bearing, is normal over seeds.
 
 python benchmarks/interval_coverage.py
 """
@@ -41,8 +42,24 @@ def coverage(models: int, seeds: int, luck: float) -> float:
     return 100 * held / STUDIES
 
 
+def coverage_of_seeds(models: int, seeds: int) -> float:
+    """Of figures that vary over seeds alone."""
+    rng, held = np.random.default_rng([models, seeds]), 0
+    units = {"model": [f"m{i}" for i in range(models) for _ in range(seeds)], "regime": "r"}
+    frame = pl.DataFrame(units | {"seed": list(range(seeds)) * models})
+    for study in range(STUDIES):
+        bootstrap = Bootstrap(draws=500, seed=study, confidence=0.95)
+        figures = bootstrap.constant(frame.with_columns(value=pl.Series(rng.normal(size=len(frame)))), "value")
+        row = bootstrap.summary(figures, ["model", "regime"], "x").row(-1, named=True)
+        held += row["x_low"] <= 0 <= row["x_high"]
+    return 100 * held / STUDIES
+
+
 if __name__ == "__main__":
     print("| models | seeds | spread between seeds | coverage of 95 % intervals |\n|---:|---:|---:|---:|")
     for models, seeds in ((1, 1), (1, 3), (1, 5), (2, 3), (6, 3)):
         for luck in (0.1, 0.5):
             print(f"| {models} | {seeds} | {luck} | {coverage(models, seeds, luck):.1f} % |", flush=True)
+    print("\n| models | seeds | coverage of figures over seeds alone |\n|---:|---:|---:|")
+    for models, seeds in ((1, 2), (1, 3), (1, 5), (2, 3), (6, 3)):
+        print(f"| {models} | {seeds} | {coverage_of_seeds(models, seeds):.1f} % |", flush=True)

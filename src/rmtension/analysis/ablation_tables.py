@@ -47,7 +47,10 @@ def shared_ablation_table(results: Results) -> pl.DataFrame:
     by = ["model", "regime", "ablation", "control", "replaced_by", *TASK]
     sizes = mixed_sizes(results.sizes, results.study).rename({"set": "ablation"})
     sets = with_values(mixed_sets(results.study), results.study)
-    changes = [map(over_control_draws, change(accuracy, sets)) for accuracy in results.ablated_accuracy(sets)]
+    changes = [
+        [over_control_draws(where_held(results, figures)) for figures in change(accuracy, sets)]
+        for accuracy in results.ablated_accuracy(sets)
+    ]
     baseline, ablated, delta = map(concat, zip(*changes, strict=True))
     table = results.table(delta, by, "delta", baseline=baseline, ablated=ablated)
     table = table.join(sizes, on=by[:4], how="left", maintain_order="left")
@@ -67,7 +70,8 @@ def shared_contrasts_table(results: Results) -> pl.DataFrame:
     change by the shared set minus that by the set `against`: as they are (whole), or all of the common size."""
     by = ["model", "regime", "control", "against", "replaced_by", *TASK]
     sets = with_values(mixed_sets(results.study), results.study)
-    delta = concat([over_control_draws(change(accuracy, sets)[2]) for accuracy in results.ablated_accuracy(sets)])
+    deltas = (change(accuracy, sets)[2] for accuracy in results.ablated_accuracy(sets))
+    delta = concat([over_control_draws(where_held(results, figures)) for figures in deltas])
     exclusive = sets.filter(pl.col("set").str.ends_with("-only"))["set"].unique(maintain_order=True)
     whole = shared_set(results.study)
     sized = [("random", "random"), ("shared", "matched-random")]
@@ -103,7 +107,13 @@ def ablation_curve_table(results: Results) -> pl.DataFrame:
 
 
 # Held against each other whatever the main scoring is; besides, each is against that one and against random ones.
-ALWAYS = [("attribution", "magnitude"), ("attribution", "matched-random"), ("head-attribution", "head-norm")]
+ALWAYS = [
+    ("magnitude", "change"),
+    ("magnitude", "matched-random"),
+    ("attribution", "magnitude"),
+    ("attribution", "matched-random"),
+    ("head-attribution", "head-norm"),
+]
 
 
 def contrasted(study: Study) -> list[tuple[str, str]]:
@@ -140,7 +150,7 @@ def set_size_table(results: Results) -> pl.DataFrame:
     study = results.study
     own = change(results.swept, own_sets(study, study.ablation.percent, *study.ablation.sweep))[2]
     own = own.with_columns(pl.col("scoring").alias("family"), pl.lit("").alias("control"))
-    mixed = over_control_draws(change(results.swept, mixed_sets(study))[2])
+    mixed = over_control_draws(where_held(results, change(results.swept, mixed_sets(study))[2]))
     sizeless = [pl.lit(None, pl.Float64).alias("percent"), pl.lit(None, pl.Int64).alias("count")]
     mixed = mixed.with_columns(pl.col("ablation").alias("family"), *sizeless)
     columns = [*REWARD_MODEL, "benchmark", "family", "control", "percent", "count"]

@@ -345,7 +345,8 @@ def without_temperature(tables: Tables, study: Study, regime: str, ablation: str
     """How many of a regime's reward models have none; "" if all have one, or are not known."""
     frame, every = tables["calibration"], len(study.models) * len(study.seeds)
     keys = {"model": OVERALL, "regime": regime, "ablation": ablation, "benchmark": benchmark}
-    fitted = every if frame.is_empty() else sum(frame.filter(**keys)["n_fitted"])
+    rows = frame if frame.is_empty() else frame.filter(**keys)
+    fitted = every if rows.is_empty() else sum(rows["n_fitted"])
     name = regime if ablation == "none" else f"{regime} without {ablation}"
     return f"{name}: {every - fitted} of {every} without a temperature" if fitted < every else ""
 

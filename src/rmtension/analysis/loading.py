@@ -28,6 +28,7 @@ SCORES = {
     **dict.fromkeys(["chosen_scores", "rejected_scores"], pl.List(pl.Float32())),
 }
 SIDES = ["chosen_scores", "rejected_scores"]
+STYLES = 3  # of the responses on each side of RM-Bench
 # Many rows repeat few words: as categories they take four bytes each.
 CATEGORIES = cs.string().cast(pl.Categorical)
 Frames = Iterable[pl.DataFrame]  # what belongs together, a part at a time
@@ -64,6 +65,9 @@ class Files:
 
 def same_style(comparisons: pl.LazyFrame, sides: Sequence[str]) -> pl.LazyFrame:
     """Response i against response i only, each a comparison of its own: how the authors read RM-Bench."""
+    # Of what could not be scored there are no lists, and still as many comparisons.
+    none = pl.concat_list([pl.lit(None)] * STYLES)
+    comparisons = comparisons.with_columns(pl.col(sides).fill_null(none))
     style = pl.int_ranges(pl.col(sides[0]).list.len()).alias("style")
     lists = [pl.concat_list(side).alias(side) for side in sides]
     exploded = comparisons.with_columns(style).explode("style", *sides)

@@ -14,8 +14,8 @@ PLACE = ["regime", "donor", "tasks"]
 OF_SHARED = ["P1", "G1", "R2"]  # claims about what shared neurons have to do with it
 ANSWERS = {  # by the verdict on P1
     "holds": "Its shared neurons are part of why, more than others as loud",
-    "does not hold": "By what patching tells, its shared neurons are not why, or not more than others as loud",
-    "undecided": "Whether its shared neurons are why, more than others as loud, cannot be told",
+    "does not hold": "By what patching tells, its shared neurons are not everywhere why, more than others as loud",
+    "undecided": "Whether its shared neurons are everywhere why, more than others as loud, cannot be told",
 }
 
 

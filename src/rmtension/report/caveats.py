@@ -45,6 +45,11 @@ def of_trained(n_seeds: int) -> Iterator[str]:
         f"Intervals come from resampling this study's comparisons and its {counted(n_seeds, 'seed')}; they say nothing "
         f"about other models, data or ways of training{alone}."
     )
+    if n_seeds > 1:
+        yield (
+            "Intervals of figures on which no comparison has a bearing (depth, overlap, gradients) rest on the seeds "
+            "alone, and are too narrow: docs/methods.md, section 7, says by how much."
+        )
 
 
 def unscored(table: pl.DataFrame) -> pl.DataFrame:

@@ -106,7 +106,7 @@ SECTIONS: dict[str, list[Exhibit]] = {
     ],
     "Score shift": [
         Exhibit("score_shift", "Scores on comparisons that both get right: closeness below 0 means that the mixed "
-                "reward model's mean score lies closer to zero than the single-objective one's.",
+                "reward model's scores lie closer to zero than the single-objective one's, by their mean size.",
                 "Figure 3, claim C5", "closeness", ["response"]),
         Exhibit("score_histogram", "Shares of the scores in bins, which the figures of scores are drawn from."),
     ],

@@ -116,7 +116,7 @@ def calibration(study: Study, tables: Tables) -> Iterator[str]:
     for row in tables["calibration"].filter(ablation="none").rows(named=True):
         where = f"{row['regime']} test pairs" if row["benchmark"] in own_tests(study) else row["benchmark"]
         if row["temperature_mean"] is None:
-            words = "without a temperature, as its scores are no better than a coin on held-out pairs,"
+            words = "without a temperature, as none fits its scores on held-out pairs,"
         else:
             words = {1: "too sure", -1: "not sure enough", 0: "neither surely"}[side(row, "temperature", 1)]
             where += f" ({interval(row, 'temperature')})"

@@ -19,7 +19,7 @@ from rmtension.report.conclusions import beside_length, rule
 from rmtension.report.exhibits import Exhibit
 from rmtension.report.figures import FIGURES, make_figures, write_png
 from rmtension.report.given_conclusions import with_parts
-from rmtension.report.page import GIVEN, SIGNED, TRAINED, decimals
+from rmtension.report.page import GIVEN, SIGNED, TRAINED, as_compared, decimals
 from rmtension.study.naming import AVERAGE, OVERALL
 from rmtension.study.study import Study
 
@@ -84,7 +84,7 @@ def write_page(page: Path, study: Study, results: Path) -> None:
     for exhibit in (one for of in [*form.foremost.values(), *form.sections.values()] for one in of):
         exhibits.setdefault(exhibit.table, exhibit)
     parts = Parts(page, study, tables, exhibits)
-    said = form.conclusions(study, tables, tables["claims"])
+    said = form.conclusions(study, as_compared(tables, study), tables["claims"])
     kind = "given" if study.given else "trained"
     curve = "ablation_curve_by_model" if study.given else "ablation_curve"
     sections = {

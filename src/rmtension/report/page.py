@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import math
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -19,6 +20,7 @@ from rmtension.base.pages import packed, svg_pages
 from rmtension.report.caveats import caveats, unscored
 from rmtension.report.conclusions import beside_length, conclusions
 from rmtension.report.exhibits import EVERY_ROW, FOREMOST, SECTIONS, Exhibit
+from rmtension.report.figures import selected
 from rmtension.report.given_conclusions import given_conclusions, with_parts
 from rmtension.report.given_exhibits import GIVEN_FOREMOST, GIVEN_SECTIONS, UNTRAINED, of_each
 from rmtension.report.glance import at_a_glance
@@ -55,7 +57,7 @@ GIVEN = Form(GIVEN_FOREMOST, GIVEN_SECTIONS, given_conclusions, at_a_glance)
 def write_report(
     path: Path,
     study: Study,
-    tables: Mapping[str, pl.DataFrame],
+    tables: dict[str, pl.DataFrame],
     claims: pl.DataFrame,
     figure_files: Mapping[str, Path],
     provenance: Mapping[str, str],
@@ -65,6 +67,7 @@ def write_report(
     It links to the files of claims, tables and figures beside it.
     """
     form, said = (GIVEN, with_parts(claims)) if study.given else (TRAINED, claims)
+    compared = as_compared(tables, study)
     images = {name: svg_pages(file.read_text(encoding="utf-8")) for name, file in figure_files.items()}
     of_claims = images.pop("claims", [])
     seen = of_given(tables, images) if study.given else tables
@@ -89,8 +92,8 @@ def write_report(
             name: rows.rows(named=True) for (name,), rows in said.fill_nan(None).group_by("claim", maintain_order=True)
         },
         untested=[claim for claim in claims["claim"].unique(maintain_order=True) if claim not in said["claim"]],
-        conclusions=form.conclusions(study, tables, claims),
-        glances=form.glances(tables),
+        conclusions=form.conclusions(study, compared, claims),
+        glances=form.glances(compared),
         beside_length=beside_length(said),
         images=of_claims,
         foremost=shown(form.foremost),
@@ -106,6 +109,14 @@ def write_report(
         style=read_package_file("html", "dt_bundle.css"),
     )
     write_text(page, path)
+
+
+def as_compared(tables: dict[str, pl.DataFrame], study: Study) -> dict[str, pl.DataFrame]:
+    """The tables, the card of benchmarks with as many responses as the study compares at once."""
+    compared, card = copy(tables), "benchmarks_card"  # of its kind, so that a table which is missing is named
+    if card in tables:
+        compared[card] = selected(tables[card], study.analysis)
+    return compared
 
 
 def left_out(table: pl.DataFrame) -> list[str]:

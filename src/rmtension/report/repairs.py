@@ -66,7 +66,8 @@ def with_balanced(both: pl.DataFrame) -> pl.DataFrame:
 
 def shortfall(mixed: str, tasks: str, both: pl.DataFrame) -> Iterator[str]:
     for row in both.head(1).iter_rows(named=True):
-        surely = "falls short of its parts by" if row["gap_low"] > 0 else "does not surely fall short of its parts:"
+        is_sure = not unsure(row, "gap")
+        surely = "falls short of its parts by" if is_sure else "does not surely fall short of its parts:"
         yield f"On {NAMED[tasks]} together, {mixed} {surely} {points(row, 'gap')}."
 
 
@@ -123,9 +124,12 @@ def chosen(best: str, candidates: pl.DataFrame, contrasts: pl.DataFrame) -> Iter
 
 
 def unsure(row: Row, value: str) -> str:
-    return "" if row[f"{value}_low"] > 0 else ", a loss" if row[f"{value}_high"] < 0 else ", which is not sure"
+    low, high = row[f"{value}_low"], row[f"{value}_high"]
+    if low is None or high is None:
+        return ", which is not sure"
+    return "" if low > 0 else ", a loss" if high < 0 else ", which is not sure"
 
 
 def points(row: Row, value: str) -> str:
     mean, low, high = (row[f"{value}_{end}"] for end in ("mean", "low", "high"))
-    return f"{mean:.1f} points [{low:.1f}, {high:.1f}]"
+    return f"{mean:.1f} points" + ("" if low is None or high is None else f" [{low:.1f}, {high:.1f}]")

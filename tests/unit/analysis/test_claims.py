@@ -13,7 +13,7 @@ import pytest
 from example_results import CAUSES, OF_REPAIRS, SETTINGS
 from scipy.stats import spearmanr
 
-from rmtension.analysis.claims import CLAIMS, RETAINED
+from rmtension.analysis.claims import CLAIMS, RETAINED, without_temperature
 from rmtension.analysis.evidence import Interval
 from rmtension.analysis.judgement import Claim, Part
 from rmtension.analysis.ledger import ledger, ledger_markdown
@@ -422,6 +422,14 @@ def test_a_difference_of_zero_has_no_sign_whichever_way_round() -> None:
 def test_chance_is_that_of_sets_of_the_same_sizes() -> None:
     parts = judged(evidence("C11"), "C11")[1]
     assert parts["threshold"].to_list() == pytest.approx([0.0526, 1.5 / (15 + 10 - 1.5)])
+
+
+def test_a_temperature_that_stands_nowhere_is_not_said_to_be_lacking() -> None:
+    """As of what is the same for two regimes, and has a row for one of them."""
+    card = {"model": [OVERALL], "regime": ["helpful"], "ablation": ["none"], "benchmark": ["one"], "n_fitted": [4]}
+    found = {regime: without_temperature({"calibration": pl.DataFrame(card)}, STUDY, regime, "none", "one")
+             for regime in ("helpful", "harmless")}  # fmt: skip
+    assert found == {"helpful": "helpful: 2 of 6 without a temperature", "harmless": ""}
 
 
 def test_the_authors_sets_are_looked_up_where_the_study_says_so() -> None:

@@ -16,11 +16,12 @@ import pytest
 from example_results import CAUSES, HEADS, LAYERS, NEURONS, SETTINGS, STUDY, TASKS, example
 
 from rmtension.analysis.ablation_tables import contrasted
-from rmtension.analysis.loading import load_control_overlaps, same_style
+from rmtension.analysis.loading import STYLES, load_control_overlaps, same_style
 from rmtension.analysis.score_tables import histogram
 from rmtension.analysis.tables import TABLES, make_tables
 from rmtension.analysis.thirds_tables import thirds_table
 from rmtension.analysis.units import UNITS, held
+from rmtension.data.layouts.rm_bench import LAYOUT
 from rmtension.study.naming import OVERALL
 from rmtension.study.study import Study
 
@@ -486,9 +487,25 @@ def test_same_style_pairs_are_comparisons_of_their_own() -> None:
     scores = pl.LazyFrame(
         {"comparison_id": ["a"], "chosen_scores": [[1.0, 2.0, 3.0]], "rejected_scores": [[0.0, 5.0, 6.0]]}
     )
-    found = same_style(scores, ["chosen_scores", "rejected_scores"]).collect()
-    assert found["comparison_id"].to_list() == ["a/0", "a/1", "a/2"]
-    assert found["rejected_scores"].to_list() == [[0.0], [5.0], [6.0]]
+    unscored = scores.with_columns(comparison_id=pl.lit("b"), chosen_scores=None, rejected_scores=None)
+    found = same_style(pl.concat([scores, unscored], how="vertical_relaxed"), ["chosen_scores", "rejected_scores"])
+    ids, rejected = found.collect().select("comparison_id", pl.col("rejected_scores").list.first())
+    assert ids.to_list() == ["a/0", "a/1", "a/2", "b/0", "b/1", "b/2"]
+    assert rejected.to_list() == [0.0, 5.0, 6.0, None, None, None]
+    assert LAYOUT.responses == dict.fromkeys(LAYOUT.responses, STYLES)
+
+
+def test_a_set_that_holds_nothing_is_compared_with_none() -> None:
+    """As the exclusive ones are where both parts have the same neurons: what costs nothing by itself proves nothing."""
+    is_empty = pl.col("ablation").cast(pl.String).str.starts_with("helpful-only")
+    results = replace(RESULTS, sizes=RESULTS.sizes.filter(~is_empty))
+    columns = {"shared_ablation": ("ablation", "delta_mean"), "shared_contrasts": ("against", "difference_mean"),
+               "set_size": ("family", "delta_mean")}  # fmt: skip
+    for name, (column, figure) in columns.items():
+        of_none = pl.col(column) == "helpful-only"
+        found = TABLES[name](results).group_by(of_none=of_none).agg(pl.len(), known=pl.col(figure).count())
+        known = {of: (count, n) for of, n, count in found.rows()}
+        assert known[True][0] == 0 < known[True][1] and known[False][0] == known[False][1], name
 
 
 def test_validation_splits_without_scores_leave_no_temperature() -> None:

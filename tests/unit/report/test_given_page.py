@@ -191,7 +191,7 @@ def test_temperatures_are_read_the_right_way(low: float, high: float, words: str
     assert text.startswith(f"By its temperature (above 1: too sure) it is {words} helpful test pairs (")
     assert "harmless test pairs" in text and "one" in text
     none = table.with_columns(temperature_mean=pl.lit(None, pl.Float64))
-    assert "no better than a coin" in said(calibration=none)["Can its probabilities be believed?"]
+    assert "as none fits its scores" in said(calibration=none)["Can its probabilities be believed?"]
 
 
 def whole(helpful: tuple[float, float], harmless: tuple[float, float], value: str = "zero") -> pl.DataFrame:

@@ -21,7 +21,7 @@ from example_page import FIGURES, LEDGER, RULES, STUDY, TABLES, write_example
 
 from rmtension.report.drawing import PAGE_WIDTH
 from rmtension.report.exhibits import FOREMOST, SECTIONS
-from rmtension.report.page import filled, sortable, write_report
+from rmtension.report.page import as_compared, filled, sortable, write_report
 from rmtension.running.provenance import registered
 from rmtension.study.naming import OVERALL
 
@@ -48,6 +48,14 @@ def embedded(part: str) -> list[dict[str, Any]]:
 
     found = re.findall(r'</table>\s*<script type="application/gzip">(.*?)</script>', part)
     return [json.loads(gzip.decompress(base64.b64decode(text)), parse_constant=refuse) for text in found]
+
+
+@pytest.mark.parametrize(("mode", "responses"), [("strict", "3"), ("same-style", "1")])
+def test_chance_is_that_of_what_is_compared(mode: str, responses: str) -> None:
+    study = STUDY.model_copy(update={"analysis": STUDY.analysis.model_copy(update={"rm_bench": mode})})
+    card = pl.DataFrame({"benchmark": "rm", "kind": "rm-bench", "task": "Chat", "chosen": "3", "rejected": "3"})
+    [row] = as_compared({"benchmarks_card": card}, study)["benchmarks_card"].rows(named=True)
+    assert (row["chosen"], row["rejected"]) == (responses, responses)
 
 
 def test_nothing_is_fetched(page: str) -> None:
