@@ -19,6 +19,7 @@ OF_LENGTH = ["length", "longer", "shorter"]  # controls that ask whether a claim
 WORST_FIRST = ["does not hold", "undecided", "holds"]
 SAID = {"holds": ("holds", "hold"), "does not hold": ("does not hold", "do not hold"),
         "undecided": ("is undecided", "are undecided")}  # fmt: skip
+REAL_RESULT = "docs/smollm2-135m-hh.md"  # for those whose study has synthetic pairs alone
 RULES = {"longer": "the longer response", "shorter": "the shorter response"}
 
 
@@ -62,8 +63,9 @@ def basis(study: Study, tables: Tables) -> Iterator[str]:
     numbers = tasks.group_by("orientation").len().sort(pl.col("orientation") != "helpful", "orientation").rows()
     places = [counted(n, f"{orientation} task") for orientation, n in numbers]
     places += ["each regime's own test split"] if own_tests(study) else []
-    of = (study.models, "backbone"), (study.regimes, "training regime"), (study.seeds, "seed")
-    n = len(study.models) * len(study.regimes) * len(study.seeds)
+    trained = [name for name, regime in study.regimes.items() if regime.method != "ensemble"]  # which has no model
+    of = (study.models, "backbone"), (trained, "training regime"), (study.seeds, "seed")
+    n = len(study.models) * len(trained) * len(study.seeds)
     elsewhere = sum(len(seeds) for model in study.models.values() for seeds in model.trained.values())
     adopted = f"; {elsewhere} trained elsewhere" if elsewhere else ""
     factors = ", ".join(counted(len(things), noun) for things, noun in of)
@@ -112,7 +114,7 @@ def verdicts(claims: pl.DataFrame) -> Iterator[str]:
 def length(claims: pl.DataFrame) -> Iterator[str]:
     """What the ledger says of length itself, and beside it of the other claims that hold."""
     whole, beside = claims.filter(part=""), beside_length(claims)
-    about = pl.col("claim").str.starts_with("L")
+    about = pl.col("claim").str.starts_with("L") | (pl.col("claim") == "R4")  # which is of length-balanced accuracy
     yield from answer(dict(whole.select("claim", "verdict").iter_rows()))
     itself = whole.filter(about).select("statement", "claim", "verdict").rows()
     yield from (f"{statement} ({name}): {verdict}." for statement, name, verdict in itself)
@@ -137,9 +139,9 @@ def answer(verdicts: Mapping[str, str]) -> Iterator[str]:
     elif lead == "holds":
         yield "It may be: reward models lead on their own orientation, but not surely where length decides nothing."
     elif lead == "undecided":
-        yield "This study cannot tell: it is not certain that reward models lead on their own orientation at all."
+        yield "This study cannot tell: it is not certain that all reward models lead on their own orientation."
     else:
-        yield "There is no such lead to explain: not all reward models lead on their own orientation."
+        yield "Not all reward models lead on their own orientation: there is no such lead of all to explain."
 
 
 def sorted_out(by_verdict: Mapping[str, Sequence[str]]) -> str:
@@ -147,14 +149,16 @@ def sorted_out(by_verdict: Mapping[str, Sequence[str]]) -> str:
     return listed(found)
 
 
+def is_synthetic(study: Study) -> bool:
+    return all(source.kind == "synthetic" for source in study.sources.values())
+
+
 def unmeasured(study: Study) -> list[str]:
     """What neither benchmarks nor pairs of a study can show."""
     kinds = {benchmark.kind for benchmark in study.benchmarks.values()}
     missing = {
         "what the paper's tasks would show (no published benchmark)": not kinds & {*PUBLISHED},
-        "what people prefer (all pairs are synthetic)": all(
-            source.kind == "synthetic" for source in study.sources.values()
-        ),
+        "what people prefer (all pairs are synthetic)": is_synthetic(study),
     }
     return [what for what, absent in missing.items() if absent]
 
@@ -172,3 +176,5 @@ def limits(study: Study, tables: Tables) -> Iterator[str]:
     unknown = [what for what, absent in missing.items() if absent] + unmeasured(study)
     unknown += ["what language models do (all backbones are made for it)"] if made else []
     yield f"This study cannot say {listed([*unknown, 'what other backbones, data or ways of training would give'])}."
+    if is_synthetic(study):
+        yield f"Reward models that have learned from people's preferences: {REAL_RESULT}."

@@ -5,16 +5,18 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
 from example_results import MADE, OF_REPAIRS, SETTINGS, STUDY
 
-from rmtension.report.conclusions import SAID, beside_length, conclusions
+from rmtension.report.conclusions import REAL_RESULT, SAID, beside_length, conclusions
 from rmtension.study.naming import BOTH, OVERALL
 from rmtension.study.study import Study
 
+ROOT = Path(__file__).parents[3]
 Rows = list[tuple[Any, ...]]
 FORMS = {form: verdict for verdict, forms in SAID.items() for form in forms}
 
@@ -115,7 +117,7 @@ def test_what_is_said_of_claims_is_the_ledger(words: tuple[str, str, str]) -> No
         ("holds", "holds", "holds", "; length plays its part as well."),  # both
         ("undecided", "undecided", "undecided", "This study cannot tell"),
         ("undecided", "does not hold", "holds", "This study cannot tell"),
-        ("does not hold", "undecided", "undecided", "There is no such lead"),
+        ("does not hold", "undecided", "undecided", "Not all reward models lead on their own orientation"),
     ],
 )
 def test_is_it_length_is_answered_in_plain_words(lead: str, left: str, along: str, said: str) -> None:
@@ -185,9 +187,9 @@ def test_why_the_mixed_one_is_worse_is_told_where_it_surely_is() -> None:
     )
     answers = {
         "holds": "Its shared neurons are part of why, more than others as loud: P1 holds, G1 is undecided.",
-        "does not hold": "By what patching tells, its shared neurons are not why, or not more than others as loud: "
+        "does not hold": "By what patching tells, its shared neurons are not everywhere why, more than others as loud: "
         "P1 does not hold, G1 is undecided.",
-        "undecided": "Whether its shared neurons are why, more than others as loud, cannot be told: "
+        "undecided": "Whether its shared neurons are everywhere why, more than others as loud, cannot be told: "
         "P1 is undecided, G1 is undecided.",
     }
     for verdict, answer in answers.items():
@@ -292,6 +294,16 @@ def test_advice_from_one_seed_says_so_and_a_mixture_without_both_orientations_is
     )
 
 
+def test_a_shortfall_without_an_interval_is_not_sure() -> None:
+    gap: dict[str, Any] = {"gap_low": None, "gap_high": None}
+    assert "mixed does not surely fall short of its parts: 4.0 points." in advised(repaired("merged", BOTH, 0.5, **gap))
+
+
+def test_an_ensemble_is_no_reward_model_more() -> None:
+    regimes = SETTINGS["regimes"] | {"ensemble": OF_REPAIRS["ensemble"]}
+    assert changed(regimes=regimes)["Judged."].startswith("This study judges 18 reward models (2 backbones, 3 training")
+
+
 def test_every_study_is_told_what_it_cannot_say() -> None:
     whole = changed()
     assert whole["Judged."] == (
@@ -300,6 +312,7 @@ def test_every_study_is_told_what_it_cannot_say() -> None:
     )
     assert whole["Claims."] == "No claim could be tested." and "Is it length?" not in whole
     assert "seed" not in whole["Beyond this study."] and "synthetic" in whole["Beyond this study."]
+    assert (ROOT / REAL_RESULT).exists() and f" {REAL_RESULT}." in whole["Beyond this study."]
     assert "one seed" in changed(seeds=[1])["Beyond this study."]
     single = changed(regimes={"helpful": SETTINGS["regimes"]["helpful"]}, seeds=[1], models={"zebra": {"source": MADE}})
     assert "(1 backbone, 1 training regime, 1 seed)" in single["Judged."]
