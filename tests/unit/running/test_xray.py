@@ -150,8 +150,8 @@ def with_rows(rows: Any) -> Callable[[Path], None]:
 def nothing(_: Path) -> None: ...
 
 
-PLAIN = {name: value for name, value in PROMPTED[0].items() if name != "task"}
-WHOLE = {name: value for name, value in PROMPTED[0].items() if name != "prompt"}
+UNNAMED = {name: value for name, value in PROMPTED[0].items() if name != "task"}
+UNASKED = {name: value for name, value in PROMPTED[0].items() if name != "prompt"}
 REFUSED: dict[str, tuple[str | None, Callable[[Path], None], str]] = {  # model, what is done, expected
     "no folder": ("nowhere", nothing, "nowhere: no such folder; a reward model of the hub is named as ORG/NAME@COMMIT"),
     "a file": ("whole.json", nothing, "whole.json: a file; name the folder"),
@@ -162,8 +162,8 @@ REFUSED: dict[str, tuple[str | None, Callable[[Path], None], str]] = {  # model,
     "no rows": (None, with_rows([]), "prompted.json: no rows"),
     "rows that are none": (None, with_rows([1]), "prompted.json: a row is no mapping"),
     "tasks without a name": (None, with_rows([row | {"task": 3} for row in PROMPTED]), "prompted.json: field 'task'"),
-    "a row without a task": (None, with_rows([*PROMPTED[:2], PLAIN]), "prompted.json, row 3: no field 'task', which"),
-    "a row without a prompt": (None, with_rows([WHOLE, PROMPTED[0]]), "prompted.json, row 1: no field 'prompt', which"),
+    "a row without a task": (None, with_rows([*PROMPTED[:2], UNNAMED]), "prompted.json, row 3: no field 'task', which"),
+    "a row without a prompt": (None, with_rows([UNASKED, PROMPTED[0]]), "prompted.json, row 1: no field 'prompt'"),
     "pairs without a side": (None, with_rows([{"prompt": "q", "chosen": "a"}]), "field 'rejected' is missing"),
 }  # fmt: skip
 
