@@ -11,9 +11,10 @@ import os
 import re
 import shlex
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,18 +26,23 @@ from rmtension.study.section import nearest
 
 MINUS = "\N{MINUS SIGN}"
 NUMBER = re.compile(
-    rf"(?:(?<![^\W_])(?<!\.)[-+{MINUS}])?(?<![^\W_])(?<!\.)"
+    rf"(?:(?<![^\W_])(?<![-{MINUS}.])[-+{MINUS}])?(?<![^\W_])(?<!\.)"
     r"(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:e[-+]?\d+)?(?!\.?[^\W_])"
 )
+# A minus that is not read as one, and not the dash of a range.
+UNREAD = re.compile(r"(?:&minus;|&#8722;|\$[-\N{MINUS SIGN}]\$|(?<!\d)(?<!\d )\N{EN DASH})\s?\Z")
 BEHIND = re.compile(r"(?:<[^<>]*>|[\W_])*")  # what may stand between a number and what binds it: signs, ends of tags
 # Whichever begins first: in a block or a span of code a comment is no comment, and in a comment a backtick is no code.
 MARKDOWN = re.compile(
-    r"^ {0,3}(?P<fence>`{3,}|~{3,})[^\n]*\n.*?(?:^ {0,3}(?P=fence)[`~]*[ \t]*$|\Z)"
+    r"^ {0,3}(?P<fence>`{3,}(?=[^`\n]*$)|~{3,})[^\n]*\n.*?(?:^ {0,3}(?P=fence)[`~]*[ \t\r]*$|\Z)"
     r"|<!--\s*(?P<comment>.*?)(?P<closed>-->|\Z)"
-    r"|(?<!`)(?P<ticks>`+)(?!`)(?:(?!\n[ \t]*\n).)+?(?<!`)(?P=ticks)(?!`)",
+    r"|(?<![`\\])(?P<ticks>`+)(?!`)(?:(?!\n[ \t]*\n).)+?(?<!`)(?P=ticks)(?!`)",
     re.DOTALL | re.MULTILINE,
 )
-TEX = re.compile(r"(?<!\\)%[^\n]*|\\rmt(?![A-Za-z])\s*\{(?P<numbers>[^{}]*)\}\s*\{(?P<said>[^{}]*)\}|\\rmt\s*\{")
+HTML = re.compile(r"<!--\s*(?P<comment>.*?)(?P<closed>-->|\Z)", re.DOTALL)
+TEX = re.compile(
+    r"(?<!\\)(?:\\\\)*%[^\n]*|\\rmt(?![A-Za-z])\s*\{(?P<numbers>[^{}]*)\}\s*\{(?P<said>[^{}]*)\}|(?P<open>\\rmt\s*\{)"
+)
 WORD = "rmtension:"
 
 
@@ -59,10 +65,10 @@ class Checked:
     text: str = ""
 
 
-def bound_in(text: str) -> Iterator[Bound]:
+def bound_in(text: str, comments: re.Pattern[str] = MARKDOWN) -> Iterator[Bound]:
     """Of Markdown or HTML: the comments that begin with `rmtension:`, each of the text since the one before."""
     end = 0
-    for found in MARKDOWN.finditer(text):
+    for found in comments.finditer(text):
         if (found["comment"] or "").startswith(WORD):
             said = found["comment"].removeprefix(WORD) if found["closed"] else ""
             yield Bound(" ".join(said.replace(r"\|", "|").split()), end, found.start())
@@ -75,8 +81,11 @@ def bound_in_tex(text: str) -> Iterator[Bound]:
         if found["said"] is not None:
             said = re.sub(r"\\([%_#&$])", r"\1", found["said"])
             yield Bound(" ".join(said.split()), *found.span("numbers"))
-        elif found[0].startswith("\\"):
+        elif found["open"]:
             yield Bound("", found.start(), found.start())
+
+
+READ: Mapping[str, Callable[[str], Iterator[Bound]]] = {".tex": bound_in_tex, ".html": partial(bound_in, comments=HTML)}
 
 
 def binding(table: str, keys: Mapping[str, Any], columns: Sequence[str]) -> str:
@@ -171,6 +180,8 @@ def as_number(shown: str) -> Decimal:
 def is_right(shown: str, value: Decimal) -> bool:
     """Whether the number is the value, rounded to the digits that it is shown with; a half may go either way."""
     number = as_number(shown)
+    if not number and value * int(f"{shown[0]}1" if shown[0] in "+-" else "-1" if shown[0] == MINUS else "0") < 0:
+        return False  # a zero of the other sign
     return abs(number - value) * 2 <= Decimal(1).scaleb(int(number.as_tuple().exponent))
 
 
@@ -181,7 +192,7 @@ def shown_as(value: Decimal, like: str) -> str:
     sign = "+" if like.startswith("+") and rounded >= 0 else ""
     form = "e" if "e" in like else ",f" if "," in like else "f"
     text = format(rounded if rounded else abs(rounded), sign + form)
-    return text.replace("-", MINUS) if MINUS in like else text
+    return MINUS + text[1:] if MINUS in like and text.startswith("-") else text
 
 
 def check_text(file: Path, results: Path | None) -> Checked:
@@ -189,7 +200,7 @@ def check_text(file: Path, results: Path | None) -> Checked:
     with reading(file):
         text = file.read_bytes().decode("utf-8")
     cells, checked, pieces, done = Cells(results or file.parent), Checked(), [], 0
-    for bound in (bound_in_tex if file.suffix == ".tex" else bound_in)(text):
+    for bound in READ.get(file.suffix, bound_in)(text):
         line = text.count("\n", 0, bound.end) + 1
         try:
             numbers, values = numbers_of(text, bound, cells)
@@ -216,6 +227,9 @@ def numbers_of(text: str, bound: Bound, cells: Cells) -> tuple[Sequence[re.Match
     behind = text[numbers[-1].end() : bound.end] if numbers else ""
     if len(numbers) < len(values) or not BEHIND.fullmatch(behind):
         raise UserError(f"not {len(values)} number(s) directly before the binding {bound.said}")
+    for number in numbers:
+        if UNREAD.search(text, bound.start, number.start()):
+            raise UserError(f"the sign of {number[0]} is not read: write - or {MINUS}")
     return numbers, values
 
 

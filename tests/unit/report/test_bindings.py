@@ -53,6 +53,9 @@ def checked(text: str, *options: str, name: str = "page.md") -> tuple[int, list[
         ("48.2 [40.0, 52.4]", "mean low high", True),
         ("48.2 [40.0, 52.5]", "mean low high", False),
         ("52.4\n", "high", True),
+        ("40.0--52.4", "low high", True),
+        ("40.0\N{EN DASH}52.4", "low high", True),
+        ("40.0\N{EN DASH}52.5", "low high", False),
     ],
 )
 def test_the_digits_of_a_number_say_how_its_cell_is_rounded(shown: str, column: str, is_right: bool) -> None:
@@ -68,6 +71,7 @@ def test_the_digits_of_a_number_say_how_its_cell_is_rounded(shown: str, column: 
     ("shown", "cell"),
     [
         ("-0.0", "regime=harmless mean"),
+        ("- 48.3", "regime=helpful mean"),  # of a list
         ("\N{MINUS SIGN}1.5", "regime=harmless low"),
         ("12,346", "regime=harmless high"),
         ("+0.1", "seed=7 mean"),
@@ -103,6 +107,8 @@ def test_numbers_and_cells_are_written_in_many_ways(shown: str, cell: str) -> No
         ("1 is it <!-- rmtension: tables/a.parquet seed=7 low -->", "not 1 number(s) directly before"),
         ("1 <!-- rmtension: tables/a.parquet seed=7 mean low -->", "not 2 number(s) directly before"),
         ("1 <!-- rmtension: page.md seed=7 mean -->", "page.md:2: page.md: cannot be read"),
+        ("&minus;1.5 <!-- rmtension: tables/a.parquet regime=harmless low -->", "the sign of 1.5 is not read: write -"),
+        ("(\N{EN DASH}1.5) <!-- rmtension: tables/a.parquet regime=harmless low -->", "the sign of 1.5 is not read"),
     ],
 )
 def test_a_binding_that_names_no_cell_is_one_line(text: str, fault: str) -> None:
@@ -115,6 +121,24 @@ def test_code_binds_nothing_and_hides_nothing() -> None:
     bound = f"9.9 <!-- rmtension: {HELPFUL} mean -->"
     text = f"```html\n{bound}\n```\n`{bound}` a ` tick\n\n{bound} ` and <!-- a ` in it --> `x` {bound}\n~~~\n{bound}\n"
     assert [line.partition(": ")[0] for line in checked(text)[1][:-1]] == ["page.md:6", "page.md:6"]
+
+
+@pytest.mark.parametrize(
+    "before", ["```\r\ncode\r\n```\r\n", "```code``` first\n", r"a \` and \` "], ids=["crlf", "span", "escaped"]
+)
+def test_what_only_looks_like_code_hides_nothing(before: str) -> None:
+    status, said = checked(f"{before}9.9 <!-- rmtension: {HELPFUL} mean --> {before}")
+    assert status == 1 and said[-1] == "numbers checked: 1; wrong: 1; bindings that name no cell: 0"
+
+
+def test_in_html_a_backtick_is_no_code() -> None:
+    assert checked(f"<p>` 9.9 <!-- rmtension: {HELPFUL} mean --> `</p>", name="page.html")[0] == 1
+
+
+@pytest.mark.parametrize(("shown", "status"), [("0.0", 0), ("-0.0", 1), ("\N{MINUS SIGN}0.0", 1), ("+0.0", 0)])
+def test_a_zero_of_the_other_sign_is_wrong(shown: str, status: int) -> None:
+    pl.DataFrame({"mean": [0.04]}).write_parquet("tables/z.parquet")
+    assert checked(f"{shown} <!-- rmtension: tables/z.parquet mean -->")[0] == status
 
 
 def test_a_text_that_binds_nothing_is_not_passed() -> None:
@@ -132,7 +156,7 @@ def checked_error(text: str) -> list[str]:
 def test_latex(folder: Path) -> None:
     (folder / "paper").mkdir()
     text = (
-        "\\newcommand{\\rmt}[2]{#1}\n% \\rmt{9.9}{tables/none.parquet x}\n"
+        "\\newcommand{\\rmt}[2]{#1}\\\\% \\rmt{9.9}{tables/none.parquet x}\n% \\rmt{9.9}{tables/none.parquet x}\n"
         f"It is \\rmt{{48.2\\,\\%}}{{{HELPFUL} mean}} and \\rmt{{$-1.6$}}{{tables/a.parquet regime=harmless low}},\n"
         "\\rmt{0.1}{tables/a.parquet task=focus\\_50\\%\n seed=7 mean} or \\rmt{\\textbf{1}}{tables/a.parquet mean}.\n"
     )
@@ -146,8 +170,8 @@ def test_latex(folder: Path) -> None:
 def test_right_numbers_are_written_as_the_wrong_ones_were(folder: Path) -> None:
     bindings = [f"{HELPFUL} mean low high", "tables/a.parquet regime=harmless high", "tables/a.parquet seed=7 mean low",
                 "tables/a.parquet regime=harmless mean low"]  # fmt: skip
-    shown = ["7.0 % [40, 52.41]", "1,000", "+7.00 4e-3", "-7.0 \N{MINUS SIGN}7.00"]
-    right = ["48.2 % [40, 52.45]", "12,346", "+0.15 0e-3", "0.0 \N{MINUS SIGN}1.50"]
+    shown = ["7.0 % [40, 52.41]", "1,000", "+7.00 \N{MINUS SIGN}4e-5", "-7.0 \N{MINUS SIGN}7.00"]
+    right = ["48.2 % [40, 52.45]", "12,346", "+0.15 4e-5", "0.0 \N{MINUS SIGN}1.50"]
     texts = [
         "".join(f"{n} <!-- rmtension: {b} -->\r\n" for n, b in zip(of, bindings, strict=True)) for of in (shown, right)
     ]
