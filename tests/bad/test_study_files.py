@@ -161,6 +161,11 @@ EDITS = {
         r"sources\.mine\.train: .*x does not exist; see docs",
     ),
     "root that is missing": ("data_root: /", "data_root: /none/", ".* does not exist; see docs/data.md for where to"),
+    "path with a commit": (
+        "pretrained, path",
+        "pretrained, revision: v2, path",
+        r"models\.other\.source: 'revision'",
+    ),
     "path and hub": ("pretrained, path", "pretrained, hub: a/b, path", r"models\.other\.source: give exactly one of"),
     "hub id that is a path": (
         "pretrained, path: folder",

@@ -79,6 +79,8 @@ def test_what_a_study_reads_is_in_it_and_nothing_else(clone: Path, monkeypatch: 
     text = Path("mine.yaml").read_text()
     start, end = text.index("sources:\n"), text.index("  safe:")
     Path("mine.yaml").write_text(text[:start] + SOURCES + text[end:])
+    Path("hub.lock").write_text("x/y: " + "a" * 40)
+    Path(".git/info/exclude").write_text("*.lock\n")  # so that git does not list it
     base = clone.parent / "elsewhere/hh/base"
     base.mkdir(parents=True)
     for name in ("train.jsonl", "test.jsonl.gz", "notes.txt"):
@@ -89,7 +91,7 @@ def test_what_a_study_reads_is_in_it_and_nothing_else(clone: Path, monkeypatch: 
     make_bundle(Path("mine.yaml"), study, Path("made"), target)
     made = {str(file.relative_to("made")) for file in Path("made").rglob("*") if file.is_file()}
     own = {str(file) for file in project_files() if file.parts[0] != "made"}
-    beside = {"here/hh/base/train.jsonl", "here/hh/base/test.jsonl.gz", "bundle/install", "bundle/study.mk"}
+    beside = {"here/hh/base/train.jsonl", "here/hh/base/test.jsonl.gz", "bundle/install", "bundle/study.mk", "hub.lock"}
     assert made == (own - {"here"}) | beside and not Path("made/here").is_symlink()
     with pytest.raises(UserError, match=r"^made: is there already"):
         make_bundle(Path("mine.yaml"), study, Path("made"), target)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
+import shutil
+from pathlib import Path
 
 import pytest
-from project import Project
+import yaml
+from project import STUDY, Project
 
 REWARD_MODELS = 6 * 3 * 3  # models, regimes, seeds
 REPAIRED = 6 * 3  # of each repair
@@ -33,6 +36,15 @@ def dry_run(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[str, str]]:
     return re.findall(
         r"^(?:local)?rule (\w+):\n(?:    .*\n)*?    resources: (.*)$", done.stdout + done.stderr, flags=re.M
     )
+
+
+def test_groups_of_the_cluster_hold_no_training_between_their_jobs(tmp_path: Path) -> None:
+    """As of a repair that freezes what the parts' rankings share, and is ranked itself."""
+    project = Project(tmp_path / "project")
+    shutil.copy(STUDY.with_name("repaired.yaml"), project.folder)
+    profile = yaml.safe_load((project.folder / "workflow/profiles/slurm/config.yaml").read_text())
+    groups = [f"{rule}={group}" for rule, group in profile["groups"].items()]
+    assert project.planned("--groups", *groups, study="repaired.yaml")["select_frozen"] > 0
 
 
 def test_number_of_jobs(dry_run: list[tuple[str, str]]) -> None:

@@ -171,5 +171,5 @@ def lock(study_file: Path) -> dict[str, str]:
         if isinstance(part, Located) and part.hub is not None and not COMMIT.fullmatch(part.revision or ""):
             added[lock_key(part.hub, part.revision)] = commit_of(part.hub, part.kind, part.revision)
     file = lock_file(study_file)
-    write_text(HEADER + yaml.safe_dump(read_lock(file) | added), file)
+    write_text(HEADER + yaml.safe_dump(added | read_lock(file)), file)
     return added

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from rmtension.base.errors import UserError
 from rmtension.base.files import replacing
+from rmtension.data.hub import lock_file
 from rmtension.study.places import adopted, fetched, origins
 from rmtension.study.section import Located
 from rmtension.study.study import Study
@@ -40,7 +41,8 @@ def make_bundle(study_file: Path, study: Study, folder: Path, target: Target) ->
         raise UserError(f"Python '{target.python}': give the version of the target, such as 3.12")
     if not PLATFORM.fullmatch(target.platform):
         raise UserError(f"platform '{target.platform}': not of the form x86_64-manylinux_2_28")
-    files = [study_file, *project_files(), *read_files(study)]
+    locks = [file for file in (lock_file(study_file),) if file.is_file()]  # git may not list it, as where it is ignored
+    files = [study_file, *locks, *project_files(), *read_files(study)]
     for file in files:
         if file.is_absolute() or ".." in file.parts:
             raise UserError(f"{file}: is not below the project's folder; name it, or link it, there")

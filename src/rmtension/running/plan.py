@@ -21,6 +21,7 @@ SCHEMA = {
     "rule": pl.String, "jobs": pl.Int64, "gpu_hours": pl.Float64, "cpu_hours": pl.Float64,
     "longest_hours": pl.Float64, "memory_gb": pl.Float64, "disk_gb": pl.Float64, "unpriced": pl.Int64,
 }  # fmt: skip
+ON_CPU = ("backbone", "check_given", "adopt", "merge")  # with a model's threads, but on no GPU
 GENERAL = [
     "operations: 2 a token and parameter outside embeddings, and attention, for a forward pass; 3 such for training",
     "memory of a job on a GPU is the GPU's, else the machine's; checkpoints, deleted after training, take another"
@@ -66,7 +67,7 @@ class Planner:
                 yield "benchmark_comparisons", 1, None, partial(self.files.benchmark_comparisons, benchmark)
         for model in study.models:
             rule = "check_given" if study.given else "backbone"
-            yield rule, 1, None, partial(self.files.backbone, model)
+            yield rule, 1, model, partial(self.files.backbone, model)
             yield "lengths", 1, None, partial(without_model, "lengths")
         for model, regime in product(study.models, study.regimes):
             if regime not in study.with_models():
@@ -75,9 +76,9 @@ class Planner:
             seeds, adopted = len(study.seeds), len(study.models[model].trained.get(regime, {}))
             rule, there = ("put_given", seeds) if study.given else ("adopt", adopted)
             if there:
-                yield rule, there, None, partial(without_model, rule)
+                yield rule, there, None if study.given else model, partial(without_model, rule)
             if seeds > there and study.regimes[regime].method == "merged":
-                yield "merge", seeds - there, None, partial(self.files.merge, model)
+                yield "merge", seeds - there, model, partial(self.files.merge, model)
             elif seeds > there:
                 yield "train", seeds - there, model, partial(self.gradients.train, model, regime)
                 if study.regimes[regime].method == "frozen":
@@ -118,7 +119,8 @@ class Planner:
                 yield row | {"unpriced": jobs}
                 continue
             compute = self.study.models[model].compute if model else Compute()
-            device = self.machines.device_of(model) if model else KNOWN["devices"]["cpu"]
+            is_placed = model is not None and rule not in ON_CPU
+            device = self.machines.device_of(str(model)) if is_placed else KNOWN["devices"]["cpu"]
             on_gpu = "cores" not in device
             if on_gpu and memory > device["memory_gb"] * 1e9:
                 needs = f"{memory / 1e9:.0f} GB of memory, a {device['name']} has {device['memory_gb']}"

@@ -99,7 +99,7 @@ class FilePrices(Prices):
 
     def backbone(self, model: str) -> Price:
         settings, seconds, disk = self.study.models[model], RULES["backbone"]["seconds"], 0.0
-        if not isinstance(settings.source, Located):  # those are only linked
+        if not isinstance(settings.source, Located) or getattr(settings.source, "layers", None):  # else only linked
             disk = BYTES["weights"] * self.amounts.size(model).parameters
         if isinstance(settings.source, MadeModel):
             texts = settings.source.pretraining.texts * settings.source.pretraining.epochs

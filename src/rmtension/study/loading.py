@@ -52,7 +52,7 @@ def describe(error: Any) -> str:
     keys: list[str] = []
     for part in error["loc"]:
         # Pydantic adds a union member's tag behind the key that holds the union.
-        is_tag = part in KINDS and len(keys) == 2 + (keys[:1] == ["models"])
+        is_tag = part in KINDS and (keys[2:] == ["source"] if keys[:1] == ["models"] else len(keys) == 2)
         keys += [] if is_tag or part in ("[key]", "[percent]", "[count]") else [str(part)]
     message = error["msg"].removeprefix("Value error, ")
     if error["type"] == "union_tag_invalid":

@@ -140,6 +140,8 @@ class Located(Section):
     def exactly_one_place(self) -> Self:
         if (self.path is None) == (self.hub is None):
             raise ValueError("give exactly one of 'path' and 'hub'")
+        if self.path is not None and self.revision is not None:
+            raise ValueError("'revision' is of what comes from the hub: leave it out beside 'path'")
         return self
 
 

@@ -228,4 +228,4 @@ def beside_given(study: Study) -> Iterator[tuple[str, str]]:
     for name, benchmark in study.benchmarks.items():
         if in_chat and isinstance(benchmark, PublishedBenchmark | OwnBenchmark) and benchmark.template != "hh":
             form = f"models.{in_chat[0]}.source.template is 'chat'"
-            yield f"benchmarks.{name}.template", f"'{benchmark.template}' cannot be where {form}: leave it out"
+            yield f"benchmarks.{name}.template", f"'{benchmark.template}' cannot be where {form}: give hh"

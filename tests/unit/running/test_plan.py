@@ -63,12 +63,12 @@ def planned(settings: dict[str, Any], **options: Any) -> dict[str, Any]:
     return {row["rule"]: row for row in make_plan(Study.model_validate(settings), **options).rules.to_dicts()}
 
 
-STUDIES = ["config.yaml", "small.yaml", "repaired.yaml", "studies/offline-smollm2.yaml", "studies/paper.yaml"]
+STUDIES = ["config.yaml", "small.yaml", "repaired.yaml", "studies/smollm2-135m-hh.yaml", "studies/paper.yaml"]
 
 
 @pytest.mark.parametrize("study", STUDIES)
 def test_jobs_are_those_of_a_dry_run(study: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    if study == "studies/offline-smollm2.yaml" and not (ROOT / "data").exists():
+    if study == "studies/smollm2-135m-hh.yaml" and not (ROOT / "data").exists():
         pytest.skip("the files of docs/data.md are not in data/")
     project = Project(tmp_path / "project")
     (project.folder / "data").symlink_to(ROOT / "data")
@@ -100,6 +100,12 @@ COMPUTING = LAYERS * LAYER + 2 * WIDTH
 PARAMETERS = COMPUTING + (512 + 512) * WIDTH  # words and positions
 TOKENS = KNOWN["tokens"]["synthetic"]
 FORWARD = TOKENS * (2 * COMPUTING + 2 * LAYERS * WIDTH * TOKENS)
+
+
+def test_a_backbone_holds_its_threads_and_no_gpu() -> None:
+    source = SMALL["models"]["tiny"]["source"]
+    of = planned({**SMALL, "models": {"tiny": {"source": source, "compute": {"threads": 4, "gpus": 1}}}})["backbone"]
+    assert of["cpu_hours"] == pytest.approx(4 * of["longest_hours"]) and of["gpu_hours"] == 0
 
 
 def test_several_gpus_train_and_one_scores() -> None:
