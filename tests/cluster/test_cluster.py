@@ -220,7 +220,8 @@ ASKED = {  # jobs, memory and minutes of each rule
     "evaluate": (6, "1100M", 5),
     "lengths": (1, "2000M", 30),
     "words": (3, "3000M", 30),
-    "sets": (1, "6000M", 30),  # one after another what 3 reward models need of 3 rules, at most 2000M, the 3 at once
+    "neurons": (3, "1000M", 10),
+    "sets": (1, "6000M", 20),  # one after another what 3 reward models need of 2 rules, at most 2000M, the 3 at once
 }
 
 
@@ -233,7 +234,7 @@ def test_results_are_those_of_a_local_run(local: Local, finished: ClusterProject
 def test_jobs_ask_for_what_their_rules_say(finished: ClusterProject) -> None:
     count = dict.fromkeys(ASKED, 0)
     for job in records():
-        rule = re.sub("_(wildcards|neurons)_.*", "", job["Comment"].removeprefix("rule_"))
+        rule = re.sub("_(wildcards|select)_.*", "", job["Comment"].removeprefix("rule_"))
         count[rule] += 1
         _, memory, minutes = ASKED[rule]
         on_gpu = rule in ("train", "activations", "set_activations", "evaluate")
