@@ -30,6 +30,6 @@ def cards(study: Study) -> dict[str, pl.DataFrame]:
     return {
         "models_card": pl.DataFrame({"model": [*study.models], "kind": "given", "source": "x"}),
         "data_card": pl.DataFrame(data),
-        "benchmarks_card": benchmarks.with_columns(chosen=pl.lit("1"), rejected=pl.lit("1")),
+        "benchmarks_card": benchmarks.with_columns(chosen=pl.lit("1"), rejected=pl.lit("1"), comparisons=10),
         "training_card": pl.DataFrame({"model": [*study.models], "method": "given"}),
     }

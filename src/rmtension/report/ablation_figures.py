@@ -9,6 +9,7 @@ from matplotlib.ticker import EngFormatter, MaxNLocator
 from matplotlib.transforms import ScaledTranslation
 
 from rmtension.base.pages import kept_together
+from rmtension.report.accuracy_figures import by_chance
 from rmtension.report.drawing import (
     CELL,
     PAGE_HEIGHT,
@@ -37,14 +38,17 @@ from rmtension.study.naming import OVERALL
 FILLS = {"whole": "full", "size-matched": "none", "matched-random": "left"}  # of the marks of a set's controls
 
 
-def curves(table: pl.DataFrame) -> Pages:
+def curves(table: pl.DataFrame, card: pl.DataFrame) -> Pages:
     """Accuracy against the share of neurons zeroed, or where sizes are counts too their number: a row per model, a
     column per regime and benchmark."""
     pages, cells = crossed(table, ["regime", "benchmark"], 3.3, 2.6, sharex=True, sharey=True)
     scorings, counted = unique(table, "scoring"), table["count"].count() > 0
     size, scale = ("n_neurons", "number, logarithmic scale") if counted else ("percent", "% of all, square-root scale")
+    weighed = card.with_columns(chance=by_chance(card) * card["comparisons"]).group_by("benchmark")
+    chances = weighed.agg(pl.col("chance").sum() / pl.col("comparisons").sum())
     for ax, cell in cells:
-        ax.axhline(50, color="0.3", linewidth=0.8, linestyle=(0, (1, 3)), label="chance")
+        for _, chance in chances.filter(pl.col("benchmark").is_in(cell["benchmark"].implode())).rows():
+            ax.axhline(chance, color="0.3", linewidth=0.8, linestyle=(0, (1, 3)), label="chance")
         if counted:
             number_axis(ax)
         else:

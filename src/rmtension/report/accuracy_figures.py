@@ -13,11 +13,16 @@ from rmtension.report.drawing import Pages, crossed, dots, estimates, finished, 
 from rmtension.study.naming import OVERALL
 
 
+def by_chance(card: pl.DataFrame) -> pl.Series:
+    """Accuracy in percent of random scores for each row of the card of benchmarks."""
+    chosen, rejected = (card[side].cast(pl.Float64, strict=False).fill_null(1) for side in ("chosen", "rejected"))
+    return pl.Series(100 / comb(chosen + rejected, chosen))
+
+
 def with_chance(table: pl.DataFrame, card: pl.DataFrame) -> pl.DataFrame:
     """Adds `chance`, the accuracy in percent of random scores: of c chosen and r rejected responses all c are on top in
     one of binomial(c + r, c) orders. Tasks of which the card has no one number count as pairs."""
-    chosen, rejected = (card[side].cast(pl.Float64, strict=False).fill_null(1) for side in ("chosen", "rejected"))
-    chances = card.select("task", chance=pl.Series(100 / comb(chosen + rejected, chosen)))
+    chances = card.select("task", chance=by_chance(card))
     chances = chances.group_by("task", maintain_order=True).mean()
     joined = table.join(chances, on="task", how="left", maintain_order="left")
     is_task, chance = pl.col("task") != "average", pl.col("chance").fill_null(50.0)

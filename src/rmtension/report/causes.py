@@ -33,14 +33,15 @@ def why_worse(study: Study, patching: pl.DataFrame, claims: pl.DataFrame) -> Ite
     shared neurons, and at as many matched ones; whether they were trained for fewer epochs; then what the claims about
     shared neurons come to."""
     deltas = [f"delta_{end}" for end in ("mean", "low", "high")]
-    shared = patching.filter(model=OVERALL, set="shared").drop_nulls(["gap_mean", "gap_low", *deltas])
+    shared = patching.filter(model=OVERALL, set="shared").drop_nulls(["gap_mean", "gap_low"])
     as_many = shared.filter(control="matched-random").select(*PLACE, pl.col(deltas).name.prefix("matched_"))
-    both = shared.filter(control="size-matched").join(as_many, on=PLACE, maintain_order="left")
+    both = shared.filter(control="size-matched").join(as_many, on=PLACE, how="left", maintain_order="left")
     short = both.filter(pl.col("gap_low") > 0).to_dicts()
     for row in short:
-        yield (f"On the {row['tasks']} of {row['donor']}, {row['regime']} falls short of it by {points(row, 'gap')}. "
-               f"With its activations at shared neurons accuracy changes by {points(row, 'delta')}, at as many "
-               f"matched ones by {points(row, 'matched_delta')}.")  # fmt: skip
+        yield f"On the {row['tasks']} of {row['donor']}, {row['regime']} falls short of it by {points(row, 'gap')}."
+        if None not in (row["delta_mean"], row["matched_delta_mean"]):
+            yield (f"With its activations at shared neurons accuracy changes by {points(row, 'delta')}, at as many "
+                   f"matched ones by {points(row, 'matched_delta')}.")  # fmt: skip
     for mixed in dict.fromkeys(row["regime"] for row in short):
         yield from less_trained(study, mixed)
     verdicts = {claim: verdict for claim, verdict in claims.filter(part="").select("claim", "verdict").rows()

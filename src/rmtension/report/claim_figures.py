@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import polars as pl
 from matplotlib.axes import Axes
 
@@ -26,7 +28,7 @@ from rmtension.report.drawing import (
 # The part of a claim that is about one size of a set: where, p (a percent) or n (a number), how much, what.
 SWEPT = r"^(.+), ([pn]) = ([\d.e+-]+)(?: %)?: (.+)$"
 SIZES = {"n": "neurons in the set (number, logarithmic scale)", "p": "neurons in the set (%)"}
-VERDICTS = ["holds", "undecided", "does not hold"]
+VERDICTS = {"holds": "#00613a", "undecided": "0.35", "does not hold": "#9b1c00"}  # in the colours of the report's words
 
 
 def claims(table: pl.DataFrame) -> Pages:
@@ -67,16 +69,21 @@ def verdict_panel(ax: Axes, group: pl.DataFrame) -> None:
     row_axis(ax, [(part,) for part in unique(group, "part")], 0)
     ax.set_title(f"{group['claim'][0]} ({group['unit'][0]})", loc="left")
     ax.grid(axis="x")
-    rows = group.with_columns(y=pl.col("part").rle_id(), below=0.2 * (1 + pl.int_range(pl.len()).over("part")))
+    place = (1 + pl.int_range(pl.len()).over("part")) / pl.len().over("part")
+    rows = group.with_columns(y=pl.col("part").rle_id(), below=0.45 * place)
     y, below, threshold = numbers(rows, "y", "below", "threshold")
     control, low, high = numbers(rows, "control_estimate", "control_low", "control_high")
     ax.plot(threshold, y, "|", color="0.15", markersize=12, markeredgewidth=1.5, label="threshold")
     ax.hlines(y + below, low, high, color="0.55", linewidth=1)
     ax.plot(control, y + below, "x", color="0.55", markersize=4, label="control")
     for (verdict,), of in parts(rows, "verdict").items():
-        shape = look(VERDICTS, verdict) | {"linestyle": "none"}
-        ax.hlines(of["y"], of["low"], of["high"], color=shape["color"])
-        ax.plot(of["estimate"], of["y"], **shape)
+        estimate, low, high, place = numbers(of, "estimate", "low", "high", "y")
+        ax.hlines(place, low, high, color=VERDICTS[verdict])
+        ax.plot(estimate, place, **verdict_look(verdict))
+
+
+def verdict_look(verdict: str) -> dict[str, Any]:
+    return look([*VERDICTS], verdict) | {"linestyle": "none", "color": VERDICTS[verdict]}
 
 
 def verdict_curves(table: pl.DataFrame) -> Pages:
@@ -97,8 +104,11 @@ def verdict_curves(table: pl.DataFrame) -> Pages:
         curve = cell.unique("part", keep="first", maintain_order=True)
         estimate, low, high, threshold = numbers(curve, "estimate", "low", "high", "threshold")
         ax.plot(curve["size"], threshold, color="0.15", linewidth=1.5, label="threshold")
+        if len(curve) == 1:  # a line of one point would not be seen
+            ax.plot(curve["size"], threshold, "_", color="0.15", markersize=12)
+            ax.vlines(curve["size"], low, high, color="0.15", linewidth=1)
         ax.fill_between(curve["size"], low, high, color="0.15", alpha=0.12, linewidth=0)
         ax.plot(curve["size"], estimate, color="0.15", linewidth=1)
         for (verdict,), of in parts(curve, "verdict").items():
-            ax.plot(of["size"], of["estimate"], **look(VERDICTS, verdict) | {"linestyle": "none"})
+            ax.plot(of["size"], of["estimate"], **verdict_look(verdict))
     return finished(pages, SIZES[kinds], same="x")

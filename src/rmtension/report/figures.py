@@ -136,7 +136,7 @@ class Spec(NamedTuple):
 OVER_MODELS, EACH_MODEL = pl.col("model") == OVERALL, pl.col("model") != OVERALL
 OF_NEURONS = ~pl.col("family").str.starts_with("head-")  # a head is more than a neuron: not on one axis
 BOTH = EACH_MODEL | (pl.col("model").n_unique() > 2)  # the mean over one model would be shown twice
-JUDGED = pl.all_horizontal(pl.col("estimate", "low", "high").is_finite())
+JUDGED = pl.col("estimate").is_finite()
 ORIENTED, IN_BINS = pl.col("orientation") != UNORIENTED, pl.col("share_mean").is_not_null()
 BEYOND_NOISE = pl.col("cosine_mean").is_not_null().any()  # else there is nothing to draw
 WITH_CARD = ("accuracy", "benchmarks_card")
@@ -152,8 +152,8 @@ FIGURES = {
     "retention": Spec(("retention",), BOTH, retention),
     "score_shift": Spec(("score_histogram", "score_shift"), BOTH & (pl.col("figure") == "shift"), histograms),
     "depth": Spec(("depth",), BOTH, depth),
-    "ablation_curve": Spec(("ablation_curve",), OVER_MODELS, curves),
-    "ablation_curve_by_model": Spec(("ablation_curve",), EACH_MODEL, curves),
+    "ablation_curve": Spec(("ablation_curve", "benchmarks_card"), OVER_MODELS, curves),
+    "ablation_curve_by_model": Spec(("ablation_curve", "benchmarks_card"), EACH_MODEL, curves),
     "own_ablation": Spec(("own_ablation",), pl.lit(True), change_map),
     "compression": Spec(("score_histogram", "compression"), BOTH & (pl.col("figure") == "compression"), histograms),
     "overlap": Spec(("neuron_overlap",), BOTH, overlap),

@@ -194,8 +194,10 @@ class Parts:
         return self.grid_of(exhibit, self.shown("accuracy"), {"best rule without a model": best})
 
     def best_rule(self, here: pl.Expr) -> str:
-        """The best of the rules without a model on each task that is here."""
+        """The best of the rules without a model on each task that is here; "" where one is of several benchmarks."""
         found = self.tables["surface"].filter(here).drop_nulls("accuracy_mean")
+        if found.select("task", "benchmark").n_unique() > found["task"].n_unique():
+            return ""
         best = found.sort("accuracy_mean", descending=True, maintain_order=True).unique(
             "task", keep="first", maintain_order=True
         )
@@ -216,6 +218,8 @@ class Parts:
         """An exhibit's value with `across` side by side and other keys down, and further cells of each line by head."""
         source, columns = self.source(exhibit.table), [f"{exhibit.value}_{end}" for end in LIMITS]
         rows = rows.drop_nulls(columns[0])
+        if rows.is_empty():
+            return []
         words = [key for key in keys_of(rows) if rows[key].n_unique() > 1]
         across, down = (
             [key for key in words if key in exhibit.across],
@@ -227,13 +231,11 @@ class Parts:
         for of in rows.partition_by(down, maintain_order=True) if down else [rows]:
             each = {tuple(row[key] for key in across): row for row in of.rows(named=True)}
             cells = [source.estimate(each[head], columns, places, sign) if head in each else "" for head in heads]
-            first = of.row(0, named=True) if len(of) else {}
+            first = of.row(0, named=True)
             further = [add(first) for add in (beside or {}).values()]
-            lines.append([*(cell(f"{first[key]:g}" if isinstance(first[key], float) else first[key]) for key in down),
-                          *cells, *further])  # fmt: skip
+            lines.append([*(key_cell(first[key]) for key in down), *cells, *further])
         named = [cell(", ".join(map(str, head))) or exhibit.value for head in heads]
-        table = table_of([*down, *named, *(beside or {})], lines if len(rows) else [])
-        return [*self.read(exhibit.table), *table] if table else []
+        return [*self.read(exhibit.table), *table_of([*down, *named, *(beside or {})], lines)]
 
     def training(self) -> list[str]:
         source = self.source("training_card", ["model", "regime", "seeds"])
@@ -275,6 +277,11 @@ def fewest(table: pl.DataFrame, keys: Sequence[str]) -> list[str]:
 def table_of(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
     lines = [f"| {' | '.join(row)} |" for row in rows]
     return [f"| {' | '.join(heads)} |", f"|{' --- |' * len(heads)}", *lines, ""] if lines else []
+
+
+def key_cell(value: object) -> str:
+    """What tells rows apart: a word, a number, or nothing."""
+    return "" if value is None else cell(f"{value:g}" if isinstance(value, float) else value)
 
 
 def cell(word: object) -> str:

@@ -22,11 +22,11 @@ def tension(table: pl.DataFrame) -> Pages:
     for ax, cell in cells:
         ax.axvline(0, color="0.3", linewidth=1)
         for (orientation, control), points in parts(cell, "orientation", "control").items():
-            is_whole, aside = control == "whole", 0.36 * (orientations.index(orientation) - 0.5)
+            is_whole, place = control == "whole", (orientations.index(orientation) + 0.5) / len(orientations)
             shape = look(orientations, orientation) | {"linestyle": "none"}
             shape |= {"label": f"{orientation} tasks"} if is_whole else {"label": None, "markerfacecolor": "white"}
             mean, low, high = estimates(points, "delta")
-            y = [names.index(name) + aside for name in points["name"]]
+            y = [names.index(name) + 0.72 * (place - 0.5) for name in points["name"]]
             ax.hlines(y, low, high, color=shape["color"], linewidth=1)
             ax.plot(mean, y, **shape)
         ax.set_yticks(range(len(names)), names)

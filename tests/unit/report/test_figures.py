@@ -160,7 +160,7 @@ def example(sizes: dict[str, int], tasks: pl.DataFrame, scorings: list[str], per
     judged = crossed({"orientation": REGIMES[:2]}, {"tasks": ["own test", "own tasks"]})
     made = rules_and_calibration(of_models, places) | causes(of_models, sets_of_causes)
     return made | {
-        "benchmarks_card": pl.concat([card, own_card]),
+        "benchmarks_card": pl.concat([card, own_card]).with_columns(comparisons=10),
         "models_card": pl.DataFrame({"model": [*sizes], "kind": ["pretrained"] * len(sizes)}),
         "tension": valued(
             crossed(of_models, MIXED, judged, sets_of_causes, {"replaced_by": ["zero", "mean"]}), 3, delta=-2
@@ -240,6 +240,15 @@ def test_curves_and_their_bands_are_the_table() -> None:
     assert len(set(looks)) == 6
     overall = of("ablation_curve", model=OVERALL, regime="helpful", scoring="change")["accuracy_mean"]
     assert np.array_equal(series(panels(DRAWN["ablation_curve"])[0])["change"].get_ydata(), overall)
+
+
+def test_chance_on_a_curve_is_that_of_its_benchmark() -> None:
+    """Of 30 pairs, and 10 comparisons of one chosen and three rejected responses."""
+    [benchmark] = SMALL["ablation_curve"]["benchmark"].unique()
+    card = pl.DataFrame({"benchmark": [benchmark, benchmark, "other"], "task": ["a", "b", "c"], "kind": "synthetic",
+                         "chosen": "1", "rejected": ["1", "3", "1"], "comparisons": [30, 10, 5]})  # fmt: skip
+    [ax, *_] = panels(redrawn("ablation_curve", {"benchmarks_card": card}))
+    assert set(series(ax)["chance"].get_ydata()) == {(30 * 50 + 10 * 25) / 40}
 
 
 def test_sets_at_their_means_stand_beside_those_at_zero() -> None:
@@ -485,8 +494,8 @@ def test_claims_show_each_part_once_with_all_its_controls() -> None:
     assert [label.get_text() for label in first.get_yticklabels()] == ["average", "magnitude over random"]
     assert series(first)["does not hold"].get_xydata().tolist() == [[-2, 1], [-2, 1]]
     assert series(first)["control"].get_xdata().tolist() == of("claims", claim="C1")["control_estimate"].to_list()
-    # The second part of the other claim has no interval, so no row.
-    assert [label.get_text() for label in second.get_yticklabels()] == ["average"]
+    # The second part of the other claim has no interval, and a mark alone.
+    assert [label.get_text() for label in second.get_yticklabels()] == ["average", "magnitude over random"]
 
 
 @pytest.fixture(scope="module")

@@ -46,7 +46,7 @@ function matching(state) {
 
 function ordered(found, state) {
   const by = SORTS[state.sort]?.[1], sign = state.down ? -1 : 1;
-  if (!by) return state.down ? found.reverse() : found;
+  if (!by) return found;
   const keys = new Map(found.map(one => [one, by(state, one)]));
   const last = value => Number(Number.isNaN(value)); // what has no number stands last, whichever way
   return found.sort((a, b) => {

@@ -1,27 +1,28 @@
 // Single neurons: where they lie, how they rank, what they do alone, and what they read.
 
-const shownNeurons = new Map(); // "MODEL/REGIME" -> the block, with each passage's activations at hand
+const shownNeurons = new Map(); // "MODEL/REGIME" -> a promise of the block, with each passage's activations at hand
 
-async function neuronsOf(model, regime) {
+function neuronsOf(model, regime) {
   const key = `${model}/${regime}`;
-  if (!shownNeurons.has(key)) {
-    const found = await block(`neurons ${model} ${regime}`);
-    if (found) {
-      const values = floats(found.activations);
-      let place = 0;
-      for (const neuron of found.neurons) {
-        for (const side of ["chosen", "rejected"]) {
-          neuron.passages[side] = neuron.passages[side].map(([id, peak, start, length, words]) => {
-            const activations = values.subarray(place, place += words.length);
-            return { id, peak, start, length, words, activations };
-          });
-        }
-        neuron.key = `${key}/${neuron.layer}.${neuron.neuron}`;
-      }
-    }
-    shownNeurons.set(key, found);
-  }
+  if (!shownNeurons.has(key)) shownNeurons.set(key, readNeurons(model, regime)); // whoever asks meanwhile waits for the same
   return shownNeurons.get(key);
+}
+
+async function readNeurons(model, regime) {
+  const found = await block(`neurons ${model} ${regime}`);
+  if (!found) return found;
+  const values = floats(found.activations);
+  let place = 0;
+  for (const neuron of found.neurons) {
+    for (const side of ["chosen", "rejected"]) {
+      neuron.passages[side] = neuron.passages[side].map(([id, peak, start, length, words]) => {
+        const activations = values.subarray(place, place += words.length);
+        return { id, peak, start, length, words, activations };
+      });
+    }
+    neuron.key = `${model}/${regime}/${neuron.layer}.${neuron.neuron}`;
+  }
+  return found;
 }
 
 const called = neuron => `Layer ${neuron.layer} \u00b7 neuron ${neuron.neuron}`;
@@ -79,16 +80,16 @@ function alone(neuron) {
   const flips = [["lost", "Right, and wrong without it"], ["gained", "Wrong, and right without it"]].map(([name, label]) => {
     const ids = neuron.effects.flatMap(effect => effect[name]);
     return ids.length ? element("details", {}, element("summary", {}, `${label}: ${plural(ids.length, "pair")}`),
-      element("ul", { class: "flips" }, ids.map(id => element("li", {}, toComparison(id))))) : null;
+      element("ul", { class: "flips" }, ids.map(id => element("li", {}, toComparison(id, neuron))))) : null;
   });
   return element("section", {}, element("h3", {}, "What ablating it alone does"),
     element("p", { class: "quiet" }, "This one neuron at zero at every position, on test pairs of the regime."),
     table("Effects of ablating it alone", heads, rows), flips);
 }
 
-function toComparison(id) {
-  const key = `${tested}:${id}`;
-  return byKey.has(key) ? element("a", { href: address({ ...DEFAULTS, c: key }) }, id) : element("span", {}, id);
+function toComparison(id, neuron) {
+  const key = `${tested}:${id}`, [model, regime] = neuron.key.split("/");
+  return byKey.has(key) ? element("a", { href: address({ ...DEFAULTS, model, regime, c: key }) }, id) : element("span", {}, id);
 }
 
 // --- what it reads -------------------------------------------------------------------------------------------------
@@ -97,7 +98,7 @@ function passages(neuron) {
   const all = [...neuron.passages.chosen, ...neuron.passages.rejected];
   const scale = Math.max(...all.flatMap(one => [...one.activations].map(Math.abs)), 1e-9);
   const side = name => element("div", { class: `side ${name}` }, element("h4", {}, `In ${name} responses`),
-    element("ol", { class: "passages" }, neuron.passages[name].map(one => passage(one, scale))));
+    element("ol", { class: "passages" }, neuron.passages[name].map(one => passage(one, scale, neuron))));
   return element("section", {}, element("h3", {}, "What it reads"),
     element("p", { class: "quiet" }, "The responses in which it is most active, by the largest absolute activation on a token of their own. ",
       element("span", { class: "scale" }, legend(-scale), legend(0), legend(scale)), " Point at a token for its value."),
@@ -106,13 +107,13 @@ function passages(neuron) {
   function legend(value) { return token(number(value, 2, true), value, scale); }
 }
 
-function passage(one, scale) {
+function passage(one, scale, neuron) {
   return element("li", {},
     element("p", { class: "tokens" }, one.start > 0 ? "\u2026" : "",
       one.words.map((text, i) => token(text, one.activations[i], scale, i === one.peak)),
       one.start + one.words.length < one.length ? "\u2026" : ""),
     element("p", { class: "quiet" }, element("b", { class: "num" }, number(one.activations[one.peak], 3, true)), " ",
-      toComparison(one.id)));
+      toComparison(one.id, neuron)));
 }
 
 function token(text, value, scale, isPeak = false) {
