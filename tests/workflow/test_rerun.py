@@ -33,6 +33,7 @@ from incremental import (
 from project import ROOT, Project
 from pydantic import BaseModel
 
+from rmtension.study.naming import MEAN
 from rmtension.study.study import Study
 
 STUDY = {"data_cards": 1, "cards": 1, "explore": 1} | dict.fromkeys(ANALYSIS, 1)  # what says what the study was
@@ -178,31 +179,39 @@ def test_nothing_runs_for_what_no_result_depends_on() -> None:
     assert len(rows) > 15 and set(rows) == {"nothing"}
 
 
-@pytest.mark.parametrize(
-    ("change", "scores"),
-    [
-        (OTHER_PARTS["another percentile"], "helpful/seed-0/own"),
-        ({"ablation.control_draws": 2}, "helpful-harmless/seed-7/tasks"),
-        ({"ablation.values": ["zero", "mean"]}, "helpful-harmless/seed-0/tasks"),
-    ],
-)
-def test_new_sets_compute_only_themselves(project: Project, change: dict[str, object], scores: str) -> None:
+def test_new_sets_compute_only_themselves(project: Project) -> None:
     """Their scores are appended to the file that is there, and the file equals one made from nothing."""
-    file = project.results / "scores" / "tiny" / f"{scores}.parquet"
-    log = project.results / "logs" / "evaluate" / "tiny" / f"{scores}.log"
-    target = str(file.relative_to(project.folder))
+    new = {  # reward model and benchmark -> what the sets are that each change adds
+        "helpful/seed-0/own": ("-p30", MEAN),
+        "helpful-harmless/seed-7/tasks": ("-1", MEAN),
+        "helpful-harmless/seed-0/tasks": ("-1", MEAN),
+    }
+    files = {name: project.results / "scores" / "tiny" / f"{name}.parquet" for name in new}
 
-    def different() -> int:
-        return pl.read_parquet(file)["fingerprint"].n_unique()
+    def of_all(column: str) -> dict[str, set[str]]:
+        return {name: set(pl.read_parquet(file)[column]) for name, file in files.items()}
 
-    before = different()
+    def computed() -> None:
+        project.run(*(str(file.relative_to(project.folder)) for file in files.values()))
+
+    def said(name: str) -> str:
+        return (project.results / "logs" / "evaluate" / "tiny" / f"{name}.log").read_text()
+
+    scored, named = of_all("fingerprint"), of_all("ablation")
+    change = OTHER_PARTS["another percentile"] | {"ablation.control_draws": 2, "ablation.values": ["zero", "mean"]}
     study = Path(project.folder / "small.yaml")
     study.write_text(study_edit(change)(study.read_text()))
-    project.run(target)
-    assert before < different()
-    assert f"{different() - before} of {different()} different ablations to compute" in log.read_text()
-    grown = file.read_bytes()
-    file.unlink()
-    project.run(target)
-    assert f"{different()} of {different()} different ablations to compute" in log.read_text()
-    assert file.read_bytes() == grown
+    computed()
+    every = of_all("fingerprint")
+    for name, ends in new.items():
+        added = of_all("ablation")[name] - named[name]
+        assert all(any(ablation.endswith(end) for ablation in added) for end in ends)
+        fresh = len(every[name]) - len(scored[name])
+        assert fresh > 0 and f"{fresh} of {len(every[name])} different ablations to compute" in said(name)
+    grown = {name: file.read_bytes() for name, file in files.items()}
+    for file in files.values():
+        file.unlink()
+    computed()
+    for name, file in files.items():
+        assert f"{len(every[name])} of {len(every[name])} different ablations to compute" in said(name)
+        assert file.read_bytes() == grown[name]

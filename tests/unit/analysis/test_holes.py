@@ -45,7 +45,7 @@ STUDIES: dict[str, dict[str, Any]] = {
 
 
 def study(change: dict[str, Any]) -> Study:
-    return Study.model_validate(SETTINGS | change)
+    return Study.model_validate(SETTINGS | {"analysis": {"draws": 40}} | change)
 
 
 def added(settings: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:

@@ -79,7 +79,7 @@ def test_figures_stand_where_they_are_said_to(written: tuple[Study, Path]) -> No
         (line,) = [line for line in lines if line.startswith(start)]
         rules = surface.filter(orientation=orientation, task=task).drop_nulls("accuracy_mean")
         if rules["benchmark"].n_unique() == 1:  # of a task of two, the accuracy beside it is that of both
-            assert line.endswith(f", {rules['accuracy_mean'].max():.1f} |")
+            assert line.endswith(f", {rules['accuracy_mean'].sort()[-1]:.1f} |")
         else:
             assert line.removeprefix(start).strip() == "|"
     for claim in (
