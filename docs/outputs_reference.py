@@ -49,24 +49,26 @@ PAPER = {
     **dict.fromkeys([*DATA_CARDS, *CARDS], "Tables 5 to 9"),
 }
 PARTS = ("mean", "sd", "low", "high")
+EDGES = {"reliability": UNITS["confidence"]}  # what the edges of its bins are counted in, where not in rewards
 
 
-def columns(table: pl.DataFrame) -> Iterator[tuple[str, str, str]]:
+def columns(of: str, table: pl.DataFrame) -> Iterator[tuple[str, str, str]]:
     """Column, type and unit; the four parts of one figure as one."""
+    units = UNITS | (dict.fromkeys(["left", "right"], EDGES[of]) if of in EDGES else {})
     for name, kind in table.schema.items():
         stem, _, part = name.rpartition("_")
         if part in PARTS and all(f"{stem}_{other}" in table.columns for other in PARTS):
             if part == "mean":
-                yield f"{stem}_{{{','.join(PARTS)}}}", str(kind), UNITS[stem].name
+                yield f"{stem}_{{{','.join(PARTS)}}}", str(kind), units[stem].name
         else:
-            unit = UNITS.get(stem if part in PARTS else name, Unit(""))
+            unit = units.get(stem if part in PARTS else name, Unit(""))
             yield name, str(kind), unit.name if kind.is_float() else ""
 
 
 def section(name: str, function: Callable[..., Any], table: pl.DataFrame) -> str:
     place = f" Paper: {PAPER[name]}." if name in PAPER else ""
     text = textwrap.fill(" ".join((inspect.getdoc(function) or "").split()) + place, 116)
-    rows = "".join(f"| `{column}` | {kind} | {unit} |\n" for column, kind, unit in columns(table))
+    rows = "".join(f"| `{column}` | {kind} | {unit} |\n" for column, kind, unit in columns(name, table))
     return f"### `tables/{name}.parquet`\n\n{text}\n\n| column | type | unit |\n|---|---|---|\n{rows}\n"
 
 

@@ -233,7 +233,7 @@ def plan(
 
     \b
     rmtension plan config.yaml
-    rmtension plan studies/offline-smollm2.yaml --device h100 --utilisation 0.4
+    rmtension plan studies/smollm2-135m-hh.yaml --device h100 --utilisation 0.4
     """
     from rmtension.data.hub import read_study
     from rmtension.running.plan import make_plan

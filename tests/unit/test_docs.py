@@ -18,6 +18,7 @@ import yaml
 from example_results import STUDY
 from pydantic import TypeAdapter
 
+from rmtension.analysis.claims import CLAIMS
 from rmtension.analysis.words import word_scores
 from rmtension.base.environment import environment
 from rmtension.data.benchmarks import Readable, read_benchmark
@@ -37,6 +38,7 @@ from rmtension.engine.token_rewards import judged_rewards
 from rmtension.engine.training import TrainingRun, train_reward_model
 from rmtension.neurons.ranking import PLACE, oriented_sets, rankings, sets_to_frame
 from rmtension.report.bindings import check_text
+from rmtension.report.figures import FIGURES
 from rmtension.running.provenance import KEYS
 from rmtension.study.benchmarks import SyntheticBenchmark
 from rmtension.study.data import OwnPairs
@@ -321,6 +323,34 @@ def rules() -> Iterator[tuple[str, str, str]]:
         yield from (
             (name, str(file.relative_to(ROOT)), text) for name, text in zip(parts[::2], parts[1::2], strict=True)
         )
+
+
+def column_of(page: str, head: str, column: int) -> str:
+    """What stands in one column of the table with this head."""
+    _, _, *lines = page[page.index(head) :].partition("\n\n")[0].splitlines()
+    return ", ".join(line.split("|")[column].strip() for line in lines)
+
+
+def test_every_rule_is_in_each_list_of_rules() -> None:
+    every = sorted({name for name, *_ in rules()})
+    cluster = (DOCS / "cluster.md").read_text(encoding="utf-8")
+    assert sorted(column_of(cluster, "| jobs | where |", 1).split(", ")) == every
+    assert sorted(re.findall(r"`(\w+)`", column_of(OUTPUTS, "| stage | rule |", 2))) == every
+    on_gpus = {name for name, _, text in rules() if "gpu=" in text}
+    profile = (ROOT / "workflow" / "profiles" / "slurm" / "config.yaml").read_text(encoding="utf-8")
+    assert {*re.findall(r"^  (?:# )?(\w+):$", profile.partition("set-resources:")[2], flags=re.MULTILINE)} == on_gpus
+
+
+def test_every_figure_and_claim_has_its_row() -> None:
+    figures = OUTPUTS.partition("| figure | paper |")[2].partition("\n\n")[0]
+    rows = re.findall(r"^\| `(\w+)` \|[^|]*\|([^|]+)\|", figures, flags=re.MULTILINE)
+    tables = {name: {*re.findall(r"`(\w+)", cell)} for name, cell in rows}
+    assert tables.keys() == FIGURES.keys()
+    assert [name for name, of in tables.items() if of and of != {*FIGURES[name].tables}] == []
+    [row] = re.findall(r"^\| `claim` \|.*", OUTPUTS, flags=re.MULTILINE)
+    spans = re.findall(r"`([A-Z])(\d+)`(?: to `[A-Z](\d+)`)?", row)
+    named = {f"{kind}{i}" for kind, first, last in spans for i in range(int(first), int(last or first) + 1)}
+    assert named == CLAIMS.keys()
 
 
 def test_every_rule_has_its_row() -> None:

@@ -14,7 +14,7 @@ import yaml
 from rmtension.base.errors import UserError
 from rmtension.base.files import CHECKSUMS, cause_of, read_yaml, remove, sha256, sole_writer, write_text
 from rmtension.study.inputs import INDEX, WEIGHTS, matches, shards
-from rmtension.study.loading import load_study
+from rmtension.study.loading import check_study, load_study
 from rmtension.study.places import MODELS, READS, origins
 from rmtension.study.section import COMMIT, Located, lock_key
 from rmtension.study.study import Study
@@ -150,6 +150,11 @@ def read_settings(file: Path) -> dict[str, Any]:
 def read_study(file: Path) -> Study:
     """The study of a YAML file and its lock file; UserError, one line, where it is wrong."""
     return load_study(read_settings(file), str(file), read_lock(lock_file(file)))
+
+
+def read_finished(file: Path) -> Study:
+    """The study of a YAML file that has run: what it read need not be here any more."""
+    return check_study(read_settings(file), str(file), read_lock(lock_file(file)))
 
 
 def commit_of(repository: str, kind: str, revision: str | None) -> str:

@@ -65,9 +65,9 @@ def report(
     rmtension report config.yaml results/default/report.md
     rmtension report studies/mine.yaml docs/mine.md --results docs/results/mine
     """
-    from rmtension.data.hub import read_study
+    from rmtension.data.hub import read_finished
     from rmtension.report.markdown import write_page
 
-    read = read_study(study)
+    read = read_finished(study)
     write_page(page, read, results or Path("results") / read.name)
     print(f"written: {page}")

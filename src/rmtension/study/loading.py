@@ -19,15 +19,20 @@ from rmtension.study.section import nearest
 from rmtension.study.study import Study
 
 
-def load_study(settings: Mapping[str, Any], file: str, locked: Mapping[str, str] = {}) -> Study:
-    """Check a study file's content, and that the local files it names exist; `locked` is its lock file's content.
+def check_study(settings: Mapping[str, Any], file: str, locked: Mapping[str, str]) -> Study:
+    """Check a study file's content; `locked` is its lock file's.
 
     Raises UserError with one line for each mistake, naming `file` and the key.
     """
     try:
-        study = Study.model_validate(settings, context=locked)
+        return Study.model_validate(settings, context=locked)
     except ValidationError as error:
         raise UserError(*(f"{file}: {describe(e)}" for e in error.errors())) from None
+
+
+def load_study(settings: Mapping[str, Any], file: str, locked: Mapping[str, str] = {}) -> Study:
+    """`check_study`, and that the local files it names exist."""
+    study = check_study(settings, file, locked)
     for key, (path, kind) in local_paths(study).items():
         # By os.path, for which a name that cannot be one is not there.
         if not os.path.exists(path):
