@@ -37,6 +37,14 @@ def resampled_counts(n: int, draws: int, seed: int, name: tuple[str, ...]) -> ND
     return np.concatenate([np.ones((n, 1)), counts], axis=1, dtype=np.float32)
 
 
+def is_constant(values: Array) -> bool:
+    """Whether no draw differs from the estimate. One that does is mostly the first."""
+    return all(
+        np.array_equal(some, np.broadcast_to(some[:, :1], some.shape), equal_nan=True)
+        for some in (values[:, :2], values)
+    )
+
+
 def product(terms: Terms, weights: NDArray[np.float32], is_whole: bool) -> Array:
     """terms @ weights. Where all terms are whole numbers, single precision is exact, at half the work, and of rows that
     are the same, as those of what was scored mostly are, one does for all."""

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 from scipy.stats import false_discovery_control
 
-from rmtension.analysis.resampling import Array, Terms, divide, product, resampled_counts, tiles
+from rmtension.analysis.resampling import Array, Terms, divide, is_constant, product, resampled_counts, tiles
 from rmtension.base.sums import summable
 from rmtension.study.naming import AVERAGE, OVERALL
 
@@ -233,18 +233,12 @@ def joined(made: Iterable[Block]) -> list[Block]:
     return whole
 
 
-SAME = 1e-9  # of what is no difference but for the order of sums
-
-
 def limits(figures: Draws, confidence: float) -> pl.DataFrame:
-    """low and high: percentiles of the draws; p: twice the smaller share of draws on one side of zero. All null where
-    no draw differs from another, as of a task on which all comparisons are right: nothing is known of how that varies.
-    """
+    """low and high: percentiles of the draws; p: twice the smaller share of draws on one side of zero."""
     drawn, tail = figures.values[:, 1:], 50 * (1 - confidence)
     if not len(drawn):
         return pl.DataFrame(schema={"low": pl.Float64, "high": pl.Float64, "p": pl.Float64})
-    spread = np.fmax.reduce(drawn, axis=1) - np.fmin.reduce(drawn, axis=1)  # NaN where all draws are
-    undefined, holed = ~(spread > SAME), np.isnan(drawn).any(axis=1)
+    undefined, holed = np.isnan(drawn).all(axis=1), np.isnan(drawn).any(axis=1)
     low, high = np.percentile(drawn, [tail, 100 - tail], axis=1)
     some = holed & ~undefined  # rows with holes are rare, and the function for them is slow
     low[some], high[some] = np.nanpercentile(drawn[some], [tail, 100 - tail], axis=1) if some.any() else (0, 0)
@@ -329,7 +323,8 @@ class Bootstrap:
         """One row for each of `by` (which holds `model`): {name}_mean, _sd, _low, _high, p and n_seeds.
 
         figures: keyed by `by` and seed. Rows of the model OVERALL are plain means over models. sd is the population
-        standard deviation over seeds, in OVERALL rows that of the models' mean. low, high and p: see `limits`.
+        standard deviation over seeds, in OVERALL rows that of the models' mean. Where no comparison was resampled and
+        there is one seed, nothing varies: low, high and p are null.
         """
         rest = [key for key in by if key != "model"]
         overall = pl.lit(OVERALL).alias("model")
@@ -344,6 +339,9 @@ class Bootstrap:
         ends = limits(averaged, self.confidence)
         frame = averaged.frame("mean").hstack(ends)
         frame = frame.join(spread, on=by, how="left", nulls_equal=True, maintain_order="left")
+        if is_constant(figures.values):
+            known = pl.col("n_seeds") > 1
+            frame = frame.with_columns(pl.when(known).then(pl.col("low", "high", "p")))
         stems = {column: f"{name}_{column}" for column in ("mean", "sd", "low", "high")}
         return frame.rename(stems).select(*by, *stems.values(), "p", "n_seeds")
 

@@ -26,7 +26,7 @@ from rmtension.data.dialogues import CHAT
 from rmtension.data.rows import load_rows
 from rmtension.engine.given_models import look_at, own_form
 from rmtension.engine.heads import Choice
-from rmtension.running.plan import Plan, Planner, make_plan
+from rmtension.running.plan import ON_CPU, Plan, Planner, make_plan
 from rmtension.study.inputs import data_files
 from rmtension.study.loading import load_study
 from rmtension.study.models import GivenModel
@@ -245,7 +245,8 @@ def machine(parameters: int) -> dict[str, Any]:
 def asked_for(model: str, study: Study) -> dict[str, Any]:
     """`compute` of a model: what this machine has, and what its largest job takes of memory and its longest of time."""
     asked = study.models[model].compute.model_dump(exclude_defaults=True)
-    prices = [price() for _, _, of, price in Planner(study, None, None).jobs() if of == model]
+    jobs = Planner(study, None, None).jobs()
+    prices = [price() for rule, _, of, price in jobs if of == model and rule not in ON_CPU]
     memory, seconds = max(price[1] for price in prices), max(price[0] for price in prices)
     return asked | {"mem_mb": 500 * math.ceil(1.1 * memory / 500e6), "runtime": max(30, math.ceil(2 * seconds / 60))}
 

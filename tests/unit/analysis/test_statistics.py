@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import polars as pl
 import pytest
@@ -89,18 +87,6 @@ def test_models_count_alike_whatever_their_seeds_and_their_spread_is_of_their_me
 def test_one_seed_and_no_comparison_give_no_interval() -> None:
     row = BOOTSTRAP.summary(figures([("m", 1, 2.0)]), BY, "x").row(0, named=True)
     assert row["x_mean"] == 2 and row["x_low"] is None and row["x_high"] is None and row["p"] is None
-
-
-def test_what_never_varies_has_no_interval_whatever_stands_beside_it() -> None:
-    """Three comparisons, all right by every seed of one model: by no draw could that be otherwise."""
-    every, some = block([[True] * 3] * 2, [[True] * 3] * 2), block([[True, False, True]] * 2, [[True] * 3] * 2)
-    units = pl.concat([one.units.with_columns(model=pl.lit(name)) for one, name in ((every, "all"), (some, "some"))])
-    both = replace(every, units=units, chosen=np.concatenate([every.chosen, some.chosen]),
-                   rejected=np.concatenate([every.rejected, some.rejected]))  # fmt: skip
-    summary = BOOTSTRAP.summary(BOOTSTRAP.accuracy([both]), BY, "x")
-    rows = {row["model"]: row for row in summary.iter_rows(named=True)}
-    assert (rows["all"]["x_mean"], rows["all"]["x_low"], rows["all"]["x_high"], rows["all"]["p"]) == (100, *[None] * 3)
-    assert rows["some"]["x_low"] < rows["some"]["x_mean"] < rows["some"]["x_high"]
 
 
 def test_p_is_small_where_all_draws_lie_on_one_side() -> None:
