@@ -13,8 +13,8 @@ ORDINARY = [
     "An orientation's average counts each of its tasks once, however many comparisons the task has.",
     "Whole sets of neurons differ in size, and a larger set can do more harm for that reason alone: the size-matched "
     "rows do without this.",
-    "An interval without width, as where all comparisons of a task are right, is no certainty: drawing them anew cannot "
-    "show what a few comparisons do not.",
+    "An interval without width, as where all comparisons of a task are right, is no certainty: drawing them anew "
+    "cannot show what a few comparisons do not.",
 ]
 
 
