@@ -221,7 +221,7 @@ ASKED = {  # jobs, memory and minutes of each rule
     "lengths": (1, "2000M", 30),
     "words": (3, "3000M", 30),
     "neurons": (3, "1000M", 10),
-    "sets": (1, "6000M", 20),  # one after another what 3 reward models need of 2 rules, at most 2000M, the 3 at once
+    "sets": (3, "2000M", 20),  # of each reward model two rules, one after another
 }
 
 
