@@ -33,13 +33,14 @@ NUMBER = re.compile(
 UNREAD = re.compile(r"(?:&minus;|&#8722;|\$[-\N{MINUS SIGN}]\$|(?<!\d)(?<!\d )\N{EN DASH})\s?\Z")
 BEHIND = re.compile(r"(?:<[^<>]*>|[\W_])*")  # what may stand between a number and what binds it: signs, ends of tags
 # Whichever begins first: in a block or a span of code a comment is no comment, and in a comment a backtick is no code.
+COMMENT = r"<!--\s*(?P<comment>.*?)(?P<closed>-->|\Z)"
 MARKDOWN = re.compile(
     r"^ {0,3}(?P<fence>`{3,}(?=[^`\n]*$)|~{3,})[^\n]*\n.*?(?:^ {0,3}(?P=fence)[`~]*[ \t\r]*$|\Z)"
-    r"|<!--\s*(?P<comment>.*?)(?P<closed>-->|\Z)"
+    rf"|{COMMENT}"
     r"|(?<![`\\])(?P<ticks>`+)(?!`)(?:(?!\n[ \t]*\n).)+?(?<!`)(?P=ticks)(?!`)",
     re.DOTALL | re.MULTILINE,
 )
-HTML = re.compile(r"<!--\s*(?P<comment>.*?)(?P<closed>-->|\Z)", re.DOTALL)
+HTML = re.compile(COMMENT, re.DOTALL)
 TEX = re.compile(
     r"(?<!\\)(?:\\\\)*%[^\n]*|\\rmt(?![A-Za-z])\s*\{(?P<numbers>[^{}]*)\}\s*\{(?P<said>[^{}]*)\}|(?P<open>\\rmt\s*\{)"
 )
@@ -180,7 +181,8 @@ def as_number(shown: str) -> Decimal:
 def is_right(shown: str, value: Decimal) -> bool:
     """Whether the number is the value, rounded to the digits that it is shown with; a half may go either way."""
     number = as_number(shown)
-    if not number and value * int(f"{shown[0]}1" if shown[0] in "+-" else "-1" if shown[0] == MINUS else "0") < 0:
+    sign = {"+": 1, "-": -1, MINUS: -1}.get(shown[0], 0)
+    if not number and sign * value < 0:
         return False  # a zero of the other sign
     return abs(number - value) * 2 <= Decimal(1).scaleb(int(number.as_tuple().exponent))
 

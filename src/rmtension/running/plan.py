@@ -119,8 +119,7 @@ class Planner:
                 yield row | {"unpriced": jobs}
                 continue
             compute = self.study.models[model].compute if model else Compute()
-            is_placed = model is not None and rule not in ON_CPU
-            device = self.machines.device_of(str(model)) if is_placed else KNOWN["devices"]["cpu"]
+            device = self.machines.device_of(model) if model and rule not in ON_CPU else KNOWN["devices"]["cpu"]
             on_gpu = "cores" not in device
             if on_gpu and memory > device["memory_gb"] * 1e9:
                 needs = f"{memory / 1e9:.0f} GB of memory, a {device['name']} has {device['memory_gb']}"

@@ -18,7 +18,7 @@ from rmtension.study.measured import (
     patched_on,
     scored_on,
 )
-from rmtension.study.models import MadeModel
+from rmtension.study.models import MadeModel, Shortened
 from rmtension.study.naming import ranks_heads, sized
 from rmtension.study.section import Located, nearest
 from rmtension.study.study import Study
@@ -99,7 +99,8 @@ class FilePrices(Prices):
 
     def backbone(self, model: str) -> Price:
         settings, seconds, disk = self.study.models[model], RULES["backbone"]["seconds"], 0.0
-        if not isinstance(settings.source, Located) or getattr(settings.source, "layers", None):  # else only linked
+        is_cut = isinstance(settings.source, Shortened) and settings.source.layers
+        if is_cut or not isinstance(settings.source, Located):  # others are only linked
             disk = BYTES["weights"] * self.amounts.size(model).parameters
         if isinstance(settings.source, MadeModel):
             texts = settings.source.pretraining.texts * settings.source.pretraining.epochs

@@ -167,11 +167,19 @@ def test_latex(folder: Path) -> None:
     ])  # fmt: skip
 
 
+def test_of_a_minus_and_an_exponent_only_the_minus_is_written_as_it_was() -> None:
+    pl.DataFrame({"mean": [-4.127e-5]}).write_parquet("tables/z.parquet")
+    for _ in range(2):  # and can be read again
+        checked("\N{MINUS SIGN}4.0e-05 <!-- rmtension: tables/z.parquet mean -->", "--write")
+        assert Path("page.md").read_text(encoding="utf-8").startswith("\N{MINUS SIGN}4.1e-5 <!--")
+        assert CliRunner().invoke(app, ["check", "page.md"]).exit_code == 0
+
+
 def test_right_numbers_are_written_as_the_wrong_ones_were(folder: Path) -> None:
     bindings = [f"{HELPFUL} mean low high", "tables/a.parquet regime=harmless high", "tables/a.parquet seed=7 mean low",
                 "tables/a.parquet regime=harmless mean low"]  # fmt: skip
-    shown = ["7.0 % [40, 52.41]", "1,000", "+7.00 \N{MINUS SIGN}4e-5", "-7.0 \N{MINUS SIGN}7.00"]
-    right = ["48.2 % [40, 52.45]", "12,346", "+0.15 4e-5", "0.0 \N{MINUS SIGN}1.50"]
+    shown = ["7.0 % [40, 52.41]", "1,000", "+7.00 4e-3", "-7.0 \N{MINUS SIGN}7.00"]
+    right = ["48.2 % [40, 52.45]", "12,346", "+0.15 0e-3", "0.0 \N{MINUS SIGN}1.50"]
     texts = [
         "".join(f"{n} <!-- rmtension: {b} -->\r\n" for n, b in zip(of, bindings, strict=True)) for of in (shown, right)
     ]
