@@ -18,7 +18,7 @@ import polars as pl
 
 from rmtension.data.hub import read_study
 from rmtension.running.amounts import KNOWN, Size, Volume
-from rmtension.running.plan import GENERAL, Planner
+from rmtension.running.plan import GENERAL, Planner, make_plan
 from rmtension.study.study import Study
 
 PAGE = Path(__file__).with_name("performance.md")
@@ -310,8 +310,11 @@ def paper_study() -> str:
     by_rule = ["GPU and work", "jobs", "10^18 operations", "TFLOP/s", "GPU hours", "GB of the largest",
                "padded: 10^18 operations", "padded: GPU hours"]  # fmt: skip
     totals = ["GPU", "GPU hours", "GB of the largest job", "fits", "disk, GB", "padded: GPU hours", "times"]
+    whole = make_plan(study).rules["gpu_hours"].sum()
     return (
         f"{table(totals, by_gpu)}\n{table(by_rule, rows)}\n"
+        f"Of these four kinds of work alone; all of the study is {whole:.0f} A100 hours by\n"
+        "`rmtension plan studies/paper.yaml`: attribution, patching and what else runs a model come on top.\n"
         "Hours are operations / TFLOP/s, and seconds to start each job; rates are a share of the vendor's peak.\n"
         "Padded: every text by itself and padded to 1,024 tokens, in training too, where other tools pad to the\n"
         "longest of a batch. What else is assumed:\n\n" + "".join(f"- {text}\n" for text in [*assumptions, GENERAL[0]])

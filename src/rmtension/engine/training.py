@@ -106,6 +106,7 @@ class Trainer:
         """Look at the validation split and remember the weights if they are the best so far."""
         loss, accuracy = self.learner.evaluate(pairs)
         self.refuse_divergence(loss)
+        logger.info("step %d: validation loss %.3f accuracy %.3f", self.state.step, loss, accuracy)
         if self.settings.keep == "best" and loss < self.state.best_loss:
             self.state.best_loss = loss
             self.state.best.put(self.placed.weights())

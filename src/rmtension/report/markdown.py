@@ -173,10 +173,10 @@ class Parts:
         names = ["model", "regime", "benchmark"] if self.study.given else ["regime", "benchmark"]
 
         def cells(row: Row) -> list[str]:
-            here = (pl.col("orientation") == row["regime"]) & (pl.col("benchmark") == row["benchmark"])
             accuracy = source.estimate(row, [f"accuracy_{end}" for end in LIMITS], 1)
             counts = [source.number(row, column, ".0f") for column in ("n_comparisons", "n_unscored")]
-            return [*(cell(row[name]) for name in names), accuracy, *counts, self.best_rule(here)]
+            best = self.best_rule(orientation=row["regime"], benchmark=row["benchmark"])
+            return [*(cell(row[name]) for name in names), accuracy, *counts, best]
 
         rows = self.shown("benchmark_accuracy").filter(pl.col("benchmark").is_in(tests.implode())).rows(named=True)
         return table_of(
@@ -184,23 +184,29 @@ class Parts:
         )
 
     def tasks(self) -> list[str]:
-        """Accuracy on each task, beside the best rule."""
+        """Accuracy on each task, beside how many comparisons it has and the best rule."""
+
+        def comparisons(row: Row) -> str:
+            found = self.of_rules(orientation=row["orientation"], task=row["task"]).head(1).rows(named=True)
+            return "".join(self.source("surface").number(one, "n_comparisons", ".0f") for one in found)
 
         def best(row: Row) -> str:
-            return self.best_rule((pl.col("orientation") == row["orientation"]) & (pl.col("task") == row["task"]))
+            return self.best_rule(orientation=row["orientation"], task=row["task"])
 
         across = ["model"] if self.study.given else ["regime"]
         exhibit = replace(self.exhibits["accuracy"], across=across)
-        return self.grid_of(exhibit, self.shown("accuracy"), {"best rule without a model": best})
+        beside = {"comparisons": comparisons, "best rule without a model": best}
+        return self.grid_of(exhibit, self.shown("accuracy"), beside)
 
-    def best_rule(self, here: pl.Expr) -> str:
-        """The best of the rules without a model on each task that is here; "" where one is of several benchmarks."""
-        found = self.tables["surface"].filter(here).drop_nulls("accuracy_mean")
-        if found.select("task", "benchmark").n_unique() > found["task"].n_unique():
-            return ""
-        best = found.sort("accuracy_mean", descending=True, maintain_order=True).unique(
-            "task", keep="first", maintain_order=True
-        )
+    def of_rules(self, **here: object) -> pl.DataFrame:
+        """What is known of the rules without a model on the tasks here; nothing where one is of several benchmarks."""
+        found = self.tables["surface"].filter(**here).drop_nulls("accuracy_mean")
+        return found.clear() if found.select("task", "benchmark").n_unique() > found["task"].n_unique() else found
+
+    def best_rule(self, **here: object) -> str:
+        """The best of the rules without a model on each task that is here."""
+        ordered = self.of_rules(**here).sort("accuracy_mean", descending=True, maintain_order=True)
+        best = ordered.unique("task", keep="first", maintain_order=True)
         source, columns = self.source("surface"), [f"accuracy_{end}" for end in LIMITS]
         return "; ".join(f"{rule(row['rule'])}, {source.estimate(row, columns, 1)}" for row in best.rows(named=True))
 

@@ -72,8 +72,8 @@ def test_a_study_in_bfloat16_decides_as_one_in_float32(folder: Path) -> None:
         return " ".join(generator.choice(WORDS[1:], size=generator.integers(2, 12)))
 
     rows = pl.DataFrame(
-        {"comparison_id": [f"c{i}" for i in range(300)], "task": "t", "orientation": "helpful"}
-        | {"chosen": [[text()] for _ in range(300)], "rejected": [[text(), text()] for _ in range(300)]}
+        {"comparison_id": [f"c{i}" for i in range(120)], "task": "t", "orientation": "helpful"}
+        | {"chosen": [[text()] for _ in range(120)], "rejected": [[text(), text()] for _ in range(120)]}
     )
     sets = pl.DataFrame({"ablation": "a", "unit": "neuron", "layer": [0, 1], "neuron": [3, 1]})
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import reduce
+from functools import cache, reduce
 from itertools import combinations, pairwise, product
 from pathlib import Path
 from typing import Any
@@ -196,8 +196,13 @@ SMALL = example(
     SCORINGS[:6],
     [2, 5, 10, 20, 30, 50, 100],
 )
-DRAWN = make_figures(SMALL, SETTINGS, Analysis())
 Pages = list[Figure]
+
+
+@cache
+def small() -> dict[str, Pages]:
+    """Every figure of the small tables."""
+    return make_figures(SMALL, SETTINGS, Analysis())
 
 
 def panels(pages: Pages) -> list[Axes]:
@@ -228,7 +233,7 @@ def of(name: str, **keys: Any) -> pl.DataFrame:
 
 
 def test_curves_and_their_bands_are_the_table() -> None:
-    ax = panels(DRAWN["ablation_curve_by_model"])[4]
+    ax = panels(small()["ablation_curve_by_model"])[4]
     assert ax.get_title() == "tiny-llama\nharmless, hh-test"
     for i, scoring in enumerate(SCORINGS[:6]):
         rows = of("ablation_curve", model="tiny-llama", regime="harmless", scoring=scoring)
@@ -239,7 +244,7 @@ def test_curves_and_their_bands_are_the_table() -> None:
     looks = [(line.get_marker(), line.get_linestyle()) for line in ax.get_lines()[1:]]
     assert len(set(looks)) == 6
     overall = of("ablation_curve", model=OVERALL, regime="helpful", scoring="change")["accuracy_mean"]
-    assert np.array_equal(series(panels(DRAWN["ablation_curve"])[0])["change"].get_ydata(), overall)
+    assert np.array_equal(series(panels(small()["ablation_curve"])[0])["change"].get_ydata(), overall)
 
 
 def test_chance_on_a_curve_is_that_of_its_benchmark() -> None:
@@ -282,9 +287,9 @@ def test_counts_stand_among_percents_by_their_number_of_units() -> None:
 
 
 def test_dots_lie_beside_their_tasks_and_missing_intervals_have_no_bar() -> None:
-    ax = panels(DRAWN["accuracy"])[2]
+    ax = panels(small()["accuracy"])[2]
     assert ax.get_title() == OVERALL
-    names = [label.get_text() for label in panels(DRAWN["accuracy"])[0].get_yticklabels()]
+    names = [label.get_text() for label in panels(small()["accuracy"])[0].get_yticklabels()]
     assert names[3:6] == ["task 6", "mean of helpful tasks", "task 1"]
     rows = of("accuracy", model=OVERALL, regime="harmless")
     dots = series(ax)["harmless"]
@@ -308,7 +313,7 @@ def near(line: Any, row: int) -> list[float]:
 
 
 def test_rules_stand_beside_the_reward_models_of_the_same_place() -> None:
-    [ax] = panels(DRAWN["surface"])
+    [ax] = panels(small()["surface"])
     rows, lines = surface_rows(ax), series(ax)
     assert rows == [
         *("helpful: hh-test", "own test", "helpful: one", "task 0", "task 4", "task 6"),
@@ -354,7 +359,7 @@ def test_rules_are_drawn_where_regimes_share_no_task() -> None:
 
 
 def test_leads_stand_over_the_share_that_the_longer_response_wins() -> None:
-    [ax] = panels(DRAWN["length_lead"])
+    [ax] = panels(small()["length_lead"])
     first = of("length_lead", model=OVERALL, tasks="all")
     [(found, low, high)] = first.select(f"correlation_{end}" for end in ("mean", "low", "high")).rows()
     assert ax.get_title().splitlines() == [
@@ -368,7 +373,7 @@ def test_leads_stand_over_the_share_that_the_longer_response_wins() -> None:
 
 
 def test_curves_of_calibration_stand_above_their_histograms() -> None:
-    page = DRAWN["calibration_by_model"][0]
+    page = small()["calibration_by_model"][0]
     above, below = ([ax for ax in page.axes if bool(ax.get_title()) is titled] for titled in (True, False))
     assert [ax.get_title() for ax in above[:2]] == ["tiny-gpt2\nas trained\nhh-test", "tiny-gpt2\nas trained\none"]
     keys = {"model": "tiny-gpt2", "regime": "harmless", "benchmark": "one", "ablation": "none"}
@@ -396,7 +401,7 @@ def test_chance_counts_candidates() -> None:
 
 
 def test_radars_are_closed_and_give_way_to_dots_where_tasks_are_few() -> None:
-    ax = panels(DRAWN["radar_by_model"])[1]
+    ax = panels(small()["radar_by_model"])[1]
     rows = of("accuracy", model="tiny-gpt2", regime="helpful", orientation="harmless").filter(
         pl.col("task") != "average"
     )
@@ -408,7 +413,7 @@ def test_radars_are_closed_and_give_way_to_dots_where_tasks_are_few() -> None:
 
 
 def test_histograms_show_chosen_above_and_rejected_below_with_their_means() -> None:
-    ax = panels(DRAWN["compression"])[4]
+    ax = panels(small()["compression"])[4]
     assert ax.get_title() == "tiny-llama\nharmless"
     stairs = [patch.get_data() for patch in ax.patches if isinstance(patch, StepPatch)]
     keys = {"model": "tiny-llama", "regime": "harmless", "figure": "compression"}
@@ -423,7 +428,7 @@ def test_histograms_show_chosen_above_and_rejected_below_with_their_means() -> N
         assert np.allclose(edges, [*rows["left"], rows["right"][-1]])
         means.append(((rows["left"] + 0.1) * rows["share"]).sum())
     assert [x for x, *_ in bars] == pytest.approx(sorted(means))
-    assert [ax.get_title() for ax in panels(DRAWN["score_shift"])][:2] == [
+    assert [ax.get_title() for ax in panels(small()["score_shift"])][:2] == [
         "tiny-gpt2\nhelpful-harmless, helpful", "tiny-gpt2\nhelpful-harmless, harmless"]  # fmt: skip
 
 
@@ -433,7 +438,7 @@ def cells(ax: Axes) -> Any:
 
 
 def test_maps_of_change_have_tasks_over_models_then_each_models_averages() -> None:
-    ax = panels(DRAWN["shared_ablation"])[0]
+    ax = panels(small()["shared_ablation"])[0]
     names = [label.get_text() for label in ax.get_yticklabels()]
     assert names[3:5] == ["task 6", "mean of helpful tasks"]
     assert names[-2:] == ["tiny-llama: mean of helpful tasks", "tiny-llama: mean of harmless tasks"]
@@ -467,7 +472,7 @@ def test_overlap_has_the_selected_neurons_beside_chance() -> None:
 
 
 def test_depth_has_bars_beside_the_random_share_of_the_same_kind() -> None:
-    drawn = panels(DRAWN["depth"])
+    drawn = panels(small()["depth"])
     ax = next(ax for ax in drawn if ax.get_title() == "tiny-gpt2\nhead-norm")
     late = [bar.get_height() for bar in ax.patches[-3:] if isinstance(bar, Rectangle)]
     keys = {"model": "tiny-gpt2", "selection": "exact", "third": "late"}
@@ -479,7 +484,7 @@ def test_depth_has_bars_beside_the_random_share_of_the_same_kind() -> None:
 
 
 def test_set_size_marks_every_set_and_control() -> None:
-    ax = panels(DRAWN["set_size"])[2]
+    ax = panels(small()["set_size"])[2]
     marks = {k: v for k, v in series(ax).items() if k.startswith(("shared", "helpful", "harmless")) or "," in k}
     assert len({(line.get_marker(), line.get_fillstyle()) for line in marks.values()}) == len(marks) == 11
     [point] = of("set_size", model="tiny-gpt2", family="shared", control="size-matched").rows(named=True)
@@ -490,7 +495,7 @@ def test_set_size_marks_every_set_and_control() -> None:
 
 
 def test_claims_show_each_part_once_with_all_its_controls() -> None:
-    first, second = panels(DRAWN["claims"])
+    first, second = panels(small()["claims"])
     assert [label.get_text() for label in first.get_yticklabels()] == ["average", "magnitude over random"]
     assert series(first)["does not hold"].get_xydata().tolist() == [[-2, 1], [-2, 1]]
     assert series(first)["control"].get_xdata().tolist() == of("claims", claim="C1")["control_estimate"].to_list()
@@ -509,7 +514,7 @@ def large() -> dict[str, Pages]:
 def test_sets_are_marked_at_their_figures_beside_the_gap_and_zero() -> None:
     keys = {"model": OVERALL, "donor": "harmless", "tasks": "own test"}
     [panel] = [
-        ax for ax in panels(DRAWN["patching"]) if ax.get_title() == f"{OVERALL}\nharmless's activations,\nown test"
+        ax for ax in panels(small()["patching"]) if ax.get_title() == f"{OVERALL}\nharmless's activations,\nown test"
     ]
     table = of("patching", **keys)
     assert set(np.asarray(series(panel)["donor"].get_xdata())) == {table["gap_mean"][0]}
@@ -518,7 +523,7 @@ def test_sets_are_marked_at_their_figures_beside_the_gap_and_zero() -> None:
     assert sorted(marks) == sorted([mean, i] for i, mean in enumerate(table["delta_mean"]))
     ends = table.with_row_index("y").drop_nulls("delta_low").select("y", "delta_low", "delta_high").rows()
     assert intervals(panel) == {(low, y, high, y) for y, low, high in ends}
-    panel = panels(DRAWN["conflict"])[0]
+    panel = panels(small()["conflict"])[0]
     names = [label.get_text() for label in panel.get_yticklabels()]
     assert panel.get_title() == "tiny-gpt2\nin helpful" and names[:2] == ["all neurons", "shared"] and len(names) == 11
     low, high = panel.get_xlim()
@@ -537,10 +542,10 @@ def test_a_set_has_one_mark_in_all_panels() -> None:
 
 
 def test_what_a_set_does_for_either_objective_is_marked_beside_its_controls() -> None:
-    cells = {ax.get_title(): ax for ax in panels(DRAWN["tension"])}
+    cells = {ax.get_title(): ax for ax in panels(small()["tension"])}
     assert len(cells) == 2 * 2 * 2  # models, places and values: not the mean over models
     ax = cells["tiny-llama\nown test,\nat their means"]
-    names = [label.get_text() for label in panels(DRAWN["tension"])[0].get_yticklabels()]
+    names = [label.get_text() for label in panels(small()["tension"])[0].get_yticklabels()]
     keys = {"model": "tiny-llama", "tasks": "own test", "replaced_by": "mean"}
     for orientation, shift in (("helpful", -1), ("harmless", 1)):
         rows = of("tension", **keys, orientation=orientation)
@@ -588,7 +593,7 @@ def test_given_reward_models_stand_side_by_side() -> None:
     assert {f"words:{regime}" for regime in REGIMES} <= lines.keys()
     assert (
         lines["words:helpful"].get_xdata().tolist()
-        == series(panels(DRAWN["surface"])[0])["words:helpful"].get_xdata().tolist()
+        == series(panels(small()["surface"])[0])["words:helpful"].get_xdata().tolist()
     )
 
 
@@ -603,7 +608,7 @@ def test_given_reward_models_have_no_mean_in_figures_and_maps_of_their_own() -> 
 
 
 def test_labels_of_every_figure_name_what_is_drawn(large: dict[str, Pages]) -> None:
-    for figures in (DRAWN, large):
+    for figures in (small(), large):
         assert figures.keys() == FIGURES.keys()
         for name, figure in ((name, page) for name, pages in figures.items() for page in pages):
             labels = [figure.get_supxlabel(), figure.get_supylabel(), *(ax.get_ylabel() for ax in figure.axes)]
@@ -613,8 +618,7 @@ def test_labels_of_every_figure_name_what_is_drawn(large: dict[str, Pages]) -> N
 
 def test_every_text_can_be_read_on_paper_and_lies_on_its_page(large: dict[str, Pages]) -> None:
     """The report prints no figure higher than 20 cm; A4 has room for 19 cm beside each other."""
-    small = make_figures(SMALL, SETTINGS, Analysis())
-    for name, page in ((n, page) for drawn in (small, large) for n, pages in drawn.items() for page in pages):
+    for name, page in ((n, page) for figures in (small(), large) for n, pages in figures.items() for page in pages):
         width, height = 2.54 * page.get_size_inches()
         page.draw_without_rendering()
         shown = [text for text in page.findobj(Text) if text.get_visible() and text.get_text().strip()]
@@ -699,7 +703,7 @@ def test_one_model_is_not_drawn_twice() -> None:
 
 def test_same_tables_give_the_same_bytes_and_text_stays_text(tmp_path: Path) -> None:
     for name in ("radar", "compression"):
-        write_figure(DRAWN[name], tmp_path / "first", SETTINGS.dpi)
+        write_figure(small()[name], tmp_path / "first", SETTINGS.dpi)
         write_figure(redrawn(name), tmp_path / "second", SETTINGS.dpi)
         for form in (".pdf", ".svg", ".png"):
             assert (tmp_path / f"first{form}").read_bytes() == (tmp_path / f"second{form}").read_bytes()

@@ -73,15 +73,17 @@ def test_figures_stand_where_they_are_said_to(written: tuple[Study, Path]) -> No
     surface = pl.read_parquet(folder / "tables/surface.parquet")
     head = next(line for line in lines if line.startswith("| orientation | task | ") and line.endswith("a model |"))
     names = rows[across].unique(maintain_order=True)
-    assert head == f"| orientation | task | {' | '.join(names)} | best rule without a model |"
+    assert head == f"| orientation | task | {' | '.join(names)} | comparisons | best rule without a model |"
     for (orientation, task), of in rows.group_by("orientation", "task", maintain_order=True):
         start = f"| {orientation} | {task} | {' | '.join(f'{mean:z.1f}' for mean in of['accuracy_mean'])} | "
         (line,) = [line for line in lines if line.startswith(start)]
         rules = surface.filter(orientation=orientation, task=task).drop_nulls("accuracy_mean")
         if rules["benchmark"].n_unique() == 1:  # of a task of two, the accuracy beside it is that of both
+            [comparisons] = rules["n_comparisons"].unique()
+            assert line.startswith(f"{start}{comparisons} | ")
             assert line.endswith(f", {rules['accuracy_mean'].sort()[-1]:.1f} |")
         else:
-            assert line.removeprefix(start).strip() == "|"
+            assert line.removeprefix(start).split() == ["|", "|"]
     for claim in (
         pl.read_parquet(folder / "claims.parquet").filter(pl.col("part") != "").drop_nulls("estimate")["claim"]
     ):

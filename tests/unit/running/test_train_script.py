@@ -189,12 +189,16 @@ def held_weights(file: Path) -> bytes:
     return b"".join((value[:, 3] if "down" in name else value[3]).tobytes() for name, value in mlp.items())
 
 
+# Each method, and each way to hold its weights, once.
+STOPPED = [("joint", True, "full"), ("projected", False, "full"), ("frozen", False, "lean")]
+
+
 @pytest.mark.parametrize(("sharded", "memory"), [(False, "full"), (True, "full"), (False, "lean")])
 @pytest.mark.parametrize("method", ["joint", "projected", "frozen"])
 def test_two_processes_train_as_one(
     alone: Job, inputs: Path, tmp_path: Path, sharded: bool, memory: str, method: str
 ) -> None:
-    """The same loss curve, and the same model but for rounding; also where both are told to stop in between."""
+    """The same loss curve, and the same model but for rounding; those STOPPED, also after a stop."""
     joint = alone.training()
     if (method, memory) != ("joint", "full"):
         alone = Job(inputs, tmp_path / "alone", method=method, memory=memory).run()
@@ -213,6 +217,8 @@ def test_two_processes_train_as_one(
     assert all(np.abs(ours[name] - theirs[name]).max() < 1e-4 for name in theirs)
     assert {file.name for file in job.model.iterdir()} == {file.name for file in alone.model.iterdir()}
 
+    if (method, sharded, memory) not in STOPPED:
+        return
     stopped = Job(inputs, tmp_path / "stopped", gpus=2, sharded=sharded, halts=True, method=method, memory=memory)
     process = stopped.start()
     while " T " not in Path("/proc", stopped.pid.read_text(), "stat").read_text():
