@@ -243,6 +243,21 @@ def test_a_commit_comes_from_the_study_or_its_lock_file(revision: str | None, co
     assert cached.local("data") == Path(f"data/hub/rm-bench/x/y/{commit}/files")
 
 
+@pytest.mark.parametrize(("locked", "revision"), [({}, None), ({"x/y": "a" * 40}, None), ({}, "main")])
+def test_a_model_and_a_dataset_of_one_name_need_their_commits_in_the_study(
+    locked: dict[str, str], revision: str | None
+) -> None:
+    """A lock file has one line for both."""
+    settings = changed("benchmarks/rb", {"kind": "rm-bench", "hub": "x/y", "revision": revision})
+    name = next(iter(settings["models"]))
+    settings["models"][name]["source"] = {"kind": "pretrained", "hub": "x/y", "revision": revision}
+    said = rf"^f: benchmarks\.rb\.revision: models\.{name}\.source is called x/y, too: give the commit of each here$"
+    with pytest.raises(UserError, match=said):
+        load_study(settings, "f", locked)
+    settings["benchmarks"]["rb"]["revision"] = "c" * 40
+    load_study(settings, "f", locked)
+
+
 def test_ablations_of_a_study() -> None:
     settings = changed("ablation/sweep", [2, 100])
     settings["neurons"]["scorings"] = ["magnitude", "random", "head-norm"]
