@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import get_args
 
@@ -355,6 +356,28 @@ def test_from_a_name_on_the_hub_to_scores_without_a_network(hub: Hub, project: P
         shutil.copy(project.folder / file, clone.folder)
     (clone.folder / "workflow" / "scripts" / "fetch.py").touch()
     assert "fetch" not in clone.planned()
+
+
+def test_what_another_study_brings_after_this_one_was_planned_stays(hub: Hub, project: Project) -> None:
+    """Snakemake removes what a job is to make, which nobody else may miss."""
+    cache = project.folder.with_name("cache")
+    pieces = sorted(str(file) for file in cache.rglob("checksums.json"))
+    brought = cache.rename(cache.with_name("brought"))
+    data = "data/filtered-00000-of-00001.parquet"
+    hub.downloads.clear()
+    hub.held |= {name: threading.Event() for name in (data, "config.json")}
+    with ThreadPoolExecutor() as pool:
+        done = pool.submit(project.snakemake, "--cores", "1", *pieces)
+        try:
+            assert wait_until(lambda: bool(hub.downloads), 60)
+            other = "pretrained" if hub.downloads == [data] else "reward-bench"
+            shutil.copytree(brought / other, cache / other)
+        finally:
+            for name in (data, "config.json"):
+                hub.held.pop(name).set()
+    assert done.result().returncode == 0, done.result().stderr
+    assert (data in hub.downloads) == (other == "pretrained") and (hub.downloads == [data]) == (data in hub.downloads)
+    assert sorted(str(file) for file in cache.rglob("checksums.json")) == pieces
 
 
 def test_an_xray_of_a_name_on_the_hub(hub: Hub, environment: None, tmp_path: Path) -> None:

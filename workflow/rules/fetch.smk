@@ -5,7 +5,8 @@ MISSING = [str(file.parent.relative_to(HUB_CACHE)) for file in places.fetched(st
 
 rule fetch:
     output:
-        f"{HUB_CACHE}/{{piece}}/checksums.json",
+        # Not removed before the job: another study may have brought it since this one was planned.
+        update(f"{HUB_CACHE}/{{piece}}/checksums.json"),
     log:
         f"{RESULTS}/logs/fetch/{{piece}}.log",
     wildcard_constraints:
