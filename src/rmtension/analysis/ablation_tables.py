@@ -95,11 +95,12 @@ def control_overlap_table(results: Results) -> pl.DataFrame:
 
 def ablation_curve_table(results: Results) -> pl.DataFrame:
     """model, regime, benchmark, scoring, percent (of the neurons or heads, zeroed; 0: none) or count of them, n_neurons
-    (so many they are); accuracy over all comparisons of the benchmark together, and delta, its change from 0 %. Empty
-    without sizes."""
+    (so many they are); accuracy over all comparisons of the benchmark together, and delta, its change from 0 %. Of
+    regimes whose neurons are ranked. Empty without sizes."""
     by = ["model", "regime", "benchmark", "scoring", "percent", "count"]
     sweep = results.study.ablation.sweep
-    _, ablated, delta = change(results.swept, own_sets(results.study, *([0, *sweep] if sweep else [])))
+    ranked = results.swept.filter(pl.col("regime").is_in(results.study.with_neurons()))
+    _, ablated, delta = change(ranked, own_sets(results.study, *([0, *sweep] if sweep else [])))
     table = results.table(ablated, by, "accuracy", delta=delta).drop("p")
     on = ["model", "regime", "scoring", "percent", "count"]
     sizes = own_sizes(results.sizes, results.study).select([*on, "n_neurons"])

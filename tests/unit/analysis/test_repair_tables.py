@@ -15,6 +15,7 @@ import polars as pl
 import pytest
 from example_results import REPAIRED, REPAIRS, STUDY, example
 
+from rmtension.analysis.ablation_tables import ablation_curve_table
 from rmtension.analysis.loading import load_loudness, load_pairs_seen
 from rmtension.analysis.repair_tables import repair_contrasts_table, repair_table
 from rmtension.base.errors import UserError
@@ -273,3 +274,10 @@ def test_how_loud_matched_neurons_are_stands_beside_what_holds_them_fixed(tmp_pa
 def write(frame: pl.DataFrame, file: Path) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     frame.write_parquet(file)
+
+
+def test_what_has_no_neurons_has_no_curve() -> None:
+    ablation = REPAIRED.ablation.model_copy(update={"sweep": [20.0], "sweep_benchmarks": ["two"]})
+    curves = ablation_curve_table(replace(RESULTS, study=REPAIRED.model_copy(update={"ablation": ablation})))
+    assert set(curves["percent"]) == {0, 20}
+    assert set(curves["regime"]) == {*REPAIRED.regimes} - {"ensemble"}
