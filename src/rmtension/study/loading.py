@@ -14,8 +14,8 @@ from rmtension.study.benchmarks import OwnBenchmark, PublishedBenchmark, RegimeT
 from rmtension.study.data import HHPairs, OwnPairs, SyntheticPairs
 from rmtension.study.inputs import data_files
 from rmtension.study.models import FolderModel, GgufModel, GivenModel, MadeModel
-from rmtension.study.places import MODELS, local_paths, origins, own_data
-from rmtension.study.section import Located, nearest
+from rmtension.study.places import MODELS, from_hub, local_paths, own_data
+from rmtension.study.section import nearest
 from rmtension.study.study import Study
 
 
@@ -34,9 +34,9 @@ def check_study(settings: Mapping[str, Any], file: str, locked: Mapping[str, str
 
 def refuse_shared_commits(study: Study, file: str) -> None:
     """A lock file has one line for an id on the hub, where a model and a dataset may have the same."""
-    located = {key: part for key, part in origins(study).items() if isinstance(part, Located) and part.hub}
-    models = {(part.hub, part.revision): key for key, part in located.items() if part.kind in MODELS}
-    for key, part in located.items():
+    parts = from_hub(study)
+    models = {(part.hub, part.revision): key for key, part in parts.items() if part.kind in MODELS}
+    for key, part in parts.items():
         if part.kind not in MODELS and (other := models.get((part.hub, part.revision))):
             raise UserError(f"{file}: {key}.revision: {other} is called {part.hub}, too: give the commit of each here")
 

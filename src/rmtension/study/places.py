@@ -39,10 +39,14 @@ def origins(study: Study) -> dict[str, BackboneSource | PairSource | Benchmark]:
     return models | sources | benchmarks
 
 
+def from_hub(study: Study) -> dict[str, Located]:
+    """Key of the study file -> part that is read from the hub."""
+    return {key: part for key, part in origins(study).items() if isinstance(part, Located) and part.hub}
+
+
 def fetched(study: Study) -> dict[str, Path]:
     """Key of the study file -> checksums of what it reads from the hub."""
-    located = {key: part for key, part in origins(study).items() if isinstance(part, Located) and part.hub}
-    return {key: part.checksums(study.data_root, study.hub_cache) for key, part in located.items()}
+    return {key: part.checksums(study.data_root, study.hub_cache) for key, part in from_hub(study).items()}
 
 
 def local_paths(study: Study) -> dict[str, tuple[Path, str]]:
