@@ -94,8 +94,8 @@ def main() -> None:
     budget = harness.budget(chosen)
     model = workloads.reward_model(chosen.backbone)
     with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
-        bench_reward_bench(chosen, model, budget, Path(folder))
         bench_rm_bench(chosen, model, budget, Path(folder))
+        bench_reward_bench(chosen, model, budget, Path(folder))  # needs an environment of its own
 
 
 if __name__ == "__main__":

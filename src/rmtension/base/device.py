@@ -27,8 +27,9 @@ held: dict[str, socket.socket] = {}  # this process's GPUs, held open as long as
 def start_torch(threads: int, gpus: int = 0, precision: str = "float32") -> torch.device:
     """Fix threads, deterministic kernels and GPUs; returns the device to compute on.
 
-    The process sees as many GPUs as it asks for, each to itself, or none. Call it before anything uses a GPU: CUDA
-    looks once. `threads` comes from the study and not from --cores: their number changes the last bits of sums.
+    The process sees as many GPUs as it asks for, each to itself, or none; a GPU that CUDA_VISIBLE_DEVICES names several
+    times takes as many processes at once. Call it before anything uses a GPU: CUDA looks once. `threads` comes from the
+    study and not from --cores: their number changes the last bits of sums.
     UserError where there are GPUs, but too few; where there is none, the CPU does. precision: that the study asks for;
     UserError where a CPU has no instructions for it.
     """
@@ -43,11 +44,10 @@ def start_torch(threads: int, gpus: int = 0, precision: str = "float32") -> torc
     torch.use_deterministic_algorithms(True, warn_only=True)
     # Else every new tensor is filled, which takes training 4 % longer; nothing here reads what it has not written.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    there = torch.cuda.device_count() if gpus else 0
-    named = os.environ.get(VISIBLE, ",".join(map(str, range(there))))
-    visible = [gpu.strip() for gpu in named.split(",")][:there]
-    if there and len(visible) < gpus:
-        raise UserError(f"compute.gpus is {gpus}, but here are {len(visible)}: lower it")
+    visible = visible_gpus() if gpus else []
+    there = len(set(map(identity, visible)))
+    if there and there < gpus:
+        raise UserError(f"compute.gpus is {gpus}, but here are {there}: lower it")
     if gpus and not there:
         logger.info("no GPU here: computing on the CPU")
     if precision == "bfloat16" and not there and not multiplies_bfloat16():
@@ -81,16 +81,33 @@ def arithmetic(precision: str, device: torch.device) -> Iterator[None]:
         torch.set_float32_matmul_precision(before)
 
 
-def take_gpus(visible: Sequence[str], count: int) -> dict[str, socket.socket]:
-    """So many of the visible GPUs that no other process of this user holds, waiting for them if need be.
+def visible_gpus() -> list[str]:
+    """Those that CUDA_VISIBLE_DEVICES names and that are there, as often as it names them; without it, all."""
+    named = os.environ.get(VISIBLE)
+    if named is None:
+        return [str(index) for index in range(torch.cuda.device_count())]
+    gpus = [gpu.strip() for gpu in named.split(",")]
+    distinct: dict[str, str] = {}
+    for gpu in gpus:
+        distinct.setdefault(identity(gpu), gpu)
+    os.environ[VISIBLE] = ",".join(distinct.values())  # where it names one twice, CUDA sees none at all
+    there = list(distinct)[: torch.cuda.device_count()]
+    return [gpu for gpu in gpus if identity(gpu) in there]
 
-    They are given back by closing the sockets, so however the process ends.
+
+def take_gpus(visible: Sequence[str], count: int) -> dict[str, socket.socket]:
+    """So many distinct ones of the visible GPUs with a place free, waiting for them if need be.
+
+    A GPU has a place for a process of this user each time it is named. It is given back by closing the socket, so
+    however the process ends.
     """
+    named = [identity(gpu) for gpu in visible]
     waiting = False
     while True:
         taken: dict[str, socket.socket] = {}
-        for gpu in visible:
-            if len(taken) < count and (hold := claimed(gpu)):
+        for i, gpu in enumerate(visible):
+            is_new = named[i] not in map(identity, taken)
+            if len(taken) < count and is_new and (hold := claimed(named[i], named[:i].count(named[i]))):
                 taken[gpu] = hold
         if len(taken) == count:
             return taken
@@ -102,14 +119,14 @@ def take_gpus(visible: Sequence[str], count: int) -> dict[str, socket.socket]:
         time.sleep(random.uniform(0.5, 1.5))
 
 
-def claimed(gpu: str) -> socket.socket | None:
-    """A socket by a name that only one process at a time can have; none if another has it.
+def claimed(gpu: str, place: int = 0) -> socket.socket | None:
+    """A socket by a name that only one process at a time can have: a place at a GPU; none if another has it.
 
     Such names leave no file behind. A SLURM job has names of its own, as it may count its GPUs from 0 on.
     """
     hold = socket.socket(socket.AF_UNIX)
     try:
-        hold.bind(f"\0rmtension:{os.getuid()}:{os.environ.get('SLURM_JOB_ID', '')}:{identity(gpu)}")
+        hold.bind(f"\0rmtension:{os.getuid()}:{os.environ.get('SLURM_JOB_ID', '')}:{identity(gpu)}:{place}")
     except OSError as error:
         hold.close()
         if error.errno != errno.EADDRINUSE:

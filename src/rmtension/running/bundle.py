@@ -83,9 +83,9 @@ def write_wheels(made: Path, target: Target) -> None:
     tools = [f"uv=={run([UV, '--version']).split()[1]}", *build, "editables"]
     of_target = ["--python-version", target.python, "--python-platform", target.platform]
     plain = ["--quiet", "--no-header", "--no-annotate", *of_target]
+    runs = ["--extra", "test", "--constraints", "requirements.lock", "pyproject.toml"]  # not what checks code or draws pages
     every, needed = (
-        run([UV, "pip", "compile", *plain, *sources, "-"], "\n".join(tools)).splitlines()
-        for sources in (["requirements.lock"], [])
+        run([UV, "pip", "compile", *plain, *sources, "-"], "\n".join(tools)).splitlines() for sources in (runs, [])
     )
     building = {name_of(line) for line in needed}
     left_out = [line for line in every if name_of(line) not in building and is_any_of(name_of(line), target.has)]

@@ -27,6 +27,9 @@ WORKER = "RMTENSION_WORKER"  # environment variable: the worker's environment an
 INSIDE = "RMTENSION_INSIDE_WORKER"
 BEGUN = b"+"  # what the worker says when it begins with a script
 OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}  # read when huggingface_hub and datasets are imported
+# Read when a library asks whether there is a GPU, as some do when they are imported: asked in any other way, CUDA starts in
+# the worker, and no process that it forks can use a GPU.
+NO_CUDA = {"PYTORCH_NVML_BASED_CUDA_CHECK": "1"}
 ONE_CORE = {"OPENBLAS_NUM_THREADS": "1"}  # read when numpy is imported; a script that runs cold has it from Snakemake
 PRELOADED = (
     "snakemake.script",
@@ -121,7 +124,7 @@ def is_of_this_user(connection: socket.socket) -> bool:
 def serve(listener: socket.socket) -> None:
     """Fork a ready process for each script that is sent to the listener, until standard input ends."""
     threading.Thread(target=end_with_parent, daemon=True).start()
-    os.environ |= OFFLINE | ONE_CORE
+    os.environ |= OFFLINE | ONE_CORE | NO_CUDA
     before = stamps()
     for module in PRELOADED:
         importlib.import_module(module)

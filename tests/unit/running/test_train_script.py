@@ -304,10 +304,17 @@ def test_no_two_jobs_share_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert [holder.exitcode for holder in holders] == [0] * 5
 
 
+def seen_by_cuda(there: int) -> int:
+    """How many GPUs CUDA sees of those that are there: none at all where one is named twice."""
+    named = [gpu for gpu in os.environ.get("CUDA_VISIBLE_DEVICES", ",".join(map(str, range(there)))).split(",") if gpu]
+    return min(len(named), there) if len(set(named)) == len(named) else 0
+
+
 @pytest.mark.parametrize(
     ("given", "gpus", "there", "seen"),
-    [("3,5", 1, 2, "3"), (" 3, 5", 2, 2, "3,5"), (None, 3, 4, "0,1,2"), ("3,5", 0, 2, ""), (None, 1, 0, "")],
-)
+    [("3,5", 1, 2, "3"), (" 3, 5", 2, 2, "3,5"), (None, 3, 4, "0,1,2"), ("3,5", 0, 2, ""), (None, 1, 0, ""),
+     ("3,3,5,5", 2, 2, "3,5"), ("3,3,5", 1, 1, "3"), ("", 1, 2, "")],
+)  # fmt: skip
 def test_a_job_sees_as_many_gpus_as_it_asks_for(
     given: str | None, gpus: int, there: int, seen: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -316,7 +323,7 @@ def test_a_job_sees_as_many_gpus_as_it_asks_for(
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", given or "")
     if given is None:
         monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: there)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: seen_by_cuda(there))
     monkeypatch.setattr(torch, "use_deterministic_algorithms", lambda *_, **__: None)
     held: dict[str, socket.socket] = {}
     monkeypatch.setattr(device, "held", held)
@@ -362,9 +369,21 @@ def two_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def test_a_gpu_is_one_however_it_is_named(gpu: str, same: str) -> None:
     taken = take_gpus([gpu, same, "0"], 2)
     assert list(taken) == [gpu, "0"]
-    assert claimed("0") is None and claimed("GPU-8932f937") is None
+    assert claimed("GPU-41b0c0de") is None and claimed("GPU-8932f937") is None
     others = take_gpus(["2", "MIG-41b0"], 2)  # of which nvidia-smi knows nothing
     for hold in [*taken.values(), *others.values()]:
+        hold.close()
+
+
+@pytest.mark.usefixtures("two_gpus")
+def test_a_gpu_that_is_named_twice_takes_two_jobs() -> None:
+    """Of two GPUs, the first for two jobs at once: a job of two takes different ones."""
+    both = take_gpus(["0", "1", "GPU-8932f937"], 2)
+    assert list(both) == ["0", "1"]
+    one_more = take_gpus(["0", "1", "GPU-8932f937"], 1)
+    assert list(one_more) == ["GPU-8932f937"]
+    assert claimed("GPU-8932f937", 0) is claimed("GPU-8932f937", 1) is claimed("GPU-41b0c0de", 0) is None
+    for hold in [*both.values(), *one_more.values()]:
         hold.close()
 
 
