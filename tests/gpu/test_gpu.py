@@ -20,13 +20,17 @@ from polars.testing import assert_frame_equal
 from tiny_models import CONFIGS, pairs, random_model
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.attention.varlen import varlen_attn
 
 from rmtension.base.device import arithmetic, start_torch
+from rmtension.engine import attention
 from rmtension.engine.ablation import Mask
 from rmtension.engine.activations import activation_statistics
 from rmtension.engine.decisions import precise_rewards
 from rmtension.engine.evaluation import ablated_scores, candidate_scores
-from rmtension.engine.packing import Packed
+from rmtension.engine.learner import bradley_terry, margins
+from rmtension.engine.packing import Packed, collate, pack
+from rmtension.engine.reward_model import score
 from rmtension.engine.training import Trainer
 from rmtension.study.stages import Training
 
@@ -76,6 +80,44 @@ def test_attention_never_holds_the_weight_of_every_pair_of_tokens(precision: str
         model = random_model(family).to(GPU)
         with sdpa_kernel([SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION]), arithmetic(precision, GPU):
             candidate_scores(model, pairs(20, seed=1), masks(model), 400, GPU)
+
+
+def test_one_call_for_all_lengths_is_as_near_to_float32_as_texts_side_by_side() -> None:
+    """Rewards and gradients in bfloat16, of heads that flash attention takes and that share their keys."""
+    model = random_model("llama", hidden_size=256, head_dim=64, max_position_embeddings=600)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim > 1:
+                parameter.mul_(0.2)  # or attention would be all on one token
+    model.to(GPU)
+    rng = np.random.default_rng(0)
+    shapes = [*rng.integers(1, 200, (20, 3)).tolist(), [300, 150, 40], [0, 9, 70], [0, 200, 1]]
+    texts = [[rng.integers(9, 50, (2, own)) for own in shape] for shape in shapes]
+    comparisons = [pack([np.concatenate([p[0], a[0]])], [np.concatenate([p[0], b[1]])]) for p, a, b in texts]
+    comparisons.append(pack([np.arange(9, 40)], [np.arange(9, 49)]))  # a text that is the prefix itself
+    batch = collate(comparisons, range(len(comparisons))).to(GPU)
+
+    def computed(precision: str) -> list[Tensor]:
+        with arithmetic(precision, GPU):
+            rewards = score(model, batch)
+            loss = bradley_terry(margins(rewards, batch))
+        return [rewards.detach().float(), *torch.autograd.grad(loss, list(model.parameters()))]
+
+    exact = computed("float32")
+    with patch.object(attention, "varlen_attn", wraps=varlen_attn) as call:
+        at_once = computed("bfloat16")
+    assert call.call_count == model.config.num_hidden_layers
+    with patch.object(attention, "takes_any_lengths", lambda _: False):
+        side_by_side = computed("bfloat16")
+
+    def error(found: list[Tensor], kind: slice) -> float:
+        """Root of the mean squared error, each tensor relative to its size."""
+        relative = [(a - b).norm() / b.norm() for a, b in zip(found[kind], exact[kind], strict=True)]
+        return float(torch.stack(relative).square().mean().sqrt())
+
+    for kind in (slice(1), slice(1, None)):  # rewards, gradients
+        assert 0 < error(at_once, kind) < 1.5 * error(side_by_side, kind)
+        assert error(at_once, kind) < 0.1
 
 
 def test_bfloat16_decides_as_float32() -> None:

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from inspect import signature
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
+from torch.nn.attention.varlen import varlen_attn
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import causal_mask_function
 
-from rmtension.engine.packing import Batch
+from rmtension.engine.packing import Batch, Sequences
 
 PACKED = "packed"  # its name among transformers' ways to compute attention
+# That heads share keys: torch 2.11 sees it by their numbers, later ones want to be told.
+SHARING: dict[str, Any] = {"enable_gqa": True} if "enable_gqa" in signature(varlen_attn).parameters else {}
 
 
 @dataclass(frozen=True)
@@ -72,6 +76,27 @@ def attention(
     return outputs
 
 
+def takes_any_lengths(query: Tensor) -> bool:
+    """Whether flash attention computes such queries, in sequences of any lengths at once.
+
+    A function, as a test stands in for it.
+    """
+    size = query.shape[-1]
+    fits = query.is_cuda and query.element_size() == 2 and size % 8 == 0 and size <= 256
+    return fits and torch.cuda.get_device_capability(query.device) >= (8, 0)
+
+
+def attention_of_sequences(query: Tensor, key: Tensor, value: Tensor, scaling: float, of: Sequences) -> Tensor:
+    """Outputs [1, T, heads, size] of states [1, heads or a part of them, T, size], in one call for the whole batch."""
+    queries, keys, values = (states[0].transpose(0, 1) for states in (query, key, value))
+    keys, values = (states.index_select(0, of.keys) for states in (keys, values))
+    starts, most = (of.query_starts, of.key_starts), (of.most_queries, of.most_keys)
+    # A window without an end to the left, and of nothing to the right: causal. The last query is at the last key.
+    outputs = varlen_attn(queries, keys, values, *starts, *most, scale=scaling, window_size=(-1, 0), **SHARING)
+    assert isinstance(outputs, Tensor)
+    return outputs[None]
+
+
 def packed_attention(
     module: Any,
     query: Tensor,
@@ -89,6 +114,10 @@ def packed_attention(
     """
     # Where products are in less precision, rotary embeddings have widened them; attention narrows them all the same.
     query, key = query.to(value.dtype), key.to(value.dtype)
+    if packed is not None and softcap is None and takes_any_lengths(query):
+        longest = packed.sequences.most_keys
+        if attention_mask is None or longest <= attention_mask.window:
+            return attention_of_sequences(query, key, value, scaling, packed.sequences), None
     heads, key_heads = query.shape[1], key.shape[1]
     # Heads that share keys and values have a copy each, except in half precision: on a GPU, fused attention for float32
     # or with a mask knows no sharing, and what torch would take instead holds the weight of every pair of tokens.

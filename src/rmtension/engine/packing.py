@@ -66,6 +66,22 @@ def pack(chosen: Sequence[Tokens], rejected: Sequence[Tokens]) -> Packed:
 
 
 @dataclass(frozen=True)
+class Sequences:
+    """Whole texts as keys, each with the last of its tokens as queries: all of a comparison's first text, of others
+    their own. So every token of the batch asks once, in the order in which it stands there."""
+
+    keys: Tensor  # [K] places in the batch, one text behind the other
+    query_starts: Tensor  # int32 [sequences + 1] in the batch; a text that has no token of its own is left out
+    key_starts: Tensor  # int32 [sequences + 1] in `keys`
+    most_queries: int
+    most_keys: int
+
+    def to(self, device: torch.device) -> Sequences:
+        names = ("keys", "query_starts", "key_starts")
+        return replace(self, **{name: getattr(self, name).to(device) for name in names})
+
+
+@dataclass(frozen=True)
 class Batch:
     """B packed comparisons of T tokens, one behind the other without padding; C candidates over all of them."""
 
@@ -78,11 +94,13 @@ class Batch:
     chosen: Tensor  # [C] bool
     texts: list[Tensor]  # [texts, longest] places of the tokens of whole texts, similar lengths together, then zeros
     place: Tensor  # [T] where all `texts`, flattened one behind the other, hold each token
+    sequences: Sequences  # for attention that takes any lengths at once
 
     def to(self, device: torch.device) -> Batch:
         names = ("tokens", "positions", "segments", "comparison", "end", "chosen", "place")
         moved = {name: getattr(self, name).to(device) for name in names}
-        return replace(self, texts=[texts.to(device) for texts in self.texts], **moved)
+        texts, sequences = [texts.to(device) for texts in self.texts], self.sequences.to(device)
+        return replace(self, texts=texts, sequences=sequences, **moved)
 
     def token_weights(self) -> Tensor:
         """How many chosen, and how many rejected, texts hold each token: float64 [T, 2]."""
@@ -107,6 +125,24 @@ def whole_texts(start: Tokens, prefix: Tokens, own_start: Tokens, own: Tokens) -
     return texts, held[first]  # a shared token stands in several texts, with equal outputs
 
 
+def sequences_of(comparison: Tokens, start: Tokens, prefix: Tokens, own_start: Tokens, own: Tokens) -> Sequences:
+    """Of each candidate its comparison, where its prefix and its own tokens start, and how many these are."""
+    asked = own + np.where(np.diff(comparison, prepend=-1) > 0, prefix, 0)
+    asking = asked > 0
+    start, prefix, own_start, own, asked = (n[asking] for n in (start, prefix, own_start, own, asked))
+    length = prefix + own
+    query_starts, key_starts = (np.concatenate([[0], n.cumsum()]) for n in (asked, length))
+    column = np.arange(key_starts[-1]) - key_starts[:-1].repeat(length)
+    keys = column + np.where(column < prefix.repeat(length), start.repeat(length), (own_start - prefix).repeat(length))
+    return Sequences(
+        keys=torch.from_numpy(keys),
+        query_starts=torch.from_numpy(query_starts.astype(np.int32)),
+        key_starts=torch.from_numpy(key_starts.astype(np.int32)),
+        most_queries=int(asked.max()),
+        most_keys=int(length.max()),
+    )
+
+
 def collate(comparisons: Sequence[Packed], index: Sequence[int]) -> Batch:
     """The comparisons at `index` as one batch."""
     members = [comparisons[i] for i in index]
@@ -117,7 +153,8 @@ def collate(comparisons: Sequence[Packed], index: Sequence[int]) -> Batch:
     segments = np.where(segments == PREFIX, len(comparison) + member, first[member] + segments - 1)
     own, prefix = np.split(np.bincount(segments, minlength=len(comparison) + len(members)), [len(comparison)])
     end = start[comparison] + np.concatenate([p.ends for p in members])
-    texts, place = whole_texts(start[comparison], prefix[comparison], end + 1 - own, own)
+    candidates = start[comparison], prefix[comparison], end + 1 - own, own
+    texts, place = whole_texts(*candidates)
     return Batch(
         index=list(index),
         tokens=torch.from_numpy(np.concatenate([p.tokens for p in members])),
@@ -128,6 +165,7 @@ def collate(comparisons: Sequence[Packed], index: Sequence[int]) -> Batch:
         chosen=torch.from_numpy(np.concatenate([p.chosen for p in members])),
         texts=[torch.from_numpy(one) for one in texts],
         place=torch.from_numpy(place),
+        sequences=sequences_of(comparison, *candidates),
     )
 
 
