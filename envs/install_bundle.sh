@@ -22,8 +22,8 @@ wheels --compile-bytecode --requirement bundle/requirements.txt
 wheels --editable .
 # What was left out of the bundle is taken from the interpreter's own packages, behind those of the bundle.
 if [ -n "$WITHOUT" ]; then
-  SITE='import sysconfig; print(sysconfig.get_path("purelib")); print(sysconfig.get_path("platlib"))'
-  "$PYTHON" -c "$SITE" | sort -u > "$(.venv/bin/python -c "$SITE" | head -1)/target.pth"
+  site() { "$1" -c "import sysconfig; print(sysconfig.get_path('$2'))"; }
+  { site "$PYTHON" purelib; site "$PYTHON" platlib; } | sort -u > "$(site .venv/bin/python purelib)/target.pth"
 fi
 .venv/bin/python - "$PYTHON" $LEFT_OUT <<'END'
 import sys

@@ -65,7 +65,7 @@ def test_the_bundle_of_a_study_runs_without_a_network(clone: Path) -> None:
         assert ended.returncode == 0, ended.stdout[-2000:] + ended.stderr[-2000:]
         return ended.stdout + ended.stderr
 
-    done("sh", "bundle/install")
+    assert done("sh", "bundle/install") == ""
     where = done(
         ".venv/bin/python", "-c", "import rmtension, polars; print(rmtension.__file__, polars.__file__)"
     ).split()

@@ -20,6 +20,7 @@ import subprocess
 import sys
 import threading
 import uuid
+import warnings
 from contextlib import suppress
 from pathlib import Path
 
@@ -124,6 +125,8 @@ def is_of_this_user(connection: socket.socket) -> bool:
 def serve(listener: socket.socket) -> None:
     """Fork a ready process for each script that is sent to the listener, until standard input ends."""
     threading.Thread(target=end_with_parent, daemon=True).start()
+    # Python 3.12 warns of any other thread at a fork; this one only waits, and holds nothing that a child could need.
+    warnings.filterwarnings("ignore", r".*multi-threaded", DeprecationWarning)
     os.environ |= OFFLINE | ONE_CORE | NO_CUDA
     before = stamps()
     for module in PRELOADED:
