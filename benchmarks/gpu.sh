@@ -8,6 +8,7 @@ set -u
 out=$1 study=$2 device=${DEVICE:-cuda} backbone=${BACKBONE:-smollm2-135m} jobs=${JOBS:-6}
 shift 2
 [ $# -gt 0 ] || set -- tests study attention train statistics ablation evaluation
+gpu=${CUDA_VISIBLE_DEVICES:-0} gpu=${gpu%%,*}
 bin=$PWD/.venv/bin name=$(sed -n 's/^name: *//p' "$study")
 mkdir -p "$out"
 
@@ -16,7 +17,8 @@ part() {  # NAME SECONDS COMMAND...
   shift 2
   began=$(date +%s)
   timeout --signal TERM "$seconds" "$@" > "$log" 2>&1
-  echo "$(basename "$log" .log): status $?, $(($(date +%s) - began)) s"
+  status=$?
+  echo "$(basename "$log" .log): status $status, $(($(date +%s) - began)) s"
 }
 
 bench() {  # NAME OPTION...: one turn of each side
@@ -30,8 +32,9 @@ nvidia-smi > "$out/machine.txt" 2>&1 || lscpu > "$out/machine.txt"
 for asked; do
   case $asked in
     tests) part tests 120 "$bin/python" -m pytest -rA --numprocesses 0 tests/gpu ;;
-    study)  # the GPU named once for each job that it may have at a time
-      part study "${STUDY_SECONDS:-190}" env CUDA_VISIBLE_DEVICES="0$(yes ,0 | head -$((jobs - 1)) | tr -d '\n')" \
+    study)  # the first GPU, named once for each job that it may have at a time
+      gpus=$(yes "$gpu" | head -n "$jobs" | paste -s -d ,)
+      part study "${STUDY_SECONDS:-190}" env CUDA_VISIBLE_DEVICES="$gpus" \
         "$bin/snakemake" --cores all --resources gpu="$jobs" --keep-going --configfile "$study"
       # What was finished: tables and figures if the time was enough, else scores and activations; never weights.
       tar -C results -czf "$out/$name.tar.gz" --exclude='*.safetensors' --exclude='*.pt' "$name" ;;

@@ -82,9 +82,23 @@ def test_attention_never_holds_the_weight_of_every_pair_of_tokens(precision: str
             candidate_scores(model, pairs(20, seed=1), masks(model), 400, GPU)
 
 
-def test_one_call_for_all_lengths_is_as_near_to_float32_as_texts_side_by_side() -> None:
-    """Rewards and gradients in bfloat16, of heads that flash attention takes and that share their keys."""
-    model = random_model("llama", hidden_size=256, head_dim=64, max_position_embeddings=600)
+OF_64 = {"hidden_size": 256, "head_dim": 64, "max_position_embeddings": 600}  # heads that flash attention takes
+
+
+@pytest.mark.parametrize(
+    ("family", "changes", "calls"),
+    [
+        ("llama", OF_64, 3),
+        ("gpt2", {"n_embd": 256, "n_head": 4, "n_positions": 600}, 3),
+        ("gemma3_text", OF_64 | {"sliding_window": 600}, 3),
+        ("gemma3_text", OF_64 | {"sliding_window": 100}, 1),  # two layers in which texts are longer than the window
+    ],
+)
+def test_one_call_for_all_lengths_is_as_near_to_float32_as_texts_side_by_side(
+    family: str, changes: dict[str, int], calls: int
+) -> None:
+    """Rewards and gradients in bfloat16; `calls`: layers that make one."""
+    model = random_model(family, **changes)
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.ndim > 1:
@@ -106,7 +120,7 @@ def test_one_call_for_all_lengths_is_as_near_to_float32_as_texts_side_by_side() 
     exact = computed("float32")
     with patch.object(attention, "varlen_attn", wraps=varlen_attn) as call:
         at_once = computed("bfloat16")
-    assert call.call_count == model.config.num_hidden_layers
+    assert call.call_count == calls
     with patch.object(attention, "takes_any_lengths", lambda _: False):
         side_by_side = computed("bfloat16")
 

@@ -44,9 +44,8 @@ def folder_of(part: Settings) -> str:
 
 
 def shrunk(study: Settings) -> Settings:
-    """The study with two tiny models at most, one seed, few pairs, sizes and draws; what it is made of stays."""
-    first, *_, last = [*study["models"]] * 2
-    study["models"] = {name: study["models"][name] for name in (first, last)}
+    """The study with a tiny model, one seed, few pairs, sizes and draws; what else it is made of stays."""
+    study["models"] = dict([*study["models"].items()][-1:])
     for model in study["models"].values():
         files = {"gguf": "models/llama.gguf", "pretrained": f"models/{Path(folder_of(model['source'])).name}"}
         kind, fewer = model["source"]["kind"], {"layers": 2} if "layers" in model["source"] else {}
@@ -290,7 +289,7 @@ def measured(tables: dict[str, pl.DataFrame]) -> set[str]:
     beside = gains.filter(measure="balanced").drop_nulls("gain_mean")
     recovered = tables["patching_contrasts"].filter(against="matched-random", model=OVERALL)
     in_parts = pl.col("regime") != pl.col("mixture")
-    # The claim's two figures are of sets of their own size and of a common one: there may be more than noise in one alone.
+    # Its two figures are of sets of their own size and of a common one: there may be more than noise in one alone.
     cosines = tables["conflict"].filter(in_parts, set="shared", control="whole", model=OVERALL)["cosine_mean"]
     against = tables["conflict_contrasts"].filter(in_parts, against="matched-random", model=OVERALL)
     as_trained = tables["calibration"].filter(ablation="none", model=OVERALL)

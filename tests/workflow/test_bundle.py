@@ -6,10 +6,11 @@ import os
 import shutil
 import subprocess
 import sys
+from functools import reduce
 from pathlib import Path
 
 import pytest
-from project import ROOT, STUDY
+from project import FEWER, ROOT, STUDY
 
 from rmtension.base.errors import UserError
 from rmtension.data.hub import read_study
@@ -29,6 +30,8 @@ def clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for file in project_files():
         (folder / file).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(file, folder / file)
+    planted = folder / "resources/planted.yaml"
+    planted.write_text(reduce(lambda text, change: text.replace(*change), FEWER.items(), planted.read_text()))
     (folder / ".uv").symlink_to(ROOT / ".uv")
     (folder / "mine.yaml").write_text(STUDY.read_text())
     subprocess.run(["git", "init", "--quiet"], cwd=folder, check=True)

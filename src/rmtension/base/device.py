@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
+from itertools import takewhile
 
 import torch
 
@@ -33,7 +34,8 @@ def start_torch(threads: int, gpus: int = 0, precision: str = "float32") -> torc
     UserError where there are GPUs, but too few; where there is none, the CPU does. precision: that the study asks for;
     UserError where a CPU has no instructions for it.
     """
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    if os.environ.get("CUBLAS_WORKSPACE_CONFIG") != ":16:8":  # no others make the same products each time
+        os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
     os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # so that an index is that of nvidia-smi
     # A CPU's products in bfloat16 are made ready for each number of rows, and 1,024 of them are kept, a megabyte each.
     # Batches without padding hardly ever use one again. Those of a batch or two are needed: with none kept, training
@@ -41,11 +43,11 @@ def start_torch(threads: int, gpus: int = 0, precision: str = "float32") -> torc
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
     os.environ.setdefault("LRU_CACHE_CAPACITY", "64")
     torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(True)  # with `warn_only`, fused attention would have gradients of its own each time
+    torch.use_deterministic_algorithms(True)  # with `warn_only`, gradients of fused attention differ from time to time
     # Else every new tensor is filled, which takes training 4 % longer; nothing here reads what it has not written.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     visible = visible_gpus() if gpus else []
-    there = len(set(map(identity, visible)))
+    there = len(set(visible))
     if there and there < gpus:
         raise UserError(f"compute.gpus is {gpus}, but here are {there}: lower it")
     if gpus and not there:
@@ -86,28 +88,28 @@ def visible_gpus() -> list[str]:
     named = os.environ.get(VISIBLE)
     if named is None:
         return [str(index) for index in range(torch.cuda.device_count())]
-    gpus = [gpu.strip() for gpu in named.split(",")]
-    distinct: dict[str, str] = {}
+    gpus = [*takewhile(bool, map(str.strip, named.split(",")))]  # CUDA looks no further than a gap
+    distinct: dict[str, str] = {}  # one may be named by its index, and then by its UUID
     for gpu in gpus:
         distinct.setdefault(identity(gpu), gpu)
-    os.environ[VISIBLE] = ",".join(distinct.values())  # where it names one twice, CUDA sees none at all
-    there = list(distinct)[: torch.cuda.device_count()]
-    return [gpu for gpu in gpus if identity(gpu) in there]
+    os.environ[VISIBLE] = ",".join(distinct.values())  # where one is named twice, CUDA sees none at all
+    there = [*distinct][: torch.cuda.device_count()]
+    os.environ[VISIBLE] = named
+    return [distinct[identity(gpu)] for gpu in gpus if identity(gpu) in there]
 
 
 def take_gpus(visible: Sequence[str], count: int) -> dict[str, socket.socket]:
     """So many distinct ones of the visible GPUs with a place free, waiting for them if need be.
 
-    A GPU has a place for a process of this user each time it is named. It is given back by closing the socket, so
+    A GPU has a place for a process of this user each time it is visible. It is given back by closing the socket, so
     however the process ends.
     """
-    named = [identity(gpu) for gpu in visible]
     waiting = False
     while True:
         taken: dict[str, socket.socket] = {}
         for i, gpu in enumerate(visible):
-            is_new = named[i] not in map(identity, taken)
-            if len(taken) < count and is_new and (hold := claimed(named[i], named[:i].count(named[i]))):
+            is_new = len(taken) < count and gpu not in taken
+            if is_new and (hold := claimed(gpu, visible[:i].count(gpu))):
                 taken[gpu] = hold
         if len(taken) == count:
             return taken

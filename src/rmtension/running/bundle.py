@@ -83,7 +83,8 @@ def write_wheels(made: Path, target: Target) -> None:
     tools = [f"uv=={run([UV, '--version']).split()[1]}", *build, "editables"]
     of_target = ["--python-version", target.python, "--python-platform", target.platform]
     plain = ["--quiet", "--no-header", "--no-annotate", *of_target]
-    runs = ["--extra", "test", "--constraints", "requirements.lock", "pyproject.toml"]  # not what checks code or draws pages
+    # To run and to be tested there; not what checks code, nor a browser.
+    runs = ["--extra", "test", "--constraints", "requirements.lock", "pyproject.toml"]
     every, needed = (
         run([UV, "pip", "compile", *plain, *sources, "-"], "\n".join(tools)).splitlines() for sources in (runs, [])
     )

@@ -21,16 +21,15 @@ import sys
 import threading
 import uuid
 import warnings
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 WORKER = "RMTENSION_WORKER"  # environment variable: the worker's environment and the name of its socket
+VISIBLE = "CUDA_VISIBLE_DEVICES"
 INSIDE = "RMTENSION_INSIDE_WORKER"
 BEGUN = b"+"  # what the worker says when it begins with a script
 OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}  # read when huggingface_hub and datasets are imported
-# Read when a library asks whether there is a GPU, as some do when they are imported: asked in any other way, CUDA starts in
-# the worker, and no process that it forks can use a GPU.
-NO_CUDA = {"PYTORCH_NVML_BASED_CUDA_CHECK": "1"}
 ONE_CORE = {"OPENBLAS_NUM_THREADS": "1"}  # read when numpy is imported; a script that runs cold has it from Snakemake
 PRELOADED = (
     "snakemake.script",
@@ -127,10 +126,11 @@ def serve(listener: socket.socket) -> None:
     threading.Thread(target=end_with_parent, daemon=True).start()
     # Python 3.12 warns of any other thread at a fork; this one only waits, and holds nothing that a child could need.
     warnings.filterwarnings("ignore", r".*multi-threaded", DeprecationWarning)
-    os.environ |= OFFLINE | ONE_CORE | NO_CUDA
+    os.environ |= OFFLINE | ONE_CORE
     before = stamps()
-    for module in PRELOADED:
-        importlib.import_module(module)
+    with without_gpus():
+        for module in PRELOADED:
+            importlib.import_module(module)
     # Several hundred patterns, which the first model that a process loads has compiled.
     importlib.import_module("transformers.conversion_mapping").get_checkpoint_conversion_mapping("")
     gc.freeze()  # or each child would look through all that was imported, and so copy it, whenever it collects garbage
@@ -143,6 +143,19 @@ def serve(listener: socket.socket) -> None:
                 run_script(connection, before)
             os._exit(1)
         connection.close()
+
+
+@contextmanager
+def without_gpus() -> Iterator[None]:
+    """A library may ask for GPUs when it is imported. That can start CUDA, and no process forked then could use one."""
+    named = os.environ.get(VISIBLE)
+    os.environ[VISIBLE] = ""
+    try:
+        yield
+    finally:
+        del os.environ[VISIBLE]
+        if named is not None:
+            os.environ[VISIBLE] = named
 
 
 def end_with_parent() -> None:

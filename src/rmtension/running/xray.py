@@ -15,10 +15,10 @@ from textwrap import indent
 from typing import Any, NamedTuple
 
 import psutil
-import torch
 import yaml
 from pydantic import ValidationError
 
+from rmtension.base.device import visible_gpus
 from rmtension.base.errors import UserError
 from rmtension.base.files import RESOURCES, write_text
 from rmtension.data import hub
@@ -237,7 +237,7 @@ def below(models: dict[str, dict[str, Any]]) -> str:
 
 def machine(parameters: int) -> dict[str, Any]:
     """What this machine has for jobs of a model of that size."""
-    gpus = {"gpus": 1} if torch.cuda.is_available() else {}
+    gpus = {"gpus": 1} if visible_gpus() else {}
     tokens = {"training_tokens": 2048} if parameters > LARGE else {}
     return {"threads": cores(), **gpus, **tokens} if parameters > SMALL else {}
 
@@ -258,7 +258,7 @@ def cores() -> int:
 def command(file: Path) -> list[str]:
     """What runs the study here, in this folder and on this machine: no more jobs at once than its memory holds."""
     memory = int(psutil.virtual_memory().total / 1e6)
-    gpus = [f"gpu={torch.cuda.device_count()}"] if torch.cuda.is_available() else []
+    gpus = [f"gpu={jobs}"] if (jobs := len(visible_gpus())) else []  # at once
     resources = ["--resources", f"mem_mb={memory}", *gpus]
     here, of_project = [Path(folder, "Snakefile") for folder in (".", "workflow")], RESOURCES.parent / "Snakefile"
     is_elsewhere = of_project.exists() and not any(snakefile.exists() for snakefile in here)

@@ -25,7 +25,7 @@ from safetensors.numpy import load_file
 from tiny_models import save_backbone
 
 from rmtension.base import device, forks, processes
-from rmtension.base.device import claimed, take_gpus
+from rmtension.base.device import claimed, take_gpus, visible_gpus
 from rmtension.base.errors import UserError
 from rmtension.base.memory import within_memory
 from rmtension.neurons.ranking import SETS
@@ -313,7 +313,7 @@ def seen_by_cuda(there: int) -> int:
 @pytest.mark.parametrize(
     ("given", "gpus", "there", "seen"),
     [("3,5", 1, 2, "3"), (" 3, 5", 2, 2, "3,5"), (None, 3, 4, "0,1,2"), ("3,5", 0, 2, ""), (None, 1, 0, ""),
-     ("3,3,5,5", 2, 2, "3,5"), ("3,3,5", 1, 1, "3"), ("", 1, 2, "")],
+     ("3,3,5,5", 2, 2, "3,5"), ("3,3,5", 1, 1, "3"), ("", 1, 2, ""), ("3,", 1, 1, "3"), ("3,,5", 1, 2, "3")],
 )  # fmt: skip
 def test_a_job_sees_as_many_gpus_as_it_asks_for(
     given: str | None, gpus: int, there: int, seen: str, monkeypatch: pytest.MonkeyPatch
@@ -337,16 +337,16 @@ def test_a_job_sees_as_many_gpus_as_it_asks_for(
         device.start_torch(1, 5)
 
 
-def test_bfloat16_on_a_cpu_without_instructions_for_it_is_refused() -> None:
+def test_bfloat16_on_a_cpu_without_instructions_for_it_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whichever CPU this is; on one that has them, bfloat16 goes on, as float32 and the study's default do on any."""
-    asked = "import sys; from rmtension.base import device; device.multiplies_bfloat16 = lambda: HAS"
-    asked += "; device.start_torch(1, 0, sys.argv[1])"
-    cases = [("bfloat16", False, 1), ("float32", False, 0), ("auto", False, 0), ("bfloat16", True, 0)]
-    for precision, has, status in cases:
-        command = [sys.executable, "-c", asked.replace("HAS", str(has)), precision]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        assert done.returncode == status, done.stderr
-        assert ("UserError: bfloat16: this CPU has no instructions for it" in done.stderr) == bool(status)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.setattr(torch, "use_deterministic_algorithms", lambda *_, **__: None)
+    for precision, has in [("float32", False), ("auto", False), ("bfloat16", True)]:
+        monkeypatch.setattr(device, "multiplies_bfloat16", lambda has=has: has)
+        assert device.start_torch(1, 0, precision).type == "cpu"
+    monkeypatch.setattr(device, "multiplies_bfloat16", lambda: False)
+    with pytest.raises(UserError, match=r"^bfloat16: this CPU has no instructions for it"):
+        device.start_torch(1, 0, "bfloat16")
 
 
 @pytest.fixture
@@ -358,6 +358,7 @@ def two_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     tool.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tool.parent}:{os.environ['PATH']}")
     monkeypatch.setenv("SLURM_JOB_ID", f"test-{os.getpid()}")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: seen_by_cuda(2))
     device.uuids.cache_clear()
     yield
     device.uuids.cache_clear()
@@ -366,8 +367,10 @@ def two_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.mark.parametrize("gpu", ["1", "GPU-41b0c0de", "GPU-41"])
 @pytest.mark.parametrize("same", ["1", "GPU-41b0c0de", "GPU-41"])
 @pytest.mark.usefixtures("two_gpus")
-def test_a_gpu_is_one_however_it_is_named(gpu: str, same: str) -> None:
-    taken = take_gpus([gpu, same, "0"], 2)
+def test_a_gpu_is_one_however_it_is_named(gpu: str, same: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", named := f"{gpu},{same},0")
+    taken = take_gpus(visible_gpus(), 2)
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == named
     assert list(taken) == [gpu, "0"]
     assert claimed("GPU-41b0c0de") is None and claimed("GPU-8932f937") is None
     others = take_gpus(["2", "MIG-41b0"], 2)  # of which nvidia-smi knows nothing
@@ -378,10 +381,10 @@ def test_a_gpu_is_one_however_it_is_named(gpu: str, same: str) -> None:
 @pytest.mark.usefixtures("two_gpus")
 def test_a_gpu_that_is_named_twice_takes_two_jobs() -> None:
     """Of two GPUs, the first for two jobs at once: a job of two takes different ones."""
-    both = take_gpus(["0", "1", "GPU-8932f937"], 2)
+    both = take_gpus(["0", "0", "1"], 2)
     assert list(both) == ["0", "1"]
-    one_more = take_gpus(["0", "1", "GPU-8932f937"], 1)
-    assert list(one_more) == ["GPU-8932f937"]
+    one_more = take_gpus(["0", "0", "1"], 1)
+    assert list(one_more) == ["0"]
     assert claimed("GPU-8932f937", 0) is claimed("GPU-8932f937", 1) is claimed("GPU-41b0c0de", 0) is None
     for hold in [*both.values(), *one_more.values()]:
         hold.close()

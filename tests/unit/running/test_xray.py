@@ -108,7 +108,8 @@ def test_the_form_is_that_of_the_tokenizer(here: Path, template: str | None, for
 
 def test_a_large_model_asks_for_what_the_plan_reckons(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(xray, "SMALL", 0)
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     run(here, *OWN, "--study", "x.yaml")
     study = read_study(Path("x.yaml"))
     compute = study.models["tiny-both"].compute
