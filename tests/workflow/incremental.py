@@ -442,7 +442,7 @@ SECTIONS: dict[str, Callable[[], Iterable[Row]]] = {
 # --- asking ---------------------------------------------------------------------------------------------------
 
 
-def prepared(project: Project, studies: Sequence[str] = (ALIKE, KINDS, GIVEN, REPAIRED)) -> Project:
+def prepared(project: Project, studies: Sequence[str] = (KINDS, GIVEN, REPAIRED)) -> Project:
     """What the project has run, and beside it these studies as if they had been run, too."""
     others = ["hh/harmless-base/train.jsonl", "other/helpful-base/train.jsonl",
               "other/harmless-base/train.jsonl", "test.jsonl", "other.gguf", "other.jsonl"]  # fmt: skip

@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 import yaml
 from incremental import (
+    ALIKE,
     ANALYSIS,
     GIVEN,
     KINDS,
@@ -51,7 +52,7 @@ def test_a_setting_that_takes_on_the_value_of_another_is_a_change(project: Proje
     """Snakemake compares params as a set: where each value occurs more than once, only their names tell a change."""
     _, rows = alike()
     assert len(rows) > 20
-    planned = answers(prepared(project), rows)
+    planned = answers(prepared(project, [ALIKE]), rows)
     found = {row.name: set(jobs) for row, jobs in zip(rows, planned, strict=True)}
     assert found == {row.name: rules_of(jobs_on_page(f"`{row.name}`")) for row in rows}
 

@@ -34,9 +34,14 @@ KEYS = {"rule", "wildcards", "params", *CIRCUMSTANCES, "inputs", "outputs", "ear
 LARGE = 100_000_000  # bytes, as in profiles/default; a file as large counts as the same while its size and time stay
 
 
+def module_file(name: str) -> Path:
+    """Where a module of this package lies; name: as in an import, without the package's."""
+    return PACKAGE.joinpath(*name.split(".")).with_suffix(".py")
+
+
 @cache  # every rule asks, mostly about the same files
-def imported_modules(file: Path) -> set[str]:
-    """Modules of this package that a Python file imports, anywhere in it."""
+def imported_files(file: Path) -> frozenset[Path]:
+    """Modules of this package that a Python file imports, anywhere in it, and that results depend on."""
     names: set[str] = set()
     statements = "\n".join(IMPORTS.findall(file.read_text(encoding="utf-8")))  # a tenth of the time of all of the file
     for node in ast.parse(statements).body:
@@ -44,12 +49,8 @@ def imported_modules(file: Path) -> set[str]:
             names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
         elif isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
-    return {n.removeprefix("rmtension.") for n in names if n.startswith("rmtension.")}
-
-
-def module_file(name: str) -> Path:
-    """Where a module of this package lies; name: as in an import, without the package's."""
-    return PACKAGE.joinpath(*name.split(".")).with_suffix(".py")
+    own = {name.removeprefix("rmtension.") for name in names if name.startswith("rmtension.")}
+    return frozenset(file for file in map(module_file, own - WITHOUT_PART) if file.exists())
 
 
 def module_files(script: Path) -> list[Path]:
@@ -57,8 +58,7 @@ def module_files(script: Path) -> list[Path]:
     found: set[Path] = set()
     pending = [script]
     while pending:
-        modules = {module_file(name) for name in imported_modules(pending.pop()) - WITHOUT_PART}
-        fresh = {file for file in modules if file.exists()} - found
+        fresh = imported_files(pending.pop()) - found
         found |= fresh
         pending += fresh
     return sorted(found)
