@@ -7,7 +7,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import TypeVar
 
@@ -37,6 +37,15 @@ def side_by_side(processes: int, work: Callable[[int], T]) -> T:
     os.close(alive)
     os.close(end)
     return result
+
+
+def dealt(items: Sequence[T]) -> Iterator[T]:
+    """These items, 256 at most, each to whichever process comes for its next one: for `side_by_side`, and called before
+    it, where some items take much longer than others."""
+    todo, end = os.pipe()
+    os.write(end, bytes(range(len(items))))
+    os.close(end)
+    return (items[number] for [number] in iter(lambda: os.read(todo, 1), b""))
 
 
 def be_another(alive: int, work: Callable[[], object]) -> None:

@@ -52,3 +52,24 @@ def test_where_one_fails_all_end_and_say_why(part: str, tmp_path: Path) -> None:
     out, err = script.communicate(timeout=30)
     assert script.returncode == 1 and not out
     assert "ValueError: this one" in err and "all of them end" in err
+
+
+def test_each_item_is_dealt_once_and_none_waits_for_a_long_one(tmp_path: Path) -> None:
+    script = """
+import sys, time
+from pathlib import Path
+from rmtension.base import forks
+folder = Path(sys.argv[1])
+names = forks.dealt([f"{i}" for i in range(40)])
+
+def work(number):
+    for name in names:
+        (folder / name).touch(exist_ok=False)
+        if name == "0":  # longer than all else
+            while len(list(folder.iterdir())) < 40:
+                time.sleep(0.01)
+
+forks.side_by_side(3, work)
+"""
+    subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=True, timeout=60)
+    assert len(list(tmp_path.iterdir())) == 40
