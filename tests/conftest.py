@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 from pathlib import Path
@@ -12,6 +13,9 @@ from filelock import FileLock
 from hypothesis import HealthCheck, settings
 from project import Project
 from tiny_models import CONFIGS, random_model
+
+from rmtension.base.environment import environment
+from rmtension.base.files import sha256
 
 # Snakemake's plugin asks SLURM for its settings at every start; one that is installed and down answers after nine
 # seconds. The tests that have a SLURM set this anew.
@@ -33,18 +37,22 @@ def model(family: str) -> Any:
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """The small study, run to its end by the first process that asks for it. Tests only read it."""
-    shared = tmp_path_factory.getbasetemp()
-    shared = shared.parent if "PYTEST_XDIST_WORKER" in os.environ else shared
-    folder, done = shared / "finished", shared / "finished.done"
-    with FileLock(shared / "finished.lock"):
-        if done.exists():
-            return Project.at(folder)
-        project = Project(folder)
-        project.run()
-        done.touch()
-    return project
+def finished(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """The small study, run to its end by the first process that asks for it, and kept for other test runs until it is
+    of another code or environment. Tests only read it."""
+    fresh = Project(tmp_path_factory.mktemp("fresh") / "project")
+    files = [file for file in sorted(fresh.folder.rglob("*")) if file.is_file()]
+    made_of = [environment(), *((str(file.relative_to(fresh.folder)), sha256(file)) for file in files)]
+    name = hashlib.sha256(repr(made_of).encode()).hexdigest()
+    kept = pytestconfig.cache.mkdir("finished")
+    folder, done = kept / name, kept / f"{name}.done"
+    with FileLock(kept.with_name("finished.lock")):
+        if not done.exists():
+            for other in kept.iterdir():
+                shutil.rmtree(other) if other.is_dir() else other.unlink()
+            Project(folder).run()
+            done.touch()
+    return Project.at(folder)
 
 
 @pytest.fixture

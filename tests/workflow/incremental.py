@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from queue import Queue
 from typing import Any, NamedTuple
@@ -20,6 +21,7 @@ import yaml
 from project import PARTS, ROOT, Project
 from pydantic import ValidationError
 
+from rmtension.running.provenance import module_files
 from rmtension.study.places import fetched
 from rmtension.study.study import Study
 
@@ -297,6 +299,24 @@ ELSEWHERE = {
 }
 
 
+@cache
+def importers() -> dict[str, frozenset[str]]:
+    """Module -> the scripts that come to import it."""
+    found: dict[str, set[str]] = {}
+    for script in listed("workflow/scripts", "*.py"):
+        for module in module_files(ROOT / script):
+            found.setdefault(str(module.relative_to(ROOT)), set()).add(script)
+    return {module: frozenset(scripts) for module, scripts in found.items()}
+
+
+def kind(row: Row) -> object:
+    """What rows have in common of which one is asked for all: a comment in a module is a change to every script that
+    comes to import it and to nothing else."""
+    [file, *_] = row.edits
+    is_comment = row.edits == {file: comment} and file in importers()
+    return (row.study, importers()[file]) if is_comment else row.name
+
+
 def file_rows() -> Iterable[Row]:
     code = [*listed("src/rmtension", "*.py"), *listed("src/rmtension", "*.j2"), *listed("workflow/scripts", "*.py")]
     for file in [*(file for file in code if not is_wing(file)), *listed("resources", "*.*")]:
@@ -559,12 +579,13 @@ def described(jobs: dict[str, int]) -> str:
 def tables(project: Project) -> str:
     """The generated part of the page."""
     rows = {title: list(make()) for title, make in SECTIONS.items()}
-    found = iter(answers(project, [row for part in rows.values() for row in part]))
+    asked = {kind(row): row for part in rows.values() for row in part}
+    found = dict(zip(asked, answers(project, [*asked.values()]), strict=True))
     lines: list[str] = []
     events = after_events(project.copy(project.folder.with_name(f"{project.folder.name}-events")))
     for title, part in rows.items():
         lines += [f"## {title}", "", "| change | to | jobs that run | |", "|---|---|---|---|"]
-        said = [(row.name, row.change, next(found)) for row in part]
+        said = [(row.name, row.change, found[kind(row)]) for row in part]
         said += [(name, "", jobs) for name, jobs in events.items()] if title == NOTHING else []
         lines += [f"| {name} | {to} | {described(jobs)} | {NOTES.get(name, '')} |" for name, to, jobs in said]
         lines.append("")

@@ -20,7 +20,7 @@ from matplotlib.text import Text
 
 from rmtension.base.errors import UserError
 from rmtension.report.drawing import TASK, style
-from rmtension.report.figures import FIGURES, make_figures, selected, write_figure
+from rmtension.report.figures import FIGURES, lay_out, make_figures, selected, write_figure
 from rmtension.report.rules import is_given
 from rmtension.study.naming import BOTH, OVERALL
 from rmtension.study.stages import Analysis, Figures
@@ -620,10 +620,10 @@ def test_every_text_can_be_read_on_paper_and_lies_on_its_page(large: dict[str, P
     """The report prints no figure higher than 20 cm; A4 has room for 19 cm beside each other."""
     for name, page in ((n, page) for figures in (small(), large) for n, pages in figures.items() for page in pages):
         width, height = 2.54 * page.get_size_inches()
-        page.draw_without_rendering()
+        lay_out(page, SETTINGS.dpi)
+        whole = page.get_tightbbox()
         shown = [text for text in page.findobj(Text) if text.get_visible() and text.get_text().strip()]
         assert min(text.get_fontsize() for text in shown) * min(1, 19 / width, 20 / height) >= 6, name
-        whole = page.get_tightbbox()
         assert min(whole.x0, whole.y0, *(page.get_size_inches() - whole.max)) > 0, name
 
 
