@@ -94,7 +94,7 @@ def write_training(folder: Path, seed: int, keep: str) -> None:
     }  # fmt: skip
     (folder / "provenance.json").write_text(json.dumps(provenance))
     pl.DataFrame({
-        "tokens": [100, 200, 300 + seed], "seconds": [0.1, 0.2, 0.3],
+        "step": [1, 2, 3], "tokens": [100, 200, 300 + seed], "seconds": [0.1, 0.2, 0.3],
         "validation_loss": [0.5, None, 0.7], "validation_accuracy": [0.75, None, 0.5 + seed / 100],
     }).write_parquet(folder / "training.parquet")  # fmt: skip
 

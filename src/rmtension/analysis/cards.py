@@ -40,6 +40,7 @@ OPTIMISERS = {  # by training.memory
 }
 ARITHMETIC = {"no": "float32", "bf16": "bfloat16"}  # accelerate's names of it
 LOG = {
+    "step": pl.Int64(),
     "tokens": pl.Int64(),
     "validation_loss": pl.Float64(),
     "validation_accuracy": pl.Float64(),
@@ -107,7 +108,8 @@ def trainings(folder: Path, study: Study) -> pl.DataFrame:
             which | {"epochs": said["settings"]["epochs"]} | {"optimiser": OPTIMISERS[settings["memory"]]}
             | settings | {"steps": len(log), "tokens": log["tokens"].sum()}
             | {name if "left_out" in name else f"{name}_pairs": count for name, count in counts.items()}
-            | {"kept_loss": kept["validation_loss"].item(), "kept_accuracy": 100 * kept["validation_accuracy"].item()}
+            | {"kept_step": kept["step"].item(), "kept_loss": kept["validation_loss"].item()}
+            | {"kept_accuracy": 100 * kept["validation_accuracy"].item()}
             | {"device": ran["type"], "arithmetic": ARITHMETIC.get(ran["precision"], "")}
             | {"libraries": ", ".join(f"{name} {version}" for name, version in versions.items())}
         )  # fmt: skip
@@ -116,7 +118,7 @@ def trainings(folder: Path, study: Study) -> pl.DataFrame:
     columns |= {key: type(value or 0) for key, value in chosen.items()} | dict.fromkeys(
         ["steps", "tokens", *COUNTS], int
     )
-    columns |= dict.fromkeys(["kept_loss", "kept_accuracy"], float)
+    columns |= dict.fromkeys(["kept_step", "kept_loss", "kept_accuracy"], float)
     return pl.DataFrame(rows, schema=columns | dict.fromkeys(["device", "arithmetic", "libraries"], str))
 
 
@@ -124,11 +126,11 @@ def training_card(folder: Path, study: Study) -> pl.DataFrame:
     """model, regime, seeds, adopted (those of the seeds whose reward model was trained elsewhere: of these, nothing
     else is said), method (of a merged one and of an ensemble neither); epochs, optimiser and the study's training
     settings; steps; of the train split and of the one that chose the weights: pairs, and pairs left out as empty or too
-    long; loss (nats a pair) and accuracy (percent) on the latter of the weights that were kept; device, arithmetic,
-    libraries. Outcomes are means over seeds.
+    long; the step whose weights were kept, and their loss (nats a pair) and accuracy (percent) on the latter split;
+    device, arithmetic, libraries. Outcomes are means over seeds.
     """
     counts = cs.ends_with("_pairs", "_left_out") - cs.by_name("evaluation_pairs")
-    outcomes = cs.by_name("steps", "kept_loss", "kept_accuracy") | counts
+    outcomes = cs.by_name("steps", "kept_step", "kept_loss", "kept_accuracy") | counts
     settings = (cs.numeric() - outcomes).drop_nulls().first()
     return grouped(trainings(folder, study).drop("tokens"), settings, summable(outcomes.as_expr()).mean())
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import combinations, permutations, product
-from math import nan
+from math import log, nan
 
 import polars as pl
 
@@ -126,8 +126,9 @@ def neurons_are_late(tables: Tables, study: Study) -> Iterator[Part]:
         yield Part(regime, share(scoring=study.ablation.scoring, selection=study.analysis.selection), [random])
     for regime, tasks in product(study.plain_regimes(), own_places(study, study.benchmarks)):
         for own in study.regimes[regime].mixes or [regime]:
-            cost = look(tables, "thirds", "difference", regime=regime, orientation=own, tasks=tasks, third="late")
-            yield Part(f"{regime}, {own}, {tasks}: late over early", cost, (), 0, "below", "points")
+            late = partial(look, tables, "thirds", regime=regime, orientation=own, tasks=tasks, third="late")
+            alone, name = Control("alone", late(value="delta"), 0), f"{regime}, {own}, {tasks}: late over early"
+            yield Part(name, late(value="difference"), [alone], 0, "below", "points")
 
 
 def same_neurons_for_both(tables: Tables, study: Study) -> Iterator[Part]:
@@ -338,7 +339,9 @@ def compression_is_temperature(tables: Tables, study: Study) -> Iterator[Part]:
         both = [(regime, own), (regime, "none")] if against == UNABLATED else [(regime, "none"), (against, "none")]
         lacking = [without_temperature(tables, study, *one, benchmark) for one in both]
         found = rescaled._replace(note="; ".join(filter(None, [rescaled.note, *lacking])))
-        yield Part(f"{regime} against {against}, {benchmark}", found, [Control("before", before)])
+        reference = {"regime": both[1][0], "ablation": "none", "benchmark": benchmark}
+        learned = Control("learned", look(tables, "calibration", "rescaled_log_loss", **reference), log(2))
+        yield Part(f"{regime} against {against}, {benchmark}", found, [Control("before", before), learned])
 
 
 def without_temperature(tables: Tables, study: Study, regime: str, ablation: str, benchmark: str) -> str:

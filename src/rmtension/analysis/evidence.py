@@ -15,6 +15,7 @@ Tables = Mapping[str, pl.DataFrame]
 
 ONE_SEED = "one seed: chance in training is not seen"
 FEW = ", fewer than half: no verdict"
+ALIKE = "an interval without width, as what it is of is all alike: no verdict"
 
 
 class Interval(NamedTuple):
@@ -72,10 +73,10 @@ def look(tables: Tables, table: str, value: str, **keys: Any) -> Interval:
     reason = UNDEFINED.get(table, "") if isnan(estimate) else ""
     single = ONE_SEED if row.get("n_seeds") == 1 else ""
     n, of = tasks_behind(frame, row, value, keys)
-    few = 2 * n < of
+    few, alike = 2 * n < of, low == high
     left_out = f"average over {n} of {of} tasks{FEW if few else ''}" if 0 < n < of else ""
-    notes = [unknown, reason, noise(row), single, left_out, models_left_out(frame, value, keys)]
-    ends = (nan, nan) if few else (low, high)
+    notes = [unknown, reason, noise(row), single, left_out, ALIKE if alike else "", models_left_out(frame, value, keys)]
+    ends = (nan, nan) if few or alike else (low, high)
     return Interval(estimate, *ends, row.get("n_seeds"), "; ".join(filter(None, notes)))
 
 

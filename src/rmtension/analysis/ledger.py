@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import isnan
 from typing import Any
 
 import polars as pl
@@ -24,6 +25,7 @@ from rmtension.study.naming import AVERAGE, OVERALL
 from rmtension.study.study import Study
 
 NONE = "none in this study"
+NOT_MEASURED = "not measured"
 NONE_OF_GIVEN = f"{NONE}: it is about training, and the reward models are given"
 AS_GIVEN = "a given reward model: chance in training is not seen"
 TEXT, NUMBER = pl.String(), pl.Float64()
@@ -76,10 +78,12 @@ def as_all(frame: pl.DataFrame, model: str) -> pl.DataFrame:
 
 def summary(rows: Sequence[Mapping[str, Any]], study: Study) -> dict[str, Any]:
     """The row of a whole claim: its parts together, and what is left of them beside their controls."""
-    verdicts = [row["verdict"] for row in {row["part"]: row for row in rows}.values()]
+    parts = {row["part"]: row for row in rows}.values()
+    verdicts = [row["verdict"] for row in parts]
     controls = {row["control"]: row for row in rows if row["control"]}
     seeds = [row["n_seeds"] for row in rows if row["n_seeds"] is not None]
-    counted = [f"{verdicts.count(word)} {word}" for word in dict.fromkeys(verdicts)]
+    words = [NOT_MEASURED if isnan(row["estimate"]) else row["verdict"] for row in parts]
+    counted = [f"{words.count(word)} {word}" for word in dict.fromkeys(words)]
     beside = [row["control_verdict"] for row in rows if row["control"]]
     return {
         "part": "", "unit": "", "direction": "", "verdict": together(verdicts), "control": ", ".join(controls),

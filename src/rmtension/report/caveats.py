@@ -14,7 +14,9 @@ ORDINARY = [
     "Whole sets of neurons differ in size, and a larger set can do more harm for that reason alone: the size-matched "
     "rows do without this.",
     "An interval without width, as where all comparisons of a task are right, is no certainty: drawing them anew "
-    "cannot show what a few comparisons do not.",
+    "cannot show what a few comparisons do not. No verdict rests on one.",
+    "The best of several rules without a model is chosen on the comparisons that it is judged on, so that by chance "
+    "alone it lies above any single one.",
 ]
 
 

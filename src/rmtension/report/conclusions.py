@@ -99,6 +99,7 @@ def rule(name: str) -> str:
 
 
 def verdicts(claims: pl.DataFrame) -> Iterator[str]:
+    """How claims are judged as they stand, and beside their controls; and out of how many parts."""
     whole = claims.filter(part="")
     names = {word: whole.filter(verdict=word)["claim"].to_list() for word in ("holds", "does not hold")}
     undecided = len(whole) - sum(map(len, names.values()))
@@ -109,6 +110,13 @@ def verdicts(claims: pl.DataFrame) -> Iterator[str]:
     else:
         rest = f"; {undecided} {SAID['undecided'][undecided > 1]}" if undecided else ""
         yield f"Of {counted(len(whole), 'claim')}, {sorted_out(names)}{rest}."
+        decided = whole.filter(pl.col("verdict") != "undecided")
+        beside = {word: decided.filter(control_verdict=word)["claim"].to_list() for word in SAID}
+        if any(beside.values()):
+            yield f"Beside their controls, {sorted_out(beside)}."
+        parts = claims.filter(pl.col("part") != "").unique(["claim", "part"])
+        decided_parts = len(parts.filter(pl.col("verdict") != "undecided"))
+        yield f"Decided parts of claims: {decided_parts} of {len(parts)}, each by itself, uncorrected for their number."
 
 
 def length(claims: pl.DataFrame) -> Iterator[str]:

@@ -57,8 +57,8 @@ SECTIONS: dict[str, list[Exhibit]] = {
         Exhibit("data_card", "Pairs of each regime and split: look at their numbers and lengths.", "Table 6"),
         Exhibit("hygiene", "Pairs and comparisons that are left out, or kept though odd or seen in training: look for "
                 "counts that are no small part of the whole."),
-        Exhibit("training_card", "How the reward models were trained, and what they came to on the split that chose "
-                "their weights.", "Table 7"),
+        Exhibit("training_card", "How the reward models were trained, after which step their weights were kept, and "
+                "what these come to on the split that chose them, so too well.", "Table 7"),
         Exhibit("benchmarks_card", "What they were judged on: few comparisons make wide intervals.", "Table 8"),
         Exhibit("compute_card", "What training took, all seeds together.", "Table 9"),
     ],
@@ -78,7 +78,7 @@ SECTIONS: dict[str, list[Exhibit]] = {
     "Is it length?": [
         Exhibit("surface", "What rules without a model get right, by length or by the words that a regime's train "
                 "pairs prefer: look where a hollow mark or a triangle lies within a regime's interval or above it, as "
-                "what that regime's reward models get right there needs no model.", "", "accuracy", ["rule"]),
+                "there its reward models are not shown to know more than that rule.", "", "accuracy", ["rule"]),
         Exhibit("length", "Accuracy where the chosen response is the longer one, where it is the shorter one, and the "
                 "mean of the two (balanced): far apart, the reward model goes by length. Empty where either side has "
                 "fewer than 5 comparisons; an average is over the tasks that have both.",

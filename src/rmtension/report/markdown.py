@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import quote
 
 import polars as pl
 
@@ -29,7 +30,8 @@ IN_WORDS = {
     "trained": ["Judged.", "Claims.", "Is it length?", "Beyond this study."],
     "given": ["Looked at.", "What does it get right?", "Claims.", "Beyond this study."],
 }
-TRAINING = {"steps": 0, "train_pairs": 0, "train_left_out": 0, "kept_loss": 3, "kept_accuracy": 1}  # decimals
+# Columns -> decimals.
+TRAINING = {"train_pairs": 0, "train_left_out": 0, "steps": 0, "kept_step": 0, "kept_loss": 3, "kept_accuracy": 1}
 LIMITS = ("mean", "low", "high")
 
 
@@ -58,19 +60,25 @@ class Source(NamedTuple):
         """A cell; nothing where it is empty."""
         value = row[column]
         is_there = value is not None and math.isfinite(value)
-        return f"{value:{form}} {binding(self.place, self.of(row), [column])}" if is_there else ""
+        return f"{shown(value, form)} {binding(self.place, self.of(row), [column])}" if is_there else ""
 
     def estimate(self, row: Row, columns: Sequence[str], places: int, sign: str = "") -> str:
         """A mean, with its interval where it has one; columns: the three."""
         values = [row.get(column) for column in columns]
-        if any(value is None or not math.isfinite(value) for value in values):
-            return self.number(row, columns[0], f"{sign}z,.{places}f")
-        mean, low, high = values
-        shown = f"{mean:{sign}z,.{places}f} [{low:z,.{places}f}, {high:z,.{places}f}]"
-        return f"{shown} {binding(self.place, self.of(row), columns)}"
+        known, form = [value for value in values if value is not None and math.isfinite(value)], f"z,.{places}f"
+        if len(known) < len(values):
+            return self.number(row, columns[0], sign + form)
+        mean, low, high = shown(known[0], sign + form), *(shown(value, form) for value in known[1:])
+        return f"{mean} [{low}, {high}] {binding(self.place, self.of(row), columns)}"
 
     def of(self, row: Row) -> dict[str, Any]:
         return {key: row[key] for key in self.keys}
+
+
+def shown(value: float, form: str) -> str:
+    """A figure; what is rounded to zero from below has no plus."""
+    text = f"{value:{form}}"
+    return text.removeprefix("+") if value < 0 else text
 
 
 def write_page(page: Path, study: Study, results: Path) -> None:
@@ -89,11 +97,20 @@ def write_page(page: Path, study: Study, results: Path) -> None:
     curve = "ablation_curve_by_model" if study.given else "ablation_curve"
     sections = {
         "What can be concluded": [f"**{name}** {cell(said[name])}\n" for name in IN_WORDS[kind] if name in said],
-        "Claims": parts.verdicts(claims),
         "On each test split": parts.tests(),
-        "On tasks": [*parts.figure("surface"), *parts.tasks()],
-        "Is it length?": [*parts.grid("length"), *parts.grid("length_contrasts", across=["orientation"])],
-        "Neurons that matter": [*parts.figure(curve), *parts.grid("ablation_curve", value="accuracy")],
+        "What mixing costs, and what helps": [] if study.given else parts.repairs(),
+        "Claims": parts.verdicts(claims),
+        "On tasks": [*parts.figure("surface"), *parts.read("surface"), *parts.tasks()],
+        "Is it length?": [
+            *parts.grid("length"),
+            *parts.grid("length_contrasts", across=["orientation"]),
+            *parts.grid("set_length"),
+        ],
+        "Neurons that matter": [
+            *parts.figure(curve),
+            *parts.grid("ablation_curve", value="accuracy"),
+            *parts.grid("control_overlap", across=["set"]),
+        ],
         "How far training got": [] if study.given else parts.training(),
         "Parts of the claims": parts.of_claims(claims),
         "What this study did not measure": [f"- {cell(w)}: {cell(y)}" for w, y, _ in tables["holes"].rows()],
@@ -137,34 +154,44 @@ class Parts:
             file = self.page.parent / "figures" / f"{self.page.stem}-{name}.png"
             (pages,) = make_figures(tables, settings, self.study.analysis, [name]).values()
             write_png(pages, file, settings.dpi)
-            yield from [f"![{cell(self.exhibits[name].read)}](figures/{file.name})", ""]
+            yield from [f"![Figure: {name}](figures/{quote(file.name)})", ""]
 
     def verdicts(self, claims: pl.DataFrame) -> list[str]:
         beside = beside_length(claims)
-        heads = ["claim", "", "as it stands", "with controls", "beside length"]
+        heads = ["claim", "", "as it stands", "its parts", "with controls", "beside length"]
         rows = [
-            [row["claim"], row["statement"], row["verdict"], row["control_verdict"], beside.get(row["claim"])]
+            [
+                row["claim"],
+                row["statement"],
+                row["verdict"],
+                row["note"].removeprefix("parts: "),
+                row["control_verdict"],
+                beside.get(row["claim"]),
+            ]
             for row in claims.filter(part="").rows(named=True)
         ]
         return table_of(heads, [[cell(word or "") for word in row] for row in rows])
 
     def of_claims(self, claims: pl.DataFrame) -> list[str]:
-        """Those that were measured, a row for each of their controls."""
+        """Those that were measured, each with those of its controls that were."""
         source = self.source("claims", ["claim", "part", "control"])
-        heads = ["claim", "part", "here", "unit", "holds if", "verdict", "control", "with it", "verdict with it"]
+        heads = ["claim", "part", "here", "unit", "holds if", "verdict", "beside its controls"]
 
-        def cells(row: Row) -> list[str]:
-            places = 1 if row["unit"] in ("%", "points") else 3
+        def cells(rows: Sequence[Row]) -> list[str]:
+            row, places = rows[0], 1 if rows[0]["unit"] in ("%", "points") else 3
             threshold = "chance" if row["threshold"] is None else source.number(row, "threshold", "g")
             here = source.estimate(row, ["estimate", "low", "high"], places)
-            control = source.estimate(row, ["control_estimate", "control_low", "control_high"], places)
-            words = {name: cell(row[name] or "") for name in (*heads[:2], *heads[3:4], "direction", *heads[5:7])}
-            return [words["claim"], words["part"], here, words["unit"], f"{words['direction']} {threshold}",
-                    words["verdict"], words["control"], control, cell(row["control_verdict"] or "")]  # fmt: skip
+            ends = ["control_estimate", "control_low", "control_high"]
+            beside = [f"{cell(one['control'])} {source.estimate(one, ends, places)}: {cell(one['control_verdict'])}"
+                      for one in rows if one["control"] and one["control_estimate"] is not None]  # fmt: skip
+            words = [cell(row[name] or "") for name in ("claim", "part", "unit", "direction", "verdict")]
+            claim, part, unit, direction, verdict = words
+            return [claim, part, here, unit, f"{direction} {threshold}", verdict, "; ".join(beside)]
 
-        is_measured = pl.col("estimate").is_finite() | pl.col("control_estimate").is_finite()
-        rows = claims.filter(pl.col("part") != "", is_measured).fill_nan(None).rows(named=True)
-        return table_of(heads, map(cells, rows))
+        of_parts = claims.filter(pl.col("part") != "").fill_nan(None).partition_by("claim", "part", maintain_order=True)
+        measured = [part.rows(named=True) for part in of_parts
+                    if any(part[name].count() for name in ("estimate", "control_estimate"))]  # fmt: skip
+        return table_of(heads, map(cells, measured))
 
     def tests(self) -> list[str]:
         """Accuracy on each regime's own test split, beside the best rule on each source of it."""
@@ -182,6 +209,20 @@ class Parts:
         return table_of(
             [*names, "accuracy", "comparisons", "not scored", "best rule without a model"], map(cells, rows)
         )
+
+    def repairs(self) -> list[str]:
+        def of(value: str, sign: str) -> Callable[[Row], str]:
+            columns = [f"{value}_{end}" for end in LIMITS]
+            return lambda row: self.source("repair").estimate(row, columns, 1, sign)
+
+        read = (
+            "Accuracy of the mixed reward model on the pairs and the tasks of either objective, what it falls "
+            "short of the single-objective one by, and what other ways of joining the two add to it; balanced: "
+            "where length decides nothing."
+        )
+        exhibit = replace(self.exhibits["repair"], read=read, across=["regime"], beside=())
+        beside = {"the mixed one": of("baseline", ""), "falls short by": of("gap", "+")}
+        return self.grid_of(exhibit, self.shown("repair").drop("method"), beside)
 
     def tasks(self) -> list[str]:
         """Accuracy on each task, beside how many comparisons it has and the best rule."""
@@ -241,12 +282,12 @@ class Parts:
             further = [add(first) for add in (beside or {}).values()]
             lines.append([*(key_cell(first[key]) for key in down), *cells, *further])
         named = [cell(", ".join(map(str, head))) or exhibit.value for head in heads]
-        return [*self.read(exhibit.table), *table_of([*down, *named, *(beside or {})], lines)]
+        return [cell(exhibit.read), "", *table_of([*down, *named, *(beside or {})], lines)]
 
     def training(self) -> list[str]:
         source = self.source("training_card", ["model", "regime", "seeds"])
-        heads = ["model", "regime", "method", "steps", "training pairs", "too long", "loss, held out",
-                 "accuracy, held out (%)"]  # fmt: skip
+        heads = ["model", "regime", "method", "training pairs", "too long", "steps", "kept after step",
+                 "loss, held out", "accuracy, held out (%)"]  # fmt: skip
         rows = self.tables["training_card"].rows(named=True)
         lines = [
             [*(cell(row[name] or "") for name in heads[:3]),
@@ -292,4 +333,4 @@ def key_cell(value: object) -> str:
 
 def cell(word: object) -> str:
     """A word as Markdown, in a table too."""
-    return html.escape(str(word), quote=False).replace("|", r"\|")
+    return html.escape(str(word), quote=False).replace("|", r"\|").replace("`", r"\`")

@@ -60,7 +60,7 @@ def test_training_card_is_read_from_logs_and_provenance(folder: Path) -> None:
     assert helpful == Training().model_dump(mode="json") | {
         "seeds": "5, 2", "adopted": "", "method": "joint", "epochs": 2, "keep": "best", "steps": 3,
         "train_pairs": 63.5, "train_left_out": 3, "validation_pairs": 6, "validation_left_out": 1,
-        "kept_loss": 0.5, "kept_accuracy": 75, "device": "cuda, cpu", "arithmetic": "bfloat16",
+        "kept_step": 1, "kept_loss": 0.5, "kept_accuracy": 75, "device": "cuda, cpu", "arithmetic": "bfloat16",
         "libraries": "python 3.11, torch 2.13",
     }  # fmt: skip
     assert (both["kept_loss"], both["kept_accuracy"]) == (0.7, pytest.approx((55 + 52) / 2))

@@ -278,12 +278,16 @@ CONTROLS: list[tuple[str, str, list[Row], float, float, Deviations]] = [
                             for _, _, s, k in EVIDENCE["C4"][2]], 75, 5, RIVALS),
     ("C7", "random", [(t, v, -s, k | {"scoring": "random"}) for t, v, s, k in EVIDENCE["C7"][2] if t == "depth"],
      100 / 3, 5, RIVALS),
+    ("C7", "alone", [(t, "delta", s, k) for t, _, s, k in EVIDENCE["C7"][2] if t == "thirds"], 0, 5, TRUTHS),
     *(("C9", name, [(t, v, -s, k | {"scoring": name}) for t, v, s, k in EVIDENCE["C9"][2]], 0, 5, RIVALS)
       for name in ("random", "matched-random")),
     ("L2", "half", [("contrasts", v, -s, k) for _, v, s, k in EVIDENCE["L2"][2]], 0, 10, RIVALS),
     ("L3", "matched-random", [(t, v, -s, k | {"set": "matched-random-p10"}) for t, v, s, k in EVIDENCE["L3"][2]],
      0, 0.1, RIVALS),
     ("K2", "before", [(t, "log_loss_change", -s, k) for t, _, s, k in EVIDENCE["K2"][2]], 0.02, 0.01, RIVALS),
+    ("K2", "learned", [("calibration", "rescaled_log_loss", s, {"benchmark": k["benchmark"], "ablation": "none",
+                        "regime": k["regime"] if k["against"] == "unablated" else k["against"], "n_fitted": 6})
+                       for _, _, s, k in EVIDENCE["K2"][2]], math.log(2), 0.01, TRUTHS),
     ("C10", "random", [(t, v, -s, k | {"scoring": "random"}) for t, v, s, k in EVIDENCE["C10"][2]], 1, 0.1, RIVALS),
 ]  # fmt: skip
 
@@ -430,6 +434,24 @@ def test_a_temperature_that_stands_nowhere_is_not_said_to_be_lacking() -> None:
     found = {regime: without_temperature({"calibration": pl.DataFrame(card)}, STUDY, regime, "none", "one")
              for regime in ("helpful", "harmless")}  # fmt: skip
     assert found == {"helpful": "helpful: 2 of 6 without a temperature", "harmless": ""}
+
+
+def test_an_interval_without_width_decides_nothing() -> None:
+    """All comparisons of a task are right: of the claim's own figure, and of a control's."""
+    same = [row | {"difference_low": row["difference_mean"], "difference_high": row["difference_mean"]}
+            for row in evidence("C1")]  # fmt: skip
+    whole, parts = judged(same, "C1")
+    assert whole["verdict"] == "undecided" and parts["estimate"].null_count() == 0
+    assert all("without width" in note for note in parts["note"])
+    balanced = [row | {"table": "length_contrasts"} for row in same]
+    whole, parts = judged([*evidence("C1"), *balanced], "C1")
+    assert (whole["verdict"], whole["control_verdict"]) == ("holds", "undecided")
+    assert all(note.startswith("length: an interval without width") for note in parts["note"])
+
+
+def test_what_was_not_measured_is_told_from_what_is_open() -> None:
+    notes = {claim: judged(evidence("C1", "undecided"), claim)[0]["note"] for claim in ("C1", "C8")}
+    assert notes == {"C1": "parts: 2 undecided", "C8": "parts: 3 not measured"}
 
 
 def test_the_authors_sets_are_looked_up_where_the_study_says_so() -> None:

@@ -88,6 +88,13 @@ def test_rules_are_held_against_the_reward_models_of_the_same_comparisons() -> N
     assert text.endswith("interval: helpful on the helpful tasks and mixed on the helpful tasks.")
 
 
+def by_name(*sentences: str) -> dict[str, list[str]]:
+    """Verdict -> the claims of which a sentence says it."""
+    found = [part for said in sentences for part in re.findall(
+        rf"((?:[CL]\d(?:, | and )?)+) ({'|'.join(FORMS)})\b", said)]  # fmt: skip
+    return {FORMS[verb]: re.findall(r"[CL]\d", names) for names, verb in found}
+
+
 @pytest.mark.parametrize("words", list(product(SAID, repeat=3)))
 def test_what_is_said_of_claims_is_the_ledger(words: tuple[str, str, str]) -> None:
     first, second, itself = words
@@ -99,9 +106,15 @@ def test_what_is_said_of_claims_is_the_ledger(words: tuple[str, str, str]) -> No
         if undecided == 3:
             assert said["Claims."] == "Nothing can be concluded about any of the 3 claims: all are undecided."
         else:
-            found = re.findall(rf"((?:[CL]\d(?:, | and )?)+) ({'|'.join(FORMS)})\b", said["Claims."])
-            read = {FORMS[verb]: re.findall(r"[CL]\d", names) for names, verb in found}
-            assert read == {word: names for word, names in by_verdict.items() if names and word != "undecided"}
+            itself_said, *controlled, parts = re.split(r"(?<=\.) ", said["Claims."])
+            assert by_name(itself_said) == {w: names for w, names in by_verdict.items() if names and w != "undecided"}
+            decided = [claim for names in (by_verdict["holds"], by_verdict["does not hold"]) for claim in names]
+            controls = {claim: word for claim, word in (("C1", beside), ("C4", "holds")) if claim in decided}
+            assert len(controlled) == bool(controls)
+            assert by_name(*controlled) == {w: [c for c, of in controls.items() if of == w] for w in controls.values()}
+            assert (
+                parts == f"Decided parts of claims: {len(decided)} of 3, each by itself, uncorrected for their number."
+            )
             assert f"; {undecided} " in said["Claims."] or not undecided
         assert f"It is L1 (L1): {itself}." in said["Is it length?"]
         assert ("C1 " + SAID[beside][0] in said["Is it length?"]) == (first == "holds")
