@@ -22,7 +22,7 @@ BENCHMARKS := $(addprefix bench-,train statistics attribution ablation evaluatio
 
 # The default study, or STUDY=studies/mine.yaml.
 run: setup
-	$(BIN)/python -m snakemake --cores $(CORES) $(if $(STUDY),--configfile $(STUDY))
+	$(BIN)/python -m snakemake --cores $(CORES) $(if $(STUDY),--configfile '$(STUDY)')
 
 test: setup
 	$(BIN)/python -m pytest
@@ -73,7 +73,7 @@ PLATFORM ?= x86_64-manylinux_2_28
 BUNDLE ?= bundles/$(basename $(notdir $(STUDY)))
 bundle: setup
 	$(if $(STUDY),,$(error name the study: make bundle STUDY=studies/mine.yaml PYTHON=3.12))
-	$(BIN)/rmtension bundle $(STUDY) $(BUNDLE) --python $(TARGET_PYTHON) --platform $(PLATFORM) \
+	$(BIN)/rmtension bundle '$(STUDY)' $(BUNDLE) --python $(TARGET_PYTHON) --platform $(PLATFORM) \
 	  $(foreach name,$(WITHOUT),--without '$(name)')
 	$(if $(SIZE),rm -f $(BUNDLE).tar* && tar -C $(dir $(BUNDLE)) -cf $(BUNDLE).tar $(notdir $(BUNDLE)) \
 	  && split -b $(SIZE) -d -a 3 $(BUNDLE).tar $(BUNDLE).tar. && rm -r $(BUNDLE) $(BUNDLE).tar)

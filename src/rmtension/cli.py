@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shlex
 import subprocess
@@ -44,6 +45,9 @@ Activation = Annotated[str | None, typer.Option(help="What is between two layers
 
 def main() -> None:
     """The program; a user's mistake is one line."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # what the terminal has no letter for
     try:
         app()
     except UserError as error:
@@ -208,6 +212,8 @@ def overlap(
     """
     from rmtension.neurons.sets import NeuronSet, matrix, overlaps
 
+    if len(places) < 2:
+        raise UserError(f"{places[0]}: one set overlaps with no other: name two or more")
     pairs = overlaps([NeuronSet.read(place, scoring, size_of(percent, count)) for place in places])
     if as_json:
         print_json(pairs.to_dicts())

@@ -105,6 +105,11 @@ EDITS = {
         "own, path: file, tasks: {average: helpful}",
         r"benchmarks\.published\.tasks: 'average' has a meaning of its own; give another name",
     ),
+    "source that is called as an average of its tasks": (
+        "  mine: {kind: own",
+        "  average: {kind: own",
+        "sources: 'average' has a meaning of its own; give another name",
+    ),
     "regime that is called as what is none": (
         "  both: {",
         "  unoriented: {",

@@ -443,6 +443,20 @@ def test_mistakes_of_neurons(study: Path, tmp_path: Path) -> None:
         assert "\n" not in str(raised.value)
 
 
+def test_an_empty_set_overlaps_with_nothing(study: Path) -> None:
+    ranking = study / "neurons/m/helpful/seed-0.parquet"
+    for sets, message in (([ranking, ranking], "so small a share holds no neuron"), ([ranking], "name two or more")):
+        with pytest.raises(UserError, match=message):
+            run("neurons", "overlap", *sets, "--percent", 0.001 if len(sets) > 1 else 10)
+
+
+def test_what_a_terminal_has_no_letter_for_ends_nothing(tmp_path: Path) -> None:
+    (tmp_path / "page.md").write_text("\N{MINUS SIGN}1.5 <!-- rmtension: none.parquet mean -->", encoding="utf-8")
+    command = [sys.executable, "-c", "from rmtension.cli import main; main()", "check", f"{tmp_path}/page.md"]
+    done = subprocess.run(command, env=os.environ | {"PYTHONIOENCODING": "latin-1"}, capture_output=True)
+    assert done.returncode == 1 and b"Traceback" not in done.stderr and b"no such table" in done.stdout
+
+
 def test_sets_of_models_of_different_shape_do_not_overlap(study: Path) -> None:
     ranking = study / "neurons/m/helpful/seed-0.parquet"
     other = study / "neurons/m/harmless/seed-0.parquet"

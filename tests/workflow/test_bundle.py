@@ -111,12 +111,20 @@ def test_what_a_study_reads_is_in_it_and_nothing_else(clone: Path, monkeypatch: 
         (Path("mine.yaml"), Target("3.12", "linux", []), "^platform 'linux': not of the form"),
         (Path("/mine.yaml"), Target("3.12", "x86_64-manylinux_2_28", []), "^/mine.yaml: is not below the project"),
         (Path("none.yaml"), Target("3.12", "x86_64-manylinux_2_28", []), "^none.yaml: no such file"),
+        (Path("my study.yaml"), Target("3.12", "x86_64-manylinux_2_28", []), "^my study.yaml: make takes no blank"),
     ],
 )
 def test_a_bundle_that_cannot_be_is_one_line(clone: Path, study: Path, target: Target, fault: str) -> None:
     with pytest.raises(UserError, match=fault):
         make_bundle(study, read_study(Path("mine.yaml")), Path("made"), target)
     assert not Path("made").exists()
+
+
+def test_outside_of_the_project_is_one_line(clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    study = read_study(Path("mine.yaml"))
+    monkeypatch.chdir(clone.parent)
+    with pytest.raises(UserError, match=r"^a bundle is made in the project's own folder, after `make setup`$"):
+        make_bundle(Path("mine.yaml"), study, Path("made"), Target("3.12", "x86_64-manylinux_2_28", []))
 
 
 def test_patterns_of_packages() -> None:

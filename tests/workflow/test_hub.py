@@ -328,13 +328,13 @@ def test_from_a_name_on_the_hub_to_scores_without_a_network(hub: Hub, project: P
     assert project.planned()["fetch"] == 2
 
     # The command writes the lock file, and leaves alone what it finds there.
-    (project.folder / "hub.lock").write_text(f"tiny/other: {'a' * 40}\n")
+    (project.folder / "hub.lock").write_text(f"# mine\ntiny/other: {'a' * 40}")
     command = [sys.executable, "-c", "from rmtension.cli import main; main()", "lock", "small.yaml"]
     found = subprocess.run(command, cwd=project.folder, capture_output=True, text=True, check=True)
     added = [f"{MODEL}: {commit_of(MODEL)}", f"{BENCHMARK}@main: {commit_of(BENCHMARK)}"]
     assert found.stdout.splitlines() == added
     lines = (project.folder / "hub.lock").read_text().splitlines()
-    assert sorted(lines[1:]) == sorted([*added, f"tiny/other: {'a' * 40}"])
+    assert lines == ["# mine", f"tiny/other: {'a' * 40}", *added]
 
     # A fault that goes away is tried again.
     hub.failures = 2

@@ -28,7 +28,10 @@ logger = logging.getLogger(__name__)
 INSTALLED = Path(__file__).parents[1] / "resources"  # where the package is installed without its project
 RESOURCES = INSTALLED if INSTALLED.exists() else Path(__file__).parents[3] / "resources"  # what comes with the project
 CHECKSUMS = "checksums.json"
-UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
+UNWRITABLE = {
+    errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM,
+    errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ESTALE, errno.EIO, errno.ENXIO,
+}  # fmt: skip
 FULL = 2**16  # bytes that are free on a disk that counts as full
 
 
@@ -180,13 +183,18 @@ def read_yaml(path: Path) -> dict[str, Any]:
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; what was written there takes its place when the block succeeds.
 
-    Another process that replaces the same path waits. Raises UserError where the disk is full or may not be written.
+    Another process that replaces the same path waits. Raises UserError where the disk is full or may not be written,
+    and where a file would take the place of a folder.
     """
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
     with sole_writer(path):
         try:
             yield temporary
-            if path.is_dir():
+            if path.is_dir() and not temporary.is_dir():
+                raise UserError(f"{path}: a folder; name a file to write")
+            if path.is_symlink():
+                path.unlink()
+            elif path.is_dir():
                 shutil.rmtree(path)
             temporary.replace(path)
         finally:
@@ -215,7 +223,7 @@ def sole_writer(path: Path) -> Iterator[None]:
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Within the context the folder of `path` is there; UserError where the disk is full or may not be written."""
+    """Within the context the folder of `path` is there; UserError where it cannot be, or the disk is full."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield

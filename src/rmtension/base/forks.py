@@ -15,6 +15,7 @@ logger = logging.getLogger(__name__)
 
 PATIENCE = 10.0  # seconds that a failed process waits for the first one to fail too, and to say so
 T = TypeVar("T")
+last_words: list[Callable[[], object]] = []  # said by the first process where it ends because another one failed
 
 
 def side_by_side(processes: int, work: Callable[[int], T]) -> T:
@@ -74,4 +75,6 @@ def end_with(other: int) -> None:
     _, status = os.waitpid(other, 0)
     if status:
         logger.error("one of the processes failed: all of them end")
+        for say in last_words:
+            say()
         os._exit(1)

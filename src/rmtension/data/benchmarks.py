@@ -45,7 +45,7 @@ def check_comparisons(frame: pl.DataFrame, layout: Layout, known: pl.Series) -> 
         field = layout.columns["subset"]
         raise UserError(f"{place}: field '{field}': unknown task '{subset}'; {nearest(subset, known)}")
     for side in ("chosen", "rejected") if "prompt" not in layout.columns else ():
-        no_dialogue = ~pl.col(side).list.eval(pl.element().str.contains(REPLY, literal=True)).list.all()
+        no_dialogue = ~pl.col(side).list.eval(pl.element().str.contains(REPLY)).list.all()
         refuse_rows(frame, no_dialogue, f"field '{layout.columns[side]}': no dialogue: it has no assistant's turn")
     for side, n in layout.responses.items():
         refuse_rows(frame, pl.col(side).list.len() != n, f"field '{layout.columns[side]}': not {n} texts")

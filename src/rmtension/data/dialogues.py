@@ -18,10 +18,10 @@ TEMPLATES = {
 AS_IT_IS = "none"  # no template: one text behind the other
 CHAT = "chat"  # the reward model's own chat template, in place of the form hh
 FORMS = (*TEMPLATES, AS_IT_IS, CHAT)
-REPLY = "\n\nAssistant:"
 BREAK = r"\r?\n\r?\n"  # before the mark of a turn; Windows' ends of lines do not hide one
+REPLY = rf"{BREAK}Assistant:"
 MARK = rf"(?:^\s*|{BREAK})(?:Human|Assistant):"  # of a turn, whatever the template
-TURN = re.compile(r"(?:^\s*|\n\n)(Human|Assistant): ?")  # what stands before the words of a turn in the form hh
+TURN = re.compile(rf"(?:^\s*|{BREAK})(Human|Assistant): ?")  # what stands before the words of a turn in the form hh
 MARKED = re.compile(rf"\s*Human:.*{BREAK}Assistant:\s*", re.DOTALL)  # a prompt that is in a template already
 
 
@@ -96,11 +96,11 @@ class Dialogue(NamedTuple):
     @classmethod
     def whole(cls, text: str, template: str) -> Self:
         """Of a text that is taken as it is; ValueError under CHAT, where it is not in the form hh."""
-        _, mark, response = text.rpartition(REPLY)
-        start = len(text) - len(response.removeprefix(" ") if mark else text)
+        replies = [mark.end() for mark in re.finditer(f"{REPLY} ?", text)]
+        start = replies[-1] if replies else 0
         if template == CHAT:
             return cls(text, start, turns_of(text))
-        is_bare = template != AS_IT_IS and REPLY not in text
+        is_bare = template != AS_IT_IS and not replies
         return cls(text, start, oddity=BARE if is_bare else "")
 
 

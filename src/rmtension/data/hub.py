@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from rmtension.base.errors import UserError
-from rmtension.base.files import CHECKSUMS, cause_of, read_yaml, remove, sha256, sole_writer, write_text
+from rmtension.base.files import CHECKSUMS, cause_of, read_yaml, remove, replacing, sha256, sole_writer
 from rmtension.study.inputs import INDEX, WEIGHTS, matches, shards
 from rmtension.study.loading import check_study, load_study
 from rmtension.study.places import MODELS, READS, origins
@@ -171,10 +171,18 @@ def lock(study_file: Path) -> dict[str, str]:
 
     What the lock file has stays as it is. Returns what was added.
     """
-    added = {}
+    added: dict[str, str] = {}
     for part in origins(read_study(study_file)).values():
         if isinstance(part, Located) and part.hub is not None and not COMMIT.fullmatch(part.revision or ""):
-            added[lock_key(part.hub, part.revision)] = commit_of(part.hub, part.kind, part.revision)
-    file = lock_file(study_file)
-    write_text(HEADER + yaml.safe_dump(added | read_lock(file)), file)
+            key = lock_key(part.hub, part.revision)
+            if key not in added:
+                added[key] = commit_of(part.hub, part.kind, part.revision)
+                add_line(lock_file(study_file), {key: added[key]})
     return added
+
+
+def add_line(file: Path, line: Mapping[str, str]) -> None:
+    """To a lock file as it is then, with the comments that are in it."""
+    with replacing(file) as temporary:
+        before = file.read_text(encoding="utf-8").rstrip("\n") + "\n" if read_lock(file) else HEADER
+        temporary.write_text(before + yaml.safe_dump(dict(line)), encoding="utf-8")

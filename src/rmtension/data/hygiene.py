@@ -30,7 +30,7 @@ def dialogue(text: pl.Expr) -> pl.Expr:
 
 def opening(text: pl.Expr) -> pl.Expr:
     """The first human turn without the words around it, whatever the template; null where nothing follows it."""
-    return text.str.extract(rf"(?s)^\s*(?:Assistant:.*?\n\nHuman:|Human:)?\s*(.*?)\s*{REPLY}")
+    return text.str.extract(rf"(?s)^\s*(?:Assistant:.*?{BREAK}Human:|Human:)?\s*(.*?)\s*{REPLY}")
 
 
 def replies_nothing(text: pl.Expr) -> pl.Expr:
@@ -54,7 +54,7 @@ def ends_with_human(text: pl.Expr) -> pl.Expr:
 # A pair is left out for the first of these that holds: it teaches nothing, or is no dialogue at all.
 LEFT_OUT = {
     "a side without text": either(lambda text: text.str.strip_chars() == ""),
-    "a side without an assistant turn": either(lambda text: ~text.str.contains(REPLY, literal=True)),
+    "a side without an assistant turn": either(lambda text: ~text.str.contains(REPLY)),
     "both sides the same": pl.col("chosen") == pl.col("rejected"),
 }
 # What upstream is known to hold: labelled by people all the same, and scored like any other pair.

@@ -105,11 +105,13 @@ def beside(file: Path, stage: str) -> Path:
 
 def overlaps(sets: Sequence[NeuronSet]) -> pl.DataFrame:
     """Of every two sets: first, second (places), their sizes, intersection, union, their Jaccard index, and `chance`,
-    the index of random sets of those sizes. UserError where they are of models of different shape."""
+    the index of random sets of those sizes. UserError where they are of models of different shape, or one is empty."""
     rows = []
     for one, other in combinations(sets, 2):
         if not one.units.sort(UNIT).equals(other.units.sort(UNIT)):
             raise UserError(f"{one.place} and {other.place}: of models of different shape, or neurons and heads")
+        if one.members.is_empty() or other.members.is_empty():
+            raise UserError(f"{one.place} and {other.place}: so small a share holds no neuron; give a larger --percent")
         both = len(one.members.join(other.members, on=UNIT, how="semi"))
         sizes = len(one.members), len(other.members)
         met = sizes[0] * sizes[1] / len(one.units)

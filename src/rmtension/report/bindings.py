@@ -6,6 +6,7 @@ A binding is a table, values of its columns that single out a row, and the colum
 
 from __future__ import annotations
 
+import html
 import math
 import os
 import re
@@ -27,17 +28,30 @@ from rmtension.study.section import nearest
 MINUS = "\N{MINUS SIGN}"
 NUMBER = re.compile(
     rf"(?:(?<![^\W_])(?<![-{MINUS}.])[-+{MINUS}])?(?<![^\W_])(?<!\.)"
-    r"(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:e[-+]?\d+)?(?!\.?[^\W_])"
+    r"(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:[eE][-+]?\d+)?(?!\.?[^\W_])"
 )
-# A minus that is not read as one, and not the dash of a range.
-UNREAD = re.compile(r"(?:&minus;|&#8722;|\$[-\N{MINUS SIGN}]\$|(?<!\d)(?<!\d )\N{EN DASH})\s?\Z")
-BEHIND = re.compile(r"(?:<[^<>]*>|[\W_])*")  # what may stand between a number and what binds it: signs, ends of tags
+# What is no part of a number, whatever digits it holds: comments, tags, entities; in LaTeX signs of its own.
+MARKUP = re.compile(r"<!--.*?-->|</?[A-Za-z][^<>]*>|&#?\w+;", re.DOTALL)
+TEX_MARKUP = re.compile(r"\\textminus(?![A-Za-z])|\\[,;: ]|[~${}]")
+HIDDEN = "\0"
+DASHES = "-\N{HYPHEN}\N{NON-BREAKING HYPHEN}\N{EN DASH}\N{MINUS SIGN}\N{SMALL HYPHEN-MINUS}\N{FULLWIDTH HYPHEN-MINUS}"
+# A minus that is not read as one; not the dash of a range or of a compound.
+UNREAD = re.compile(rf"(?<![^\W_])(?<![{DASHES}])(?<!\d )[{DASHES}]+[\s{HIDDEN}*_]*\Z")
+ITEM = re.compile(r"(?:\A|\n)[ \t>]*-[ \t]+\Z")  # the dash of a list
+# Digits before a number that the reader takes for a part of it: 1 234, 1'234, 1234,0.
+GROUPED = re.compile(
+    rf"\d[\N{{NO-BREAK SPACE}}\N{{THIN SPACE}}\N{{NARROW NO-BREAK SPACE}}'\N{{RIGHT SINGLE QUOTATION MARK}}{HIDDEN}]+\Z"
+)
+BEFORE_THREE = re.compile(rf"\d{HIDDEN}* \Z")
+BEFORE_COMMA = re.compile(r"(?<![\d.,])\d+,\Z")
+BEHIND = re.compile(r"[\W_]*")  # what may stand between a number and what binds it
 # Whichever begins first: in a block or a span of code a comment is no comment, and in a comment a backtick is no code.
 COMMENT = r"<!--\s*(?P<comment>.*?)(?P<closed>-->|\Z)"
 MARKDOWN = re.compile(
     r"^ {0,3}(?P<fence>`{3,}(?=[^`\n]*$)|~{3,})[^\n]*\n.*?(?:^ {0,3}(?P=fence)[`~]*[ \t\r]*$|\Z)"
     rf"|{COMMENT}"
-    r"|(?<![`\\])(?P<ticks>`+)(?!`)(?:(?!\n[ \t]*\n).)+?(?<!`)(?P=ticks)(?!`)",
+    # Code in a line ends with its paragraph, item or row of a table.
+    r"|(?<![`\\])(?P<ticks>`+)(?!`)(?:(?!\n[ \t]*(?:\n|[|*+>#-]|\d+[.)])).)+?(?<!`)(?P=ticks)(?!`)",
     re.DOTALL | re.MULTILINE,
 )
 HTML = re.compile(COMMENT, re.DOTALL)
@@ -45,6 +59,7 @@ TEX = re.compile(
     r"(?<!\\)(?:\\\\)*%[^\n]*|\\rmt(?![A-Za-z])\s*\{(?P<numbers>[^{}]*)\}\s*\{(?P<said>[^{}]*)\}|(?P<open>\\rmt\s*\{)"
 )
 WORD = "rmtension:"
+CLOSED = "--&gt;"  # the end of a comment, in one
 
 
 class Bound(NamedTuple):
@@ -72,7 +87,8 @@ def bound_in(text: str, comments: re.Pattern[str] = MARKDOWN) -> Iterator[Bound]
     for found in comments.finditer(text):
         if (found["comment"] or "").startswith(WORD):
             said = found["comment"].removeprefix(WORD) if found["closed"] else ""
-            yield Bound(" ".join(said.replace(r"\|", "|").split()), end, found.start())
+            said = re.sub(r"\s*\n\s*", " ", said).replace(r"\|", "|").replace(CLOSED, "-->")
+            yield Bound(said.strip(), end, found.start())
             end = found.end()
 
 
@@ -92,7 +108,8 @@ READ: Mapping[str, Callable[[str], Iterator[Bound]]] = {".tex": bound_in_tex, ".
 def binding(table: str, keys: Mapping[str, Any], columns: Sequence[str]) -> str:
     """The comment that binds numbers before it in Markdown; keys: column -> value, which single out a row."""
     values = (f"{key}={'' if value is None else value}" for key, value in keys.items())
-    return f"<!-- {WORD} {shlex.join([table, *values, *columns])} -->".replace("|", r"\|")
+    words = shlex.join([table, *values, *columns]).replace("-->", CLOSED).replace("|", r"\|")
+    return f"<!-- {WORD} {words} -->"
 
 
 class Cells:
@@ -191,8 +208,8 @@ def shown_as(value: Decimal, like: str) -> str:
     """The value with as many digits, and with the signs and commas, of a number that is shown."""
     unit = Decimal(1).scaleb(int(as_number(like).as_tuple().exponent))
     rounded = value.quantize(unit)
-    sign = "+" if like.startswith("+") and rounded >= 0 else ""
-    form = "e" if "e" in like else ",f" if "," in like else "f"
+    sign = "+" if like.startswith("+") and value >= 0 else ""
+    form = next((form for form in "eE" if form in like), ",f" if "," in like else "f")
     text = format(rounded if rounded else abs(rounded), sign + form)
     return MINUS + text[1:] if MINUS in like and text.startswith("-") else text
 
@@ -202,10 +219,11 @@ def check_text(file: Path, results: Path | None) -> Checked:
     with reading(file):
         text = file.read_bytes().decode("utf-8")
     cells, checked, pieces, done = Cells(results or file.parent), Checked(), [], 0
+    plain = without_markup(text, TEX_MARKUP if file.suffix == ".tex" else MARKUP)
     for bound in READ.get(file.suffix, bound_in)(text):
         line = text.count("\n", 0, bound.end) + 1
         try:
-            numbers, values = numbers_of(text, bound, cells)
+            numbers, values = numbers_of(plain, bound, cells)
         except UserError as error:
             checked.faults.append(f"{file}:{line}: {error}")
             continue
@@ -220,6 +238,17 @@ def check_text(file: Path, results: Path | None) -> Checked:
     return checked
 
 
+def without_markup(text: str, markup: re.Pattern[str]) -> str:
+    """A text of the same length, in which only signs and blanks are left of its markup."""
+
+    def hidden(found: re.Match[str]) -> str:
+        sign = MINUS if "textminus" in found[0] else html.unescape(found[0])
+        kept = "\N{EN DASH}" if sign[0] in DASHES else "\N{THIN SPACE}" if sign.isspace() else HIDDEN
+        return kept.ljust(len(found[0]), HIDDEN)
+
+    return markup.sub(hidden, text)
+
+
 def numbers_of(text: str, bound: Bound, cells: Cells) -> tuple[Sequence[re.Match[str]], list[Decimal]]:
     """The last numbers before a binding, and what they should be; UserError where either is not to be had."""
     if not bound.said:
@@ -230,8 +259,12 @@ def numbers_of(text: str, bound: Bound, cells: Cells) -> tuple[Sequence[re.Match
     if len(numbers) < len(values) or not BEHIND.fullmatch(behind):
         raise UserError(f"not {len(values)} number(s) directly before the binding {bound.said}")
     for number in numbers:
-        if UNREAD.search(text, bound.start, number.start()):
-            raise UserError(f"the sign of {number[0]} is not read: write - or {MINUS}")
+        before = text[bound.start : number.start()]
+        if UNREAD.search(before) and not ITEM.search(before):
+            raise UserError(f"the sign of {number[0]} is not read: write - or {MINUS} directly before it")
+        is_end = GROUPED.search(before) or ("." not in number[0] and BEFORE_COMMA.search(before))
+        if is_end or (re.match(r"\d{3}(?!\d)", number[0]) and BEFORE_THREE.search(before)):
+            raise UserError(f"{number[0]} may be the end of a longer number: write 1234 or 1,234")
     return numbers, values
 
 

@@ -19,6 +19,7 @@ from rmtension.data.pairs import read_pairs
 from rmtension.data.tasks import wanted_tasks
 from rmtension.engine.architectures import first_layers, layer_sizes
 from rmtension.engine.backbones import made_config
+from rmtension.engine.reward_model import NO_CODE, load_config, opening
 from rmtension.study.benchmarks import OwnBenchmark
 from rmtension.study.data import OwnPairs, SyntheticPairs
 from rmtension.study.measured import ablated_sets, compared_sets
@@ -66,9 +67,10 @@ def configuration(source: Any, study: Study) -> Any:
         return made_config(source, source.vocabulary, padding=None, end=None)
     if isinstance(source, GgufModel):
         file = Path(study.data_root) / source.path
-        return AutoConfig.from_pretrained(file.parent, gguf_file=file.name)
+        with opening(file, "content"):
+            return AutoConfig.from_pretrained(file.parent, gguf_file=file.name, **NO_CODE)
     if at_hand(source, study):
-        return AutoConfig.from_pretrained(source.cached(study.hub_cache).local(study.data_root))
+        return load_config(source.cached(study.hub_cache).local(study.data_root))
     if source.hub not in KNOWN["configurations"]:
         raise UnknownError(f"size of {source.hub}: neither in resources/plan.yaml nor in the cache of the hub")
     return AutoConfig.for_model(**KNOWN["configurations"][source.hub])

@@ -35,8 +35,12 @@ class Target(NamedTuple):
 def make_bundle(study_file: Path, study: Study, folder: Path, target: Target) -> None:
     """Write the bundle of a study; the working folder is the project's. UserError where something is missing, or lies
     where it cannot lie in the bundle."""
+    if not (INSTALL.is_file() and UV.is_file()):
+        raise UserError("a bundle is made in the project's own folder, after `make setup`")
     if folder.exists():
         raise UserError(f"{folder}: is there already; delete it or name another folder")
+    if re.search(r"[\s$#]", str(study_file)):
+        raise UserError(f"{study_file}: make takes no blank, $ or # in a name; give the file another one")
     if not re.fullmatch(r"3\.\d+", target.python):
         raise UserError(f"Python '{target.python}': give the version of the target, such as 3.12")
     if not PLATFORM.fullmatch(target.platform):
@@ -127,7 +131,10 @@ def is_any_of(name: str, patterns: Iterable[str]) -> bool:
 
 def run(command: Sequence[str | Path], given: str = "") -> str:
     """What a command prints; UserError with the last line of what it says where it fails."""
-    done = subprocess.run(command, input=given, capture_output=True, text=True, check=False)
+    try:
+        done = subprocess.run(command, input=given, capture_output=True, text=True, check=False)
+    except OSError as error:
+        raise UserError(f"{command[0]}: cannot be run ({error.strerror})") from None
     if done.returncode:
         said = (done.stderr.strip() or "no reason given").splitlines()[-1]
         raise UserError(f"{Path(command[0]).name} {' '.join(map(str, command[1:3]))} failed: {said}")

@@ -23,6 +23,7 @@ import uuid
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 WORKER = "RMTENSION_WORKER"  # environment variable: the worker's environment and the name of its socket
@@ -182,6 +183,8 @@ def run_script(connection: socket.socket, before: Stamps) -> None:
     folder, script = connection.makefile().readline().rstrip("\n").split("\0")
     os.chdir(folder)
     connection.sendall(BEGUN)
+    forks = importlib.import_module("rmtension.base.forks")  # the script's own, where that imports all anew
+    forks.last_words.append(partial(connection.sendall, b"1"))
     threading.Thread(target=end_with_client, args=(connection,), daemon=True).start()
     os.environ[INSIDE] = "1"
     sys.argv = [script]

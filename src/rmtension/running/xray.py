@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import re
@@ -20,7 +21,7 @@ from pydantic import ValidationError
 
 from rmtension.base.device import visible_gpus
 from rmtension.base.errors import UserError
-from rmtension.base.files import RESOURCES, write_text
+from rmtension.base.files import RESOURCES, reading, write_text
 from rmtension.data import hub
 from rmtension.data.dialogues import CHAT
 from rmtension.data.rows import load_rows
@@ -73,7 +74,9 @@ class Xray:
 
     def write(self) -> None:
         """UserError where the file is there and says something else: it may have been changed by hand."""
-        if self.file.exists() and self.file.read_text(encoding="utf-8") != self.text:
+        with reading(self.file):
+            is_other = self.file.exists() and self.file.read_text(encoding="utf-8") != self.text
+        if is_other:
             raise UserError(f"{self.file}: there is another study in it; run that, or name another --study or --name")
         write_text(self.text, self.file)
 
@@ -221,7 +224,9 @@ def make_xray(
 
 def flow(value: Any) -> str:
     """On one line, as YAML."""
-    return str(yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=math.inf)).splitlines()[0]
+    text = yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=math.inf)
+    lines = text.removesuffix("...\n").splitlines()
+    return lines[0] if len(lines) == 1 else json.dumps(value)  # words over several lines
 
 
 def listed(sections: dict[str, Any]) -> str:

@@ -137,6 +137,7 @@ def require_known_names(study: Study) -> None:
     refuse_repeats("neurons.scorings", study.neurons.scorings)
     refuse_repeats("ablation.sweep_benchmarks", study.ablation.sweep_benchmarks)
     refuse_taken("regimes", UNORIENTED, study.regimes)
+    refuse_taken("sources", AVERAGE, study.sources)  # they are the tasks of an own test split
     refuse_taken("benchmarks", VALIDATION, study.benchmarks)
     for name, regime in study.regimes.items():
         refuse_repeats(f"regimes.{name}.train", regime.train)

@@ -38,6 +38,32 @@ def test_leftovers_of_a_killed_process_go_with_the_next_attempt(tmp_path: Path) 
     assert {path.name for path in tmp_path.iterdir()} == {"[x].md", "folder", *others}
 
 
+def test_a_file_never_takes_the_place_of_a_folder(tmp_path: Path) -> None:
+    mine, link = tmp_path / "mine", tmp_path / "link"
+    mine.mkdir()
+    (mine / "thesis.tex").write_text("years")
+    link.symlink_to("mine")
+    for folder in (mine, link):
+        with pytest.raises(UserError, match=f"{folder.name}: a folder; name a file to write"):
+            write_text("page", folder)
+    with replacing(link) as folder:
+        folder.mkdir()
+    assert not link.is_symlink() and (mine / "thesis.tex").read_text() == "years"
+    assert {path.name for path in tmp_path.iterdir()} == {"mine", "link"}
+
+
+@pytest.mark.parametrize(
+    ("place", "reason"),
+    [("dead/x.md", "File exists"), ("file/x.md", "File exists"), ("file/a/x.md", "Not a directory"),
+     ("x" * 300, "File name too long")],
+)  # fmt: skip
+def test_a_place_that_cannot_be_is_one_line(place: str, reason: str, tmp_path: Path) -> None:
+    (tmp_path / "dead").symlink_to("a disk that is not there")
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=f"^.*{place}: cannot be written: {reason}; mend that and start again$"):
+        write_text("page", tmp_path / place)
+
+
 def count(path: Path) -> None:
     for _ in range(100):
         with replacing(path) as temporary:

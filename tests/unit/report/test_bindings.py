@@ -10,6 +10,8 @@ import pytest
 from typer.testing import CliRunner
 
 from rmtension.cli import app
+from rmtension.report.bindings import binding
+from rmtension.report.markdown import shown
 
 ROWS = [
     ("all models", "helpful", "average", 0, 48.25, 40.0, 52.449),
@@ -71,11 +73,12 @@ def test_the_digits_of_a_number_say_how_its_cell_is_rounded(shown: str, column: 
     ("shown", "cell"),
     [
         ("-0.0", "regime=harmless mean"),
-        ("- 48.3", "regime=helpful mean"),  # of a list
         ("\N{MINUS SIGN}1.5", "regime=harmless low"),
         ("12,346", "regime=harmless high"),
         ("+0.1", "seed=7 mean"),
         ("4.13e-05", "seed=7.0 low"),
+        ("4.13E-05", "seed=7.0 low"),
+        ("5 of 48.3", "regime=helpful mean"),
         ("0.2", 'regime="it\'s" mean'),
         ("0.2", "model=a\\|b task=focus_50% mean"),
     ],
@@ -117,6 +120,70 @@ def test_a_binding_that_names_no_cell_is_one_line(text: str, fault: str) -> None
     assert said[1] == "numbers checked: 0; wrong: 0; bindings that name no cell: 1"
 
 
+@pytest.mark.parametrize(
+    "before",
+    [
+        "&#x2212;", "&ndash;", "&#8211;", "\u2011", "\u2010", "\uff0d", "\ufe63", "\N{MINUS SIGN} ",
+        "\N{MINUS SIGN}\u2009", "-\u00a0", "**-**", "-**", "- ", "<b>-</b>",
+    ],
+)  # fmt: skip
+def test_a_minus_that_is_not_read_is_not_passed(before: str) -> None:
+    """The cell holds 0.146: a reader sees a minus."""
+    bound = "<!-- rmtension: tables/a.parquet seed=7 mean -->"
+    status, said = checked(f"It is {before}0.1 {bound}", "--write")
+    assert status == 1 and "the sign of 0.1 is not read" in said[0]
+    assert Path("page.md").read_text(encoding="utf-8") == f"It is {before}0.1 {bound}"
+
+
+@pytest.mark.parametrize("before", ["$- ", "$-$", "$-$\\,", "$-$~", "\\textminus ", "\\textminus{}"])
+def test_nor_in_latex(before: str) -> None:
+    status, said = checked(f"\\rmt{{{before}0.1$}}{{tables/a.parquet seed=7 mean}}".replace("{}", ""), name="p.tex")
+    assert status == 1 and "is not read" in said[0]
+
+
+@pytest.mark.parametrize("before", ["- ", "text\n\n  - ", "> - "])
+def test_the_dash_of_a_list_is_no_minus(before: str) -> None:
+    assert checked(f"{before}48.3 <!-- rmtension: {HELPFUL} mean -->")[0] == 0
+
+
+@pytest.mark.parametrize(
+    "shown", ["12\u2009346", "12\u00a0346", "12'346", "12 346", "9,346", "12&thinsp;346"]
+)  # fmt: skip
+def test_a_number_that_may_be_the_end_of_a_longer_one_is_not_passed(shown: str) -> None:
+    pl.DataFrame({"mean": [346]}).write_parquet("tables/z.parquet")
+    text = f"It is {shown} <!-- rmtension: tables/z.parquet mean -->"
+    status, said = checked(text, "--write")
+    if "," in shown:
+        assert (status, said[0].split(": ")[1]) == (0, "9,346 stands here, 346 in tables/z.parquet mean")
+    else:
+        assert status == 1 and "346 may be the end of a longer number" in said[0]
+        assert Path("page.md").read_text(encoding="utf-8") == text
+
+
+def test_of_a_decimal_comma_and_of_latex_spaces_too() -> None:
+    pl.DataFrame({"mean": [0]}).write_parquet("tables/z.parquet")
+    assert "0 may be the end" in checked("1234,0 <!-- rmtension: tables/z.parquet mean -->")[1][0]
+    assert "234 may be the end" in checked("\\rmt{1\\,234}{tables/z.parquet mean}", name="p.tex")[1][0]
+
+
+@pytest.mark.parametrize("shown", ["0.1&#160;%", "<b style='width:80%'>0.1</b>", "0.1 <!-- 3 -->"])
+def test_digits_of_markup_are_no_numbers(shown: str) -> None:
+    text = f"{shown} <!-- rmtension: tables/a.parquet seed=7 mean -->"
+    assert checked(text)[0] == 0
+    assert checked(text.replace("0.1", "0.9"), "--write")[0] == 0
+    assert Path("page.md").read_text(encoding="utf-8") == text.replace("0.1", "0.2")
+
+
+def test_words_of_any_kind_are_bound() -> None:
+    """What a user's own task can be called."""
+    names = ["a  b", "x --> y", "`code", "a|b", "it's", "<b>", "a=b"]
+    pl.DataFrame({"task": names, "mean": [*range(7)]}).write_parquet("tables/z.parquet")
+    lines = [
+        f"| `{name} | {i} {binding('tables/z.parquet', {'task': name}, ['mean'])} |" for i, name in enumerate(names)
+    ]
+    assert checked("\n".join(lines))[1] == ["numbers checked: 7; wrong: 0; bindings that name no cell: 0"]
+
+
 def test_code_binds_nothing_and_hides_nothing() -> None:
     bound = f"9.9 <!-- rmtension: {HELPFUL} mean -->"
     text = f"```html\n{bound}\n```\n`{bound}` a ` tick\n\n{bound} ` and <!-- a ` in it --> `x` {bound}\n~~~\n{bound}\n"
@@ -133,6 +200,15 @@ def test_what_only_looks_like_code_hides_nothing(before: str) -> None:
 
 def test_in_html_a_backtick_is_no_code() -> None:
     assert checked(f"<p>` 9.9 <!-- rmtension: {HELPFUL} mean --> `</p>", name="page.html")[0] == 1
+
+
+def test_a_zero_from_below_is_put_right_without_a_plus() -> None:
+    pl.DataFrame({"mean": [-0.03]}).write_parquet("tables/z.parquet")
+    bound = "<!-- rmtension: tables/z.parquet mean -->"
+    checked(f"+0.4 {bound}", "--write")
+    assert Path("page.md").read_text(encoding="utf-8") == f"0.0 {bound}"
+    assert CliRunner().invoke(app, ["check", "page.md"]).exit_code == 0
+    assert shown(-0.03, "+z,.1f") == "0.0" and shown(0.03, "+z,.1f") == "+0.0" and shown(-0.3, "+z,.1f") == "-0.3"
 
 
 @pytest.mark.parametrize(("shown", "status"), [("0.0", 0), ("-0.0", 1), ("\N{MINUS SIGN}0.0", 1), ("+0.0", 0)])

@@ -106,6 +106,17 @@ def test_failures(tmp_path: Path, environment: dict[str, str], body: str, status
         assert "Traceback" not in log
 
 
+def test_what_another_process_fails_by_is_said_and_memory_is_not_blamed(tmp_path: Path, warm: dict[str, str]) -> None:
+    body = (
+        "from rmtension.base import forks\nforks.PATIENCE = 0\ndef work(number):\n"
+        "    if number == 1: raise UserError('row 3: mend it')\n    time.sleep(600)\nforks.side_by_side(2, work)"
+    )
+    done = subprocess.run(script(tmp_path, body), env=warm, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    said = done.stderr + (tmp_path / LOG).read_text()
+    assert done.returncode == 1 and "row 3: mend it" in said and "one of the processes failed" in said
+    assert "memory" not in said and not (tmp_path / RECORD).exists()
+
+
 def test_a_fault_of_the_code_is_no_reason_to_delete_anything(tmp_path: Path, environment: dict[str, str]) -> None:
     subprocess.run(script(tmp_path, "raise KeyError('a bug')"), env=environment, cwd=tmp_path, capture_output=True)
     [trace, *_, last] = (tmp_path / LOG).read_text().splitlines()

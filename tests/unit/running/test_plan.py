@@ -19,8 +19,10 @@ from rmtension.data.hub import read_study
 from rmtension.running.amounts import KNOWN, RULES, Amounts, configuration, size_of
 from rmtension.running.plan import make_plan
 from rmtension.study.measured import ablated_sets, compared_sets
+from rmtension.study.models import FolderModel, GgufModel
 from rmtension.study.study import Study
 
+CODE = "from pathlib import Path\nPath('ran').touch()\nclass Config: ..."
 PAPER = {
     "openai-community/gpt2": 124_439_808,
     "openai-community/gpt2-medium": 354_823_168,
@@ -29,6 +31,28 @@ PAPER = {
     "HuggingFaceTB/SmolLM2-360M": 361_821_120,
     "HuggingFaceTB/SmolLM2-1.7B": 1_711_376_384,
 }
+
+
+@pytest.mark.parametrize(
+    "config", ['{"model_type": "mine", "auto_map": {"AutoConfig": "conf.Config"}}', '{"model_', ""]
+)
+def test_a_model_that_cannot_be_read_is_one_line_and_its_code_does_not_run(
+    config: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("builtins.input", lambda *_: "y")  # transformers would ask
+    study = Study.model_validate(paper(["openai-community/gpt2"]))
+    Path("mine").mkdir()
+    Path("mine/conf.py").write_text(CODE)
+    Path("mine/model.safetensors").touch()
+    if config:
+        Path("mine/config.json").write_text(config)
+    with pytest.raises(UserError, match=r"^mine: "):
+        configuration(FolderModel(kind="pretrained", path="mine"), study.model_copy(update={"data_root": "."}))
+    Path("mine.gguf").write_text("no such thing")
+    with pytest.raises(UserError, match=r"^mine\.gguf: "):
+        configuration(GgufModel(kind="gguf", path="mine.gguf"), study.model_copy(update={"data_root": "."}))
+    assert not Path("ran").exists()
 
 
 def on_the_hub(name: str, **more: Any) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from tiny_models import save_backbone
 from typer.testing import CliRunner
 
@@ -22,6 +23,7 @@ from rmtension.data.pairs import regime_pairs
 from rmtension.engine.reward_model import load_tokenizer, new_reward_model, save_reward_model
 from rmtension.running import xray
 from rmtension.running.plan import make_plan
+from rmtension.running.xray import flow
 from rmtension.study.sources import regime_data
 
 ROOT = Path(__file__).parents[3]
@@ -167,6 +169,20 @@ REFUSED: dict[str, tuple[str | None, Callable[[Path], None], str]] = {  # model,
     "a row without a prompt": (None, with_rows([UNASKED, PROMPTED[0]]), "prompted.json, row 1: no field 'prompt'"),
     "pairs without a side": (None, with_rows([{"prompt": "q", "chosen": "a"}]), "field 'rejected' is missing"),
 }  # fmt: skip
+
+
+@pytest.mark.parametrize("word", ["two\nlines", "a\n\nb", "ü", "a: b", "yes", "1", " x ", "...", "'"])
+def test_any_word_is_one_line_of_the_study(word: str) -> None:
+    value = {word: {"kind": "own", "tasks": [word]}}
+    assert "\n" not in flow(value) and yaml.safe_load(flow(value)) == value
+    assert "\n" not in flow(word) and yaml.safe_load(flow(word)) == word
+
+
+@pytest.mark.parametrize("is_folder", [True, False])
+def test_a_study_that_cannot_be_read_is_one_line(here: Path, is_folder: bool) -> None:
+    Path("x.yaml").mkdir() if is_folder else Path("x.yaml").write_bytes(b"\xff")
+    with pytest.raises(UserError, match=r"^x\.yaml: cannot be read"):
+        run(here, *OWN, "--study", "x.yaml")
 
 
 @pytest.mark.parametrize("mistake", REFUSED)
