@@ -15,6 +15,8 @@ ORDINARY = [
     "rows do without this.",
     "An interval without width, as where all comparisons of a task are right, is no certainty: drawing them anew "
     "cannot show what a few comparisons do not. No verdict rests on one.",
+    "Which random neurons were drawn is in no interval: seeds and draws (`ablation.control_draws`) tell how much it "
+    "matters.",
     "The best of several rules without a model is chosen on the comparisons that it is judged on, so that by chance "
     "alone it lies above any single one.",
 ]
