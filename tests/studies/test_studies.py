@@ -9,6 +9,7 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import polars as pl
 import pytest
 import upstream
@@ -182,6 +183,8 @@ def facts(study: Study) -> set[str]:
     for name, benchmark in study.benchmarks.items():
         if isinstance(benchmark, PublishedBenchmark | OwnBenchmark):
             tasks |= {*wanted_tasks(name, benchmark).select("task", "orientation").rows()}
+        elif benchmark.kind == "all-tests":
+            tasks |= {(f"{source} test pairs", name) for name in singles for source in study.regimes[name].test}
         elif benchmark.kind == "synthetic":
             tasks |= {("plain-instruction", "helpful"), ("should-refuse", "harmless")}
     orientations = {orientation for _, orientation in tasks} - {UNORIENTED}
@@ -352,6 +355,26 @@ def test_claims_have_verdicts_where_they_can_be_tested(run: Run) -> None:
     assert tested == {c for c in claims["claim"] if TESTABLE.get(c, set()) <= known}
     untested = claims.filter(pl.col("part") != "", pl.col("estimate").is_null())
     assert untested["note"].str.len_chars().min() != 0, "a part without a figure says why"
+
+
+def test_on_its_own_pairs_a_reward_model_scores_the_same_whatever_the_benchmark(run: Run) -> None:
+    kinds = {benchmark.kind: name for name, benchmark in run.study.benchmarks.items()}
+    if not {"regime-test", "all-tests"} <= {*kinds}:
+        assert run.study.name != "everything"
+        return
+    own, every = (
+        pl.read_parquet(sorted(run.results.glob(f"scores/*/*/*/{kinds[kind]}.parquet")), include_file_paths="file")
+        .with_columns(pl.col("file").str.extract(r"scores/(.*)/"))
+        for kind in ("regime-test", "all-tests")
+    )  # fmt: skip
+    columns = ["file", "ablation", "comparison_id", "chosen_scores", "rejected_scores"]
+    joined = own.select(columns).join(every.select(columns), on=columns[:3], suffix="_of_every")
+    assert joined["file"].n_unique() == own["file"].n_unique() > 3
+    for side in ("chosen", "rejected"):
+        ours, theirs = (joined[f"{side}_scores{of}"].list.first().to_numpy() for of in ("", "_of_every"))
+        np.testing.assert_allclose(ours, theirs, atol=1e-5)
+    whole = every.filter(ablation="none").group_by("file").agg(pl.col("orientation").n_unique())
+    assert set(whole["orientation"]) == {len([r for r in run.study.regimes.values() if not r.mixes])}
 
 
 def test_no_value_is_written_as_python_would(run: Run) -> None:

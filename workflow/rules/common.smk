@@ -82,8 +82,14 @@ def benchmark_code(wildcards):
 
 
 def benchmark_files(wildcards):
-    """What a benchmark's comparisons are read from."""
-    return read_files(study.benchmarks[wildcards.benchmark])
+    """What a benchmark's comparisons are read from that no job makes."""
+    benchmark = study.benchmarks[wildcards.benchmark]
+    return [] if benchmark.kind == "all-tests" else read_files(benchmark)
+
+
+def benchmark_splits(wildcards):
+    """The test splits that a benchmark is made of."""
+    return TESTS if study.benchmarks[wildcards.benchmark].kind == "all-tests" else []
 
 
 def read_by_jobs():

@@ -31,6 +31,7 @@ rule data:
 rule benchmark_comparisons:
     input:
         files=benchmark_files,
+        splits=benchmark_splits,
         code=benchmark_code,
     output:
         f"{RESULTS}/benchmarks/{{benchmark}}.parquet",

@@ -9,11 +9,14 @@ from pathlib import Path
 from pydantic import TypeAdapter
 
 from rmtension.base.files import write_parquet
-from rmtension.data.benchmarks import read_benchmark
-from rmtension.study.benchmarks import Benchmark
+from rmtension.data.benchmarks import all_tests, read_benchmark
+from rmtension.study.benchmarks import AllTests, Benchmark
 
-settings = snakemake.params.settings
+name, settings = snakemake.wildcards.benchmark, snakemake.params.settings
 benchmark = TypeAdapter(Benchmark).validate_python(settings["benchmark"])
-comparisons = read_benchmark(snakemake.wildcards.benchmark, benchmark, settings["data_root"])
+if isinstance(benchmark, AllTests):
+    comparisons = all_tests(map(Path, snakemake.input.splits))
+else:
+    comparisons = read_benchmark(name, benchmark, settings["data_root"])
 write_parquet(comparisons, Path(snakemake.output[0]))
 job.finish()

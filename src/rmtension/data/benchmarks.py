@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from importlib import import_module
+from pathlib import Path
 
 import polars as pl
 
 from rmtension.base.errors import UserError
 from rmtension.data import synthetic
-from rmtension.data.comparisons import COMPARISONS, draw
+from rmtension.data.comparisons import COMPARISONS, draw, read_comparisons
 from rmtension.data.dialogues import REPLY
 from rmtension.data.layout import Layout
 from rmtension.data.rows import files_of, load_rows, read_rows, refuse_rows
@@ -74,11 +76,17 @@ def read_tasks(name: str, benchmark: PublishedBenchmark | OwnBenchmark, data_roo
     return drawn.select(*COMPARISONS)
 
 
+def all_tests(splits: Iterable[Path]) -> pl.DataFrame:
+    """COMPARISONS of the test splits of several regimes; of a pair that several have, the first."""
+    pairs = pl.concat(map(read_comparisons, splits)).unique("comparison_id", keep="first", maintain_order=True)
+    return pairs.with_columns(task=pl.format("{} test pairs", "task"))  # what is their own test has the sources' names
+
+
 Readable = SyntheticBenchmark | PublishedBenchmark | OwnBenchmark
 
 
 def read_benchmark(name: str, benchmark: Readable, data_root: str) -> pl.DataFrame:
-    """COMPARISONS of a benchmark other than a regime's own test split."""
+    """COMPARISONS of a benchmark other than regimes' test splits."""
     if not isinstance(benchmark, SyntheticBenchmark):
         return read_tasks(name, benchmark, data_root)
     frame = synthetic.benchmark(benchmark.per_task, benchmark.seed).with_row_index("row")

@@ -20,7 +20,7 @@ from rmtension.data.tasks import wanted_tasks
 from rmtension.engine.architectures import first_layers, layer_sizes
 from rmtension.engine.backbones import made_config
 from rmtension.engine.reward_model import NO_CODE, load_config, opening
-from rmtension.study.benchmarks import OwnBenchmark
+from rmtension.study.benchmarks import AllTests, OwnBenchmark
 from rmtension.study.data import OwnPairs, SyntheticPairs
 from rmtension.study.measured import ablated_sets, compared_sets
 from rmtension.study.models import GgufModel, MadeModel, Shortened
@@ -183,8 +183,14 @@ class Amounts:
         share = min(1, (self.study.activations.max_pairs or n) / n)
         return share * self.size(model).forward(train)
 
+    def all_tests(self) -> Volume:
+        """Pairs of the test splits of all single-objective regimes."""
+        return [part for regime in self.study.single_regimes() for part in self.volume(regime, "test")]
+
     def count_comparisons(self, name: str) -> int:
         benchmark: Any = self.study.benchmarks[name]
+        if isinstance(benchmark, AllTests):
+            return sum(int(n) for n, *_ in self.all_tests())
         if at_hand(benchmark, self.study):
             return len(read_benchmark(name, benchmark.cached(self.study.hub_cache), self.study.data_root))
         known = wanted_tasks(name, benchmark)["n_prompts"]
@@ -195,10 +201,14 @@ class Amounts:
     def evaluated(self, regime: str, benchmark: str) -> Volume:
         if benchmark == VALIDATION:
             return self.volume(regime, "validation")
-        kind = self.study.benchmarks[benchmark].kind
-        return self.volume(regime, "test") if kind == "regime-test" else [
-            (self.comparisons(benchmark), self.comparison_tokens(benchmark), KNOWN["texts"].get(kind, 2))
-        ]  # fmt: skip
+        match self.study.benchmarks[benchmark].kind:
+            case "regime-test":
+                return self.volume(regime, "test")
+            case "all-tests":
+                return self.all_tests()
+            case kind:
+                texts = KNOWN["texts"].get(kind, 2)
+                return [(self.comparisons(benchmark), self.comparison_tokens(benchmark), texts)]
 
     def score_rows(self, regime: str, benchmark: str) -> float:
         n = sum(n for n, *_ in self.evaluated(regime, benchmark))

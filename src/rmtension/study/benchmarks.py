@@ -42,6 +42,12 @@ class RegimeTest(Section):
     kind: Literal["regime-test"]
 
 
+class AllTests(Section):
+    """The test splits of all single-objective regimes, for every reward model: a task of each of their sources."""
+
+    kind: Literal["all-tests"]
+
+
 class SyntheticBenchmark(Section):
     kind: Literal["synthetic"]
     per_task: Count = Field(description="Comparisons of each task.")
@@ -104,4 +110,6 @@ class OwnBenchmark(Section):
         return self
 
 
-Benchmark = Annotated[RegimeTest | SyntheticBenchmark | PublishedBenchmark | OwnBenchmark, Field(discriminator="kind")]
+Benchmark = Annotated[
+    RegimeTest | AllTests | SyntheticBenchmark | PublishedBenchmark | OwnBenchmark, Field(discriminator="kind")
+]

@@ -10,7 +10,7 @@ from typing import Any, get_args
 from pydantic import ValidationError
 
 from rmtension.base.errors import UserError
-from rmtension.study.benchmarks import OwnBenchmark, PublishedBenchmark, RegimeTest, SyntheticBenchmark
+from rmtension.study.benchmarks import AllTests, OwnBenchmark, PublishedBenchmark, RegimeTest, SyntheticBenchmark
 from rmtension.study.data import HHPairs, OwnPairs, SyntheticPairs
 from rmtension.study.inputs import data_files
 from rmtension.study.models import FolderModel, GgufModel, GivenModel, MadeModel
@@ -59,7 +59,7 @@ def load_study(settings: Mapping[str, Any], file: str, locked: Mapping[str, str]
 
 
 KINDS = {kind for kinds in (MadeModel, FolderModel, GgufModel, GivenModel, SyntheticPairs, HHPairs, OwnPairs,
-                            RegimeTest, SyntheticBenchmark, PublishedBenchmark, OwnBenchmark)
+                            RegimeTest, AllTests, SyntheticBenchmark, PublishedBenchmark, OwnBenchmark)
          for kind in get_args(kinds.model_fields["kind"].annotation)}  # fmt: skip
 
 

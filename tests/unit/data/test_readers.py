@@ -12,7 +12,7 @@ import polars as pl
 import pytest
 
 from rmtension.base.errors import UserError
-from rmtension.data.benchmarks import layout_of, read_benchmark
+from rmtension.data.benchmarks import all_tests, layout_of, read_benchmark
 from rmtension.data.comparisons import COMPARISONS, PAIRS, as_comparisons
 from rmtension.data.dialogues import Dialogue
 from rmtension.data.hygiene import opening, sift
@@ -481,6 +481,28 @@ def test_synthetic_sources_in_the_same_form() -> None:
     assert splits["train"]["chosen"][:50].to_list() != splits["test"]["chosen"][:50].to_list()
     frame = read_benchmark("b", SyntheticBenchmark(kind="synthetic", per_task=2), ".")
     assert frame.schema == COMPARISONS and frame["comparison_id"].n_unique() == len(frame)
+
+
+def test_test_splits_of_several_regimes_are_one_benchmark(tmp_path: Path) -> None:
+    """A source of two regimes is the first one's, and each pair is there once."""
+
+    def split(*rows: tuple[str, str]) -> Path:
+        file = tmp_path / f"{len(list(tmp_path.iterdir()))}.parquet"
+        pairs = [(f"{s}/test/{i}", "c", "r", s, o) for i, (s, o) in enumerate(rows)]
+        pl.DataFrame(pairs, schema=PAIRS, orient="row").write_parquet(file)
+        return file
+
+    files = (
+        split(("base", "helpful"), ("base", "helpful"), ("more", "helpful")),
+        split(("base", "safe"), ("safe", "safe")),
+    )
+    found = all_tests(files)
+    assert found.schema == COMPARISONS
+    assert found.select("comparison_id", "task", "orientation").rows() == [
+        ("base/test/0", "base test pairs", "helpful"), ("base/test/1", "base test pairs", "helpful"),
+        ("more/test/2", "more test pairs", "helpful"), ("safe/test/1", "safe test pairs", "safe"),
+    ]  # fmt: skip
+    assert found["chosen"].to_list() == [["c"]] * 4
 
 
 def test_pairs_as_comparisons() -> None:

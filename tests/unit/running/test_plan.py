@@ -305,6 +305,16 @@ def test_pairs_too_long_to_be_trained_on_are_left_out_where_they_are_at_hand(tmp
         assert [n, length, texts_each] == pytest.approx([0.95 * pairs, tokens, 2])
 
 
+def test_of_all_tests_the_pairs_of_each_regime_are_scored() -> None:
+    benchmarks = {"all": {"kind": "all-tests"}, "own": {"kind": "regime-test"}}
+    others = {"patching": None, "ablation": {"sweep": [], "sweep_benchmarks": ["own"]}}
+    study = Study.model_validate({**SMALL, "benchmarks": benchmarks, **others})
+    amounts = Amounts(study)
+    own = [amounts.evaluated(regime, "own") for regime in study.single_regimes()]
+    assert [amounts.evaluated(regime, "all") for regime in study.regimes] == [own[0] + own[1]] * len(study.regimes)
+    assert amounts.comparisons("all") == sum(n for n, *_ in own[0] + own[1]) > 0
+
+
 def test_the_papers_study_is_priced_whole() -> None:
     plan = make_plan(Study.model_validate(paper(list(PAPER))))
     [total] = plan.total.to_dicts()
