@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from itertools import product
 from math import ceil
+from textwrap import fill
 from typing import Any
 
 import numpy as np
@@ -122,11 +123,16 @@ def finished(pages: Pages, x: str = "", y: str = "", same: str = "") -> Pages:
         handles, labels = ax.get_legend_handles_labels()
         series |= dict(zip(labels, handles, strict=True))
     for page in pages:
-        page.supxlabel(x)
-        page.supylabel(y)
+        page.supxlabel(broken(x, page.get_figwidth()))
+        page.supylabel(broken(y, page.get_figheight()))
         columns = fitting(page.get_figwidth(), 0.6 + name_width([*series]))
         page.legend(series.values(), [*series], loc="outside upper center", ncols=columns)
     return pages
+
+
+def broken(label: str, inches: float) -> str:
+    """In lines that are no longer than that."""
+    return fill(label, fitting(inches, name_width("m")))
 
 
 def parts(table: pl.DataFrame, *by: str) -> dict[tuple[Any, ...], pl.DataFrame]:

@@ -721,6 +721,15 @@ def test_what_is_laid_out_once_lies_on_its_page_in_either_form(name: str, tmp_pa
         assert min(box.x0, box.y0, width - box.x1, height - box.y1) > 0.02, f"inches of margin at {dpi}"
 
 
+def test_long_labels_of_a_small_page_are_in_lines_that_fit() -> None:
+    table = of("ablation_curve", model=OVERALL, regime="helpful")
+    [page] = redrawn("ablation_curve", {"ablation_curve": table})
+    lay_out(page, SETTINGS.dpi)
+    box, (width, height) = page.get_tightbbox(), page.get_size_inches()
+    assert "\n" in page.get_supxlabel() and page.get_supxlabel().replace("\n", " ").endswith("scale)")
+    assert min(box.x0, box.y0, width - box.x1, height - box.y1) > 0
+
+
 def test_every_figure_stands_without_data() -> None:
     empty = make_figures({name: table.clear() for name, table in SMALL.items()}, SETTINGS, Analysis())
     assert empty.keys() == FIGURES.keys()
