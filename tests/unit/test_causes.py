@@ -43,7 +43,7 @@ from torch import Tensor
 from transformers import AutoModelForSequenceClassification, GPT2Config, PreTrainedTokenizerFast
 
 from rmtension.analysis.claims import CLAIMS
-from rmtension.analysis.judgement import together
+from rmtension.analysis.evidence import ALIKE
 from rmtension.analysis.loading import (
     PAIRS_SEEN,
     load_conflicts,
@@ -310,12 +310,20 @@ def test_training_ends_where_it_was_reckoned_to(made: Made) -> None:
     assert of_one > 0.15 if truth == "opposed" else of_one < 0.01
 
 
+def is_borne_out(row: Mapping[str, Any], of: str = "") -> bool:
+    """By its verdict; of four pairs that are all alike, which decide nothing, by the estimate."""
+    if row[f"{of}verdict"] == "undecided" and ALIKE in row["note"]:
+        beyond = row[f"{of}estimate"] - (0 if of else row["threshold"])
+        return bool(beyond > 0) == (row["direction"] == "above") and beyond != 0
+    return bool(row[f"{of}verdict"] == "holds")
+
+
 def test_claims_of_causes_hold_where_the_objectives_need_one_neuron_in_opposite_ways(made: Made) -> None:
     truth, tables, _ = made
     found = {claim: CLAIMS[claim](tables, STUDY) for claim in ("P1", "G1", "R2")}
     assert {claim: len({row["part"] for row in rows}) for claim, rows in found.items()} == {"P1": 2, "G1": 4, "R2": 4}
-    hold = {claim for claim, rows in found.items() if together([row["verdict"] for row in rows]) == "holds"}
+    hold = {claim for claim, rows in found.items() if all(map(is_borne_out, rows))}
     assert hold == {"opposed": {"P1", "G1", "R2"}, "alone": {"P1", "G1"}, "disjoint": set()}[truth]
-    assert all(row["control_verdict"] in ("holds", "") for claim in hold for row in found[claim])
+    assert all(is_borne_out(row, "control_") for claim in hold for row in found[claim] if row["control"])
     shared = tables["conflict"].filter(model="all models", regime="mixed", set="shared", control="whole")
     assert shared["cosine_mean"][0] < -0.9 if "G1" in hold else shared["cosine_mean"][0] == pytest.approx(0, abs=0.01)

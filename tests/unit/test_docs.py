@@ -40,7 +40,7 @@ from rmtension.neurons.ranking import PLACE, oriented_sets, rankings, sets_to_fr
 from rmtension.report.bindings import check_text
 from rmtension.report.figures import FIGURES
 from rmtension.running.provenance import KEYS
-from rmtension.study.benchmarks import SyntheticBenchmark
+from rmtension.study.benchmarks import Benchmark, SyntheticBenchmark
 from rmtension.study.data import OwnPairs
 from rmtension.study.models import MadeModel
 from rmtension.study.sources import regime_data
@@ -255,8 +255,9 @@ def test_the_example_of_a_study_is_valid() -> None:
 def test_the_example_of_an_own_benchmark_is_read(tmp_path: Path) -> None:
     page = (DOCS / "adding-a-benchmark.md").read_text(encoding="utf-8")
     [rows] = re.findall(r"^```json\n(.*?)^```", page, flags=re.MULTILINE | re.DOTALL)
-    study, more = map(yaml.safe_load, re.findall(r"^```yaml\n(.*?)^```", page, flags=re.MULTILINE | re.DOTALL))
+    study, tests, more = map(yaml.safe_load, re.findall(r"^```yaml\n(.*?)^```", page, flags=re.MULTILINE | re.DOTALL))
     benchmark: Readable = TypeAdapter(Readable).validate_python(study["benchmarks"]["mine"])
+    assert TypeAdapter(Benchmark).validate_python(tests["benchmarks"]["all-tests"]).kind == "all-tests"
     assert OwnPairs.model_validate(more["sources"]["mine"]).columns.prompt is None
     (tmp_path / "mine.jsonl").write_text(rows, encoding="utf-8")
     frame = read_benchmark("mine", benchmark, str(tmp_path))

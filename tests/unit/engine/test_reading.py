@@ -43,7 +43,8 @@ CONTENTS = some.lists(PIECES, max_size=5).map("".join)
 
 def holds_a_mark(content: str) -> bool:
     """Whether a turn's words, with the blank before and the mark behind them, would be read as several turns."""
-    return any(f"\n\n{name}:" in f" {content}" for name in ("Human", "Assistant"))
+    breaks = ("\n\n", "\r\n\r\n")
+    return any(f"{line}{name}:" in f" {content}" for line in breaks for name in ("Human", "Assistant"))
 
 
 @given(some.lists(some.tuples(some.sampled_from(["user", "assistant"]), CONTENTS), min_size=1, max_size=4))
