@@ -48,10 +48,12 @@ def finished(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFacto
     folder, done = kept / name, kept / f"{name}.done"
     with FileLock(kept.with_name("finished.lock")):
         if not done.exists():
-            for other in kept.iterdir():
-                shutil.rmtree(other) if other.is_dir() else other.unlink()
+            shutil.rmtree(folder, ignore_errors=True)
             Project(folder).run()
             done.touch()
+            for old in sorted(kept.glob("*.done"), key=lambda file: file.stat().st_mtime)[:-3]:  # of those being read
+                shutil.rmtree(old.with_suffix(""))
+                old.unlink()
     return Project.at(folder)
 
 

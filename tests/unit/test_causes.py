@@ -314,7 +314,7 @@ def is_borne_out(row: Mapping[str, Any], of: str = "") -> bool:
     """By its verdict; of four pairs that are all alike, which decide nothing, by the estimate."""
     if row[f"{of}verdict"] == "undecided" and ALIKE in row["note"]:
         beyond = row[f"{of}estimate"] - (0 if of else row["threshold"])
-        return bool(beyond > 0) == (row["direction"] == "above") and beyond != 0
+        return bool(beyond > 0 if row["direction"] == "above" else beyond < 0)
     return bool(row[f"{of}verdict"] == "holds")
 
 

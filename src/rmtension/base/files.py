@@ -29,9 +29,9 @@ INSTALLED = Path(__file__).parents[1] / "resources"  # where the package is inst
 RESOURCES = INSTALLED if INSTALLED.exists() else Path(__file__).parents[3] / "resources"  # what comes with the project
 CHECKSUMS = "checksums.json"
 UNWRITABLE = {
-    errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM,
-    errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ESTALE, errno.EIO, errno.ENXIO,
+    errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ESTALE, errno.EIO, errno.ENXIO,
 }  # fmt: skip
+IMPOSSIBLE = {errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG}  # of the path itself
 FULL = 2**16  # bytes that are free on a disk that counts as full
 
 
@@ -192,7 +192,7 @@ def replacing(path: Path) -> Iterator[Path]:
             yield temporary
             if path.is_dir() and not temporary.is_dir():
                 raise UserError(f"{path}: a folder; name a file to write")
-            if path.is_symlink():
+            if temporary.is_dir() and path.is_symlink():
                 path.unlink()
             elif path.is_dir():
                 shutil.rmtree(path)
@@ -280,10 +280,16 @@ def remove(path: Path) -> None:
 
 def why_unwritable(path: Path, error: Exception) -> str | None:
     """What the system has against writing `path`; libraries raise errors of their own where a disk is full."""
-    if isinstance(error, OSError) and error.errno in UNWRITABLE:
-        return os.strerror(error.errno)
+    if isinstance(error, OSError) and (error.errno in UNWRITABLE or is_of(path, error)):
+        return os.strerror(error.errno or 0)
     place = next(folder for folder in path.parents if folder.exists())
     return os.strerror(errno.ENOSPC) if shutil.disk_usage(place).free < FULL else None
+
+
+def is_of(path: Path, error: OSError) -> bool:
+    """Whether an error says that there can be no such path."""
+    place = Path(str(error.filename))
+    return error.errno in IMPOSSIBLE and (place in path.parents or place.parent == path.parent)
 
 
 def write_parquet(frame: pl.DataFrame, path: Path) -> None:

@@ -184,5 +184,15 @@ def lock(study_file: Path) -> dict[str, str]:
 def add_line(file: Path, line: Mapping[str, str]) -> None:
     """To a lock file as it is then, with the comments that are in it."""
     with replacing(file) as temporary:
-        before = file.read_text(encoding="utf-8").rstrip("\n") + "\n" if read_lock(file) else HEADER
-        temporary.write_text(before + yaml.safe_dump(dict(line)), encoding="utf-8")
+        text, locked = file.read_text(encoding="utf-8") if file.exists() else "", read_lock(file)
+        whole = dict(line) | locked  # another command may have added it
+        before = text.rstrip("\n") + "\n" if text.strip() not in ("", "{}") else HEADER
+        added = text if whole == locked else before + yaml.safe_dump(dict(line))
+        temporary.write_text(added if holds(added, whole) else HEADER + yaml.safe_dump(whole), encoding="utf-8")
+
+
+def holds(text: str, mapping: Mapping[str, str]) -> bool:
+    try:
+        return bool(yaml.safe_load(text) == mapping)
+    except yaml.YAMLError:
+        return False

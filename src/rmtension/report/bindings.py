@@ -30,19 +30,18 @@ NUMBER = re.compile(
     rf"(?:(?<![^\W_])(?<![-{MINUS}.])[-+{MINUS}])?(?<![^\W_])(?<!\.)"
     r"(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:[eE][-+]?\d+)?(?!\.?[^\W_])"
 )
-# What is no part of a number, whatever digits it holds: comments, tags, entities; in LaTeX signs of its own.
-MARKUP = re.compile(r"<!--.*?-->|</?[A-Za-z][^<>]*>|&#?\w+;", re.DOTALL)
-TEX_MARKUP = re.compile(r"\\textminus(?![A-Za-z])|\\[,;: ]|[~${}]")
-HIDDEN = "\0"
+# What is no part of a number, whatever digits it holds: tags and entities, in LaTeX signs of its own.
+MARKUP = re.compile(r"</?[A-Za-z][^<>]*>|&#?\w+;")
+INLINE = re.compile(r"</?(?:a|b|i|u|s|em|strong|span|sup|sub|small|code|mark|tt|font|var)\b", re.IGNORECASE)
+TEX_MARKUP = re.compile(r"\\rmt(?![A-Za-z])\s*\{|\\textminus(?![A-Za-z])|\\[,;: ]|[~${}]")
+HIDDEN, APART, SPACE, EN_DASH = "\0", "|", "\N{THIN SPACE}", "\N{EN DASH}"
 DASHES = "-\N{HYPHEN}\N{NON-BREAKING HYPHEN}\N{EN DASH}\N{MINUS SIGN}\N{SMALL HYPHEN-MINUS}\N{FULLWIDTH HYPHEN-MINUS}"
-# A minus that is not read as one; not the dash of a range or of a compound.
-UNREAD = re.compile(rf"(?<![^\W_])(?<![{DASHES}])(?<!\d )[{DASHES}]+[\s{HIDDEN}*_]*\Z")
-ITEM = re.compile(r"(?:\A|\n)[ \t>]*-[ \t]+\Z")  # the dash of a list
-# Digits before a number that the reader takes for a part of it: 1 234, 1'234, 1234,0.
-GROUPED = re.compile(
-    rf"\d[\N{{NO-BREAK SPACE}}\N{{THIN SPACE}}\N{{NARROW NO-BREAK SPACE}}'\N{{RIGHT SINGLE QUOTATION MARK}}{HIDDEN}]+\Z"
-)
-BEFORE_THREE = re.compile(rf"\d{HIDDEN}* \Z")
+# A minus that is not read as one; not the dash of a compound, of a range, or in Markdown of a list.
+UNREAD = re.compile(rf"(?<![^\W_])(?<![{DASHES}])[{DASHES}]+[{HIDDEN}*_\s]*\Z")
+RANGE = re.compile(rf"\d[{HIDDEN}*_%\s]*\Z")
+ITEM = re.compile(rf"[ \t>]*(?:\d+[.)][ \t]+)?-[ \t]+[{HIDDEN}*_]*\Z")
+# Digits before a group of three that the reader takes for a part of the number (1 234, 1'234), and before a comma.
+GROUPED = re.compile(rf"(?<![\d.,])\d{{1,3}}[\s'\N{{RIGHT SINGLE QUOTATION MARK}}{HIDDEN}]+\Z")
 BEFORE_COMMA = re.compile(r"(?<![\d.,])\d+,\Z")
 BEHIND = re.compile(r"[\W_]*")  # what may stand between a number and what binds it
 # Whichever begins first: in a block or a span of code a comment is no comment, and in a comment a backtick is no code.
@@ -51,7 +50,8 @@ MARKDOWN = re.compile(
     r"^ {0,3}(?P<fence>`{3,}(?=[^`\n]*$)|~{3,})[^\n]*\n.*?(?:^ {0,3}(?P=fence)[`~]*[ \t\r]*$|\Z)"
     rf"|{COMMENT}"
     # Code in a line ends with its paragraph, item or row of a table.
-    r"|(?<![`\\])(?P<ticks>`+)(?!`)(?:(?!\n[ \t]*(?:\n|[|*+>#-]|\d+[.)])).)+?(?<!`)(?P=ticks)(?!`)",
+    r"|(?<![`\\])(?P<ticks>`+)(?!`)(?:(?!\n[ \t]*(?:\r?\n|[|>]|(?:[*+-]|#{1,6}|\d+[.)])[ \t])).)+?"
+    r"(?<!`)(?P=ticks)(?!`)",
     re.DOTALL | re.MULTILINE,
 )
 HTML = re.compile(COMMENT, re.DOTALL)
@@ -219,11 +219,11 @@ def check_text(file: Path, results: Path | None) -> Checked:
     with reading(file):
         text = file.read_bytes().decode("utf-8")
     cells, checked, pieces, done = Cells(results or file.parent), Checked(), [], 0
-    plain = without_markup(text, TEX_MARKUP if file.suffix == ".tex" else MARKUP)
+    plain = without_markup(text, file.suffix)
     for bound in READ.get(file.suffix, bound_in)(text):
         line = text.count("\n", 0, bound.end) + 1
         try:
-            numbers, values = numbers_of(plain, bound, cells)
+            numbers, values = numbers_of(plain, bound, cells, file.suffix)
         except UserError as error:
             checked.faults.append(f"{file}:{line}: {error}")
             continue
@@ -238,18 +238,40 @@ def check_text(file: Path, results: Path | None) -> Checked:
     return checked
 
 
-def without_markup(text: str, markup: re.Pattern[str]) -> str:
+def without_markup(text: str, suffix: str) -> str:
     """A text of the same length, in which only signs and blanks are left of its markup."""
-
-    def hidden(found: re.Match[str]) -> str:
-        sign = MINUS if "textminus" in found[0] else html.unescape(found[0])
-        kept = "\N{EN DASH}" if sign[0] in DASHES else "\N{THIN SPACE}" if sign.isspace() else HIDDEN
-        return kept.ljust(len(found[0]), HIDDEN)
-
-    return markup.sub(hidden, text)
+    if suffix == ".tex":
+        return TEX_MARKUP.sub(lambda found: left_of_tex(found[0]).ljust(len(found[0]), HIDDEN), text)
+    comments = HTML if suffix == ".html" else MARKDOWN  # in code there are none
+    text = comments.sub(lambda one: one[0] if one["comment"] is None else APART * len(one[0]), text)
+    return MARKUP.sub(lambda found: left_of(found[0]).ljust(len(found[0]), HIDDEN), text)
 
 
-def numbers_of(text: str, bound: Bound, cells: Cells) -> tuple[Sequence[re.Match[str]], list[Decimal]]:
+def left_of_tex(sign: str) -> str:
+    return EN_DASH if sign == "\\textminus" else SPACE if sign[-1] in ",;: ~" else HIDDEN
+
+
+def left_of(markup: str) -> str:
+    """What a reader sees of a tag or an entity: a dash, a blank, something else, or nothing."""
+    if markup[0] == "<":
+        return HIDDEN if INLINE.match(markup) else APART
+    sign = html.unescape(markup)
+    return EN_DASH if sign and sign in DASHES else SPACE if sign.isspace() else APART
+
+
+def refuse_unread(before: str, number: str, suffix: str) -> None:
+    """UserError where what stands before a number in its line makes another one of it for a reader."""
+    dash = UNREAD.search(before)
+    is_list = suffix not in READ and ITEM.fullmatch(before)  # Markdown
+    is_dash = suffix == ".tex" and dash and "--" in dash[0]
+    if dash and not (is_list or is_dash or RANGE.search(before, 0, dash.start())):
+        raise UserError(f"the sign of {number} is not read: write - or {MINUS} directly before it")
+    of_three = re.match(r"\d{3}(?!\d)", number) and GROUPED.search(before)
+    if of_three or ("." not in number and BEFORE_COMMA.search(before)):
+        raise UserError(f"{number} may be the end of a longer number: write 1234 or 1,234")
+
+
+def numbers_of(text: str, bound: Bound, cells: Cells, suffix: str) -> tuple[Sequence[re.Match[str]], list[Decimal]]:
     """The last numbers before a binding, and what they should be; UserError where either is not to be had."""
     if not bound.said:
         raise UserError("a binding that is empty, not closed, or has braces inside")
@@ -259,12 +281,7 @@ def numbers_of(text: str, bound: Bound, cells: Cells) -> tuple[Sequence[re.Match
     if len(numbers) < len(values) or not BEHIND.fullmatch(behind):
         raise UserError(f"not {len(values)} number(s) directly before the binding {bound.said}")
     for number in numbers:
-        before = text[bound.start : number.start()]
-        if UNREAD.search(before) and not ITEM.search(before):
-            raise UserError(f"the sign of {number[0]} is not read: write - or {MINUS} directly before it")
-        is_end = GROUPED.search(before) or ("." not in number[0] and BEFORE_COMMA.search(before))
-        if is_end or (re.match(r"\d{3}(?!\d)", number[0]) and BEFORE_THREE.search(before)):
-            raise UserError(f"{number[0]} may be the end of a longer number: write 1234 or 1,234")
+        refuse_unread(text[text.rfind("\n", 0, number.start()) + 1 : number.start()], number[0], suffix)
     return numbers, values
 
 

@@ -19,7 +19,7 @@ from rmtension.data.pairs import read_pairs
 from rmtension.data.tasks import wanted_tasks
 from rmtension.engine.architectures import first_layers, layer_sizes
 from rmtension.engine.backbones import made_config
-from rmtension.engine.reward_model import NO_CODE, load_config, opening
+from rmtension.engine.reward_model import NO_CODE, opening
 from rmtension.study.benchmarks import AllTests, OwnBenchmark
 from rmtension.study.data import OwnPairs, SyntheticPairs
 from rmtension.study.measured import ablated_sets, compared_sets
@@ -70,7 +70,9 @@ def configuration(source: Any, study: Study) -> Any:
         with opening(file, "content"):
             return AutoConfig.from_pretrained(file.parent, gguf_file=file.name, **NO_CODE)
     if at_hand(source, study):
-        return load_config(source.cached(study.hub_cache).local(study.data_root))
+        folder = source.cached(study.hub_cache).local(study.data_root)
+        with opening(folder, "config.json"):
+            return AutoConfig.from_pretrained(folder, **NO_CODE)
     if source.hub not in KNOWN["configurations"]:
         raise UnknownError(f"size of {source.hub}: neither in resources/plan.yaml nor in the cache of the hub")
     return AutoConfig.for_model(**KNOWN["configurations"][source.hub])

@@ -166,6 +166,51 @@ def test_of_a_decimal_comma_and_of_latex_spaces_too() -> None:
     assert "234 may be the end" in checked("\\rmt{1\\,234}{tables/z.parquet mean}", name="p.tex")[1][0]
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<td>48.2</td><td>40.0</td><td>52.4{}</td>", "48.2<br>40.0&plusmn;52.4{}",
+        "<td>-</td>\n<td>48.2</td>[40.0, 52.4]{}",
+        "- **48.2** [40.0, 52.4]{}", "1. - _48.2_ 40.0 52.4{}", "---\n\n48.2 40.0 52.4{}",
+        "Title\n-----\n48.2 40.0 52.4{}",
+        "48.2 **40.0**-**52.4**{}", "48.2 40.0&nbsp;&ndash;&nbsp;52.4{}", "48.2 <b>40.0</b>\N{EN DASH}<b>52.4</b>{}",
+        "It begins with `<!--`. It is 48.2 40.0 52.4{}", "&#1; 48.2 40.0 52.4{}", "9&nbsp;of 48.2 40.0 52.4{}",
+    ],
+)  # fmt: skip
+def test_right_texts_are_passed(text: str) -> None:
+    bound = f" <!-- rmtension: {HELPFUL} mean low high -->"
+    end = "numbers checked: 3; wrong: 0; bindings that name no cell: 0"
+    assert checked(text.format(bound)) == (0, [end])
+
+
+@pytest.mark.parametrize("shown", ["48.2~40.0~52.4", "48.2 40.0--52.4", "$48.2$ [$40.0$--$52.4$]"])
+def test_right_texts_of_latex_are_passed(shown: str) -> None:
+    assert checked(f"\\rmt{{{shown}}}{{{HELPFUL} mean low high}}", name="p.tex")[0] == 0
+    ends = [f"\\rmt{{{value}}}{{{HELPFUL} {end}}}" for value, end in (("40.0", "low"), ("52.4", "high"))]
+    assert checked("--".join(ends), name="p.tex")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("$\\rmt{- 0.1}{tables/a.parquet seed=7 mean}$", "p.tex"),
+        ("$-\\rmt{0.1}{tables/a.parquet seed=7 mean}$", "p.tex"),
+        ("<td>\n - 0.1 <!-- rmtension: tables/a.parquet seed=7 mean -->", "p.html"),
+        (f"48.3 <!-- rmtension: {HELPFUL} mean --> - 0.1 <!-- rmtension: tables/a.parquet seed=7 mean -->", "p.md"),
+    ],
+)
+def test_nor_is_a_dash_that_begins_no_item_of_a_list(text: str, name: str) -> None:
+    status, said = checked(text, name=name)
+    assert status == 1 and "the sign of 0.1 is not read" in said[0]
+
+
+def test_code_over_two_lines_hides_nothing() -> None:
+    text = f"Run `rmtension check page.md\n--write`; it is 9.9 <!-- rmtension: {HELPFUL} mean -->, of `mixed`; {{}}"
+    assert checked(text.format(f"48.3 <!-- rmtension: {HELPFUL} mean -->"))[1][-1].startswith(
+        "numbers checked: 2; wrong: 1"
+    )
+
+
 @pytest.mark.parametrize("shown", ["0.1&#160;%", "<b style='width:80%'>0.1</b>", "0.1 <!-- 3 -->"])
 def test_digits_of_markup_are_no_numbers(shown: str) -> None:
     text = f"{shown} <!-- rmtension: tables/a.parquet seed=7 mean -->"
