@@ -36,7 +36,7 @@ test-interchange: setup
 test-studies: setup
 	$(BIN)/python -m pytest --numprocesses 0 tests/studies
 
-# What every change makes run again, held against docs/incremental.md: 500 dry runs.
+# What every change makes run again, held against docs/incremental.md: some 400 dry runs.
 test-incremental: setup
 	$(BIN)/python -m pytest --numprocesses 0 -m page tests/workflow/test_rerun.py
 
