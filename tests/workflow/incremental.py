@@ -1,6 +1,6 @@
 """docs/incremental.md: what runs again after a change, found by making the change and asking for a dry run.
 
-PYTHONPATH=src python tests/workflow/incremental.py   # writes the page anew: runs the small study, then some 300 dry runs
+PYTHONPATH=src python tests/workflow/incremental.py   # writes the page anew: runs the small study, then 300 dry runs
 """
 
 from __future__ import annotations

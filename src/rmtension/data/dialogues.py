@@ -21,9 +21,7 @@ FORMS = (*TEMPLATES, AS_IT_IS, CHAT)
 BREAK = r"(?:\n\n|\r\n\r\n)"  # before the mark of a turn; Windows' ends of lines do not hide one
 REPLY = rf"{BREAK}Assistant:"
 MARK = rf"(?:^\s*|{BREAK})(?:Human|Assistant):"  # of a turn, whatever the template
-TURN = re.compile(
-    r"(?:^\s*|\n\n|\r\n\r\n)(Human|Assistant): ?"
-)  # what stands before the words of a turn in the form hh
+TURN = re.compile(rf"(?:^\s*|{BREAK})(Human|Assistant): ?")  # what stands before the words of a turn in the form hh
 MARKED = re.compile(rf"\s*Human:.*{BREAK}Assistant:\s*", re.DOTALL)  # a prompt that is in a template already
 
 

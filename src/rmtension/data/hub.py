@@ -181,13 +181,13 @@ def lock(study_file: Path) -> dict[str, str]:
     return added
 
 
-def add_line(file: Path, line: Mapping[str, str]) -> None:
+def add_line(file: Path, line: dict[str, str]) -> None:
     """To a lock file as it is then, with the comments that are in it."""
     with replacing(file) as temporary:
         text, locked = file.read_text(encoding="utf-8") if file.exists() else "", read_lock(file)
-        whole = dict(line) | locked  # another command may have added it
+        whole = line | locked  # another command may have added it
         before = text.rstrip("\n") + "\n" if text.strip() not in ("", "{}") else HEADER
-        added = text if whole == locked else before + yaml.safe_dump(dict(line))
+        added = text if whole == locked else before + yaml.safe_dump(line)
         temporary.write_text(added if holds(added, whole) else HEADER + yaml.safe_dump(whole), encoding="utf-8")
 
 

@@ -65,7 +65,7 @@ def report(
     rmtension report config.yaml results/default/report.md
     rmtension report studies/mine.yaml docs/mine.md --results docs/results/mine
     """
-    if page.is_dir():
+    if page.is_dir():  # before its figures are written
         raise UserError(f"{page}: a folder; name the page to write")
     from rmtension.data.hub import read_finished
     from rmtension.report.markdown import write_page
