@@ -6,7 +6,6 @@ from itertools import product
 
 import polars as pl
 from matplotlib.ticker import EngFormatter, MaxNLocator
-from matplotlib.transforms import ScaledTranslation
 
 from rmtension.base.pages import kept_together
 from rmtension.report.accuracy_figures import by_chance
@@ -25,6 +24,7 @@ from rmtension.report.drawing import (
     fitting,
     heat_map,
     look,
+    moved,
     name_width,
     number_axis,
     panels,
@@ -40,10 +40,11 @@ FILLS = {"whole": "full", "size-matched": "none", "matched-random": "left"}  # o
 
 def curves(table: pl.DataFrame, card: pl.DataFrame) -> Pages:
     """Accuracy against the share of neurons zeroed, or where sizes are counts too their number: a row per model, a
-    column per regime and benchmark."""
+    column per regime and benchmark. Bands, or of a few sizes bars beside each other, which hide none."""
     pages, cells = crossed(table, ["regime", "benchmark"], 3.3, 2.6, sharex=True, sharey=True)
     scorings, counted = unique(table, "scoring"), table["count"].count() > 0
     size, scale = ("n_neurons", "number, logarithmic scale") if counted else ("percent", "% of all, square-root scale")
+    is_coarse = table[size].n_unique() <= 6
     weighed = card.with_columns(chance=by_chance(card) * card["comparisons"]).group_by("benchmark")
     chances = weighed.agg(pl.col("chance").sum() / pl.col("comparisons").sum())
     for ax, cell in cells:
@@ -59,8 +60,12 @@ def curves(table: pl.DataFrame, card: pl.DataFrame) -> Pages:
             curve = points.sort(size, maintain_order=True)
             mean, low, high = estimates(curve, "accuracy")
             shape = look(scorings, scoring)
-            ax.fill_between(curve[size], low, high, color=shape["color"], alpha=0.15, linewidth=0)
-            ax.plot(curve[size], mean, **shape | {"linewidth": 1.2, "markersize": 4})
+            line = ax.plot(curve[size], mean, **shape | {"linewidth": 1.2, "markersize": 4})
+            if is_coarse:
+                interval = ax.vlines(curve[size], low, high, color=shape["color"], linewidth=0.8)
+                moved(ax, 0.04 * (scorings.index(scoring) - (len(scorings) - 1) / 2), interval, *line)
+            else:
+                ax.fill_between(curve[size], low, high, color=shape["color"], alpha=0.15, linewidth=0)
     return finished(pages, f"neurons, or attention heads, set to zero ({scale})", "accuracy (%)", same="xy")
 
 
@@ -104,9 +109,8 @@ def set_size(table: pl.DataFrame, curve: pl.DataFrame) -> Pages:
             shape = look(families, family) | ({**mark, "markersize": 7, "label": name} if control else line)
             aside = 0.13 * (sized.index(name) - (len(sized) - 1) / 2) if name in sized else 0
             y, low, high = estimates(points, "delta")
-            bars = ax.vlines(points["n_neurons"], low, high, color=shape["color"], linewidth=0.8)
-            for artist in (bars, *ax.plot(points["n_neurons"], y, **shape)):
-                artist.set_transform(ax.transData + ScaledTranslation(aside, 0, ax.figure.dpi_scale_trans))
+            interval = ax.vlines(points["n_neurons"], low, high, color=shape["color"], linewidth=0.8)
+            moved(ax, aside, interval, *ax.plot(points["n_neurons"], y, **shape))
     scale = "logarithmic" if counted else "square-root"
     label = f"neurons set to zero (number; {scale} scale where there are no sets of a mixed reward model)"
     return finished(pages, label, "change in accuracy (points)")

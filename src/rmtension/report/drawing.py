@@ -12,10 +12,12 @@ import numpy as np
 import polars as pl
 import seaborn as sns
 from cycler import cycler
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
+from matplotlib.transforms import ScaledTranslation
 
 from rmtension.base.errors import UserError
 from rmtension.base.pages import evenly, kept_together
@@ -165,6 +167,12 @@ def look(names: Sequence[str], name: str) -> dict[str, Any]:
     i = names.index(name)
     marks = {"label": name, "marker": MARKERS[i % len(MARKERS)], "linestyle": LINES[i % len(LINES)], "markersize": 4.5}
     return marks | ({"color": GREYS[name], "markerfacecolor": "white"} if name in GREYS else {"color": colour(i)})
+
+
+def moved(ax: Axes, aside: float, *artists: Artist) -> None:
+    """That many inches to the right, whatever the scale of the axis."""
+    for artist in artists:
+        artist.set_transform(ax.transData + ScaledTranslation(aside, 0, ax.figure.dpi_scale_trans))
 
 
 def number_axis(ax: Axes) -> None:

@@ -247,6 +247,17 @@ def test_curves_and_their_bands_are_the_table() -> None:
     assert np.array_equal(series(panels(small()["ablation_curve"])[0])["change"].get_ydata(), overall)
 
 
+def test_intervals_of_few_sizes_are_bars() -> None:
+    few = SMALL["ablation_curve"].filter(pl.col("percent") <= 10)
+    [ax, *_] = panels(redrawn("ablation_curve", {"ablation_curve": few}))
+    rows = few.filter(model=OVERALL, regime="helpful", scoring=SCORINGS[1]).drop_nulls("accuracy_low")
+    drawn = [np.asarray(path.vertices).tolist() for path in ax.collections[1].get_paths()]
+    ends = rows.select("percent", "accuracy_low", "accuracy_high").rows()
+    assert drawn == [[[x, low], [x, high]] for x, low, high in ends] and len(ends) > 1
+    asides = {line.get_transform().transform((10, 60))[0] for line in ax.get_lines()[1:]}
+    assert len(asides) == few["scoring"].n_unique()
+
+
 def test_chance_on_a_curve_is_that_of_its_benchmark() -> None:
     """Of 30 pairs, and 10 comparisons of one chosen and three rejected responses."""
     [benchmark] = SMALL["ablation_curve"]["benchmark"].unique()
