@@ -1,5 +1,5 @@
-"""Every claim, the paper's (C) and this project's about attribution (A), causes (P, G), repairs (R), length (L) and
-calibration (K): a function from tables and study to parts, and an entry in CLAIMS, where all thresholds stand
+"""Every claim, the paper's (C) and this project's about depth (D), attribution (A), causes (P, G), repairs (R), length
+(L) and calibration (K): a function from tables and study to parts, and an entry in CLAIMS, where all thresholds stand
 (docs/claims.md)."""
 
 from __future__ import annotations
@@ -33,6 +33,8 @@ RETAINED: dict[tuple[str, Direction, str], list[str]] = {
     ("helpful", "below", LONGER): [*ADVERSARIAL, "Focus", "Factuality"],
 }
 NO_WORSE = -1  # point: the least gain of what is as good
+AS_GOOD = 0.02  # nats: the most that probabilities of two reward models that are as good may differ by
+PAIR = 50  # percent: a coin's accuracy on pairs
 
 
 def overlap_by_chance(tables: Tables, study: Study, parts: Sequence[str], scoring: str) -> tuple[float, float]:
@@ -124,11 +126,14 @@ def neurons_are_late(tables: Tables, study: Study) -> Iterator[Part]:
         # The authors' selection has no random set.
         random = Control("random", share(scoring="random", selection="exact"))
         yield Part(regime, share(scoring=study.ablation.scoring, selection=study.analysis.selection), [random])
+
+
+def late_neurons_matter_more(tables: Tables, study: Study) -> Iterator[Part]:
     for regime, tasks in product(study.plain_regimes(), own_places(study, study.benchmarks)):
         for own in study.regimes[regime].mixes or [regime]:
             late = partial(look, tables, "thirds", regime=regime, orientation=own, tasks=tasks, third="late")
-            alone, name = Control("alone", late(value="delta"), 0), f"{regime}, {own}, {tasks}: late over early"
-            yield Part(name, late(value="difference"), [alone], 0, "below", "points")
+            alone = Control("alone", late(value="delta"), 0)
+            yield Part(f"{regime}, {own}, {tasks}: late over early", late(value="difference"), [alone])
 
 
 def same_neurons_for_both(tables: Tables, study: Study) -> Iterator[Part]:
@@ -243,7 +248,11 @@ def gains(tables: Tables, study: Study, pairs: Iterable[tuple[str, str]], least:
     for repair, mixed in pairs:
         for place in repair_places(study, mixed):
             balanced, found = (gain(tables, repair, mixed, place, of) for of in ("balanced", "accuracy"))
-            yield Part(f"{repair} over {mixed}, {', '.join(place)}", found, [Control("length", balanced, least)])
+            controls = [Control("length", balanced, least)]
+            if place[1] == OWN_TEST:  # of pairs, half of which a coin gets right
+                keys = {"regime": repair, "mixture": mixed, "measure": "accuracy", "orientation": place[0]}
+                controls += [Control("chance", look(tables, "repair", "repaired", tasks=OWN_TEST, **keys), PAIR)]
+            yield Part(f"{repair} over {mixed}, {', '.join(place)}", found, controls)
 
 
 def merged_is_no_worse(tables: Tables, study: Study) -> Iterator[Part]:
@@ -303,7 +312,8 @@ def differ_along_length(tables: Tables, study: Study) -> Iterator[Part]:
 def lead_survives_balancing(tables: Tables, study: Study) -> Iterator[Part]:
     for plain in own_orientation_wins(tables, study):
         [balanced] = plain.controls
-        yield Part(plain.name, balanced.found, [Control("half", plain.found.times(0.5))])
+        controls = [Control("half", plain.found.times(0.5)), Control("lead", plain.found, 0)]
+        yield Part(plain.name, balanced.found, controls)
 
 
 def neurons_follow_length(tables: Tables, study: Study) -> Iterator[Part]:
@@ -340,7 +350,7 @@ def compression_is_temperature(tables: Tables, study: Study) -> Iterator[Part]:
         lacking = [without_temperature(tables, study, *one, benchmark) for one in both]
         found = rescaled._replace(note="; ".join(filter(None, [rescaled.note, *lacking])))
         reference = {"regime": both[1][0], "ablation": "none", "benchmark": benchmark}
-        learned = Control("learned", look(tables, "calibration", "rescaled_log_loss", **reference), log(2))
+        learned = Control("learned", look(tables, "calibration", "rescaled_log_loss", **reference), log(2) - AS_GOOD)
         yield Part(f"{regime} against {against}, {benchmark}", found, [Control("before", before), learned])
 
 
@@ -377,6 +387,7 @@ CLAIMS: dict[str, Claim] = {
                  "fraction", "above", nan),
     "C12": Claim(shared_neurons_matter, "Shared neurons matter far more to the mixed reward model than exclusive ones",
                  "points", "below", 0),
+    "D1": Claim(late_neurons_matter_more, "Late neurons matter more than early ones", "points", "below", 0),
     "A1": Claim(attribution_finds_more, "Attribution finds neurons that matter more than magnitude, size for size",
                 "points", "below", 0),
     "P1": Claim(patching_recovers, "Patching shared neurons recovers more than patching matched ones",
@@ -399,5 +410,5 @@ CLAIMS: dict[str, Claim] = {
     "K1": Claim(mixed_is_calibrated_worse, "The mixed reward model is worse calibrated than its parts",
                 "fraction", "above", 0),
     "K2": Claim(compression_is_temperature, "Compression is a temperature: rescaled, the probabilities are as good",
-                "nats", "below", 0.02),
+                "nats", "below", AS_GOOD),
 }  # fmt: skip

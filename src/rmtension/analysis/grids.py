@@ -112,7 +112,7 @@ def texts(table: pl.DataFrame, column: str, write: Callable[[Cell], str]) -> pl.
     parts, name = {"value": column}, column.removesuffix("_mean")
     if name != column:
         parts |= {part: f"{name}_{part}" for part in ("sd", "low", "high")} | {"n_seeds": "n_seeds"}
-    if is_difference(column):
+    if is_difference(column) and "q" in table.columns:  # or several tests stand there, and no p allows for it
         parts |= {"p": "p", "q": "q"}
     if column == "delta_mean":
         parts["result"] = "ablated_mean" if "ablated_mean" in table.columns else "accuracy_mean"

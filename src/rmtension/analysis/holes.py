@@ -10,7 +10,7 @@ import polars as pl
 import yaml
 
 from rmtension.analysis.claims import CLAIMS, OF_TRAINING
-from rmtension.analysis.evidence import Tables
+from rmtension.analysis.evidence import NO_INTERVAL, NO_VERDICT, Tables
 from rmtension.analysis.published import (
     BACKBONES,
     CELL,
@@ -158,12 +158,13 @@ CAUSES: dict[str, list[Search]] = {
     "C4": [regimes, orientations],
     "C5": [regimes, orientations],
     "C6": [sweep, compared_scorings],
-    "C7": [orientations],
+    "C7": [],
     "C8": [],
     "C9": [orientations],
     "C10": [orientations],
     "C11": [regimes],
     "C12": [regimes, orientations],
+    "D1": [orientations],
     "A1": [sweep, attribution],
     "P1": [regimes, patching],
     "G1": [regimes, conflict],
@@ -190,8 +191,9 @@ def untested(study: Study, tables: Tables, claims: pl.DataFrame) -> Iterator[Hol
         known = [hole for cause in CAUSES[claim] for hole in cause(study, tables)]
         known += paper_tasks(study, tables, named)
         known = known if own.is_empty() or gaps["estimate"].null_count() else []
-        known += [*seeds(study, tables), *one_set(study, tables)] if gaps["estimate"].count() else []
         notes = gaps["note"].str.split("; ").explode().unique(maintain_order=True).to_list()
+        known += [*seeds(study, tables), *one_set(study, tables)] if NO_INTERVAL in notes else []
+        known += [*more_comparisons(study, tables)] if any(note.endswith(NO_VERDICT) for note in notes) else []
         why = "; ".join(dict.fromkeys([hole.why for hole in known] or notes)) or "no such regimes in this study"
         settings = merged(*(hole.settings for hole in known))
         yield Hole(f"claim {claim}: {len(gaps)} of {len(own)} parts" if len(own) else f"claim {claim}", why, settings)

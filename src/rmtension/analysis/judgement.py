@@ -25,15 +25,13 @@ class Control(NamedTuple):
 
 
 class Part(NamedTuple):
-    """One figure of a claim, and what else could explain it; threshold, direction and unit are the claim's unless
-    given."""
+    """One figure of a claim, and what else could explain it; threshold and direction are the claim's unless given."""
 
     name: str
     found: Interval
     controls: Sequence[Control] = ()
     threshold: float | None = None
     direction: Direction | None = None
-    unit: str | None = None
 
 
 SAME = 1e-9  # figures have twelve decimals, thresholds such as a third have more
@@ -71,7 +69,7 @@ class Claim(NamedTuple):
         beyond = (found, other) if control.threshold is None else (other, exactly(control.threshold))
         aside = "" if other.note in found.note else f"{control.name}: {other.note}"
         return {
-            "part": part.name, "unit": part.unit or self.unit, "threshold": threshold, "direction": direction,
+            "part": part.name, "unit": self.unit, "threshold": threshold, "direction": direction,
             "estimate": found.estimate, "low": found.low, "high": found.high, "n_seeds": found.n_seeds,
             "verdict": verdict(found, exactly(threshold), direction),
             "control": control.name, "control_verdict": verdict(*beyond, direction) if control.name else "",

@@ -14,10 +14,12 @@ from rmtension.analysis.judgement import together
 from rmtension.analysis.presentation import as_markdown
 from rmtension.analysis.published import (
     BY_CHARACTERS,
+    SEVEN,
     UNSIGNED,
     has_paper_sets,
     is_signed,
     lengths,
+    of_tasks,
     read,
     with_like_averages,
 )
@@ -27,6 +29,7 @@ from rmtension.study.study import Study
 NONE = "none in this study"
 NOT_MEASURED = "not measured"
 NONE_OF_GIVEN = f"{NONE}: it is about training, and the reward models are given"
+OF_TASKS = ["C3", "C4"]  # whose parts are of one task each, by its name, where they are no averages
 AS_GIVEN = "a given reward model: chance in training is not seen"
 TEXT, NUMBER = pl.String(), pl.Float64()
 SCHEMA = {
@@ -50,9 +53,19 @@ def published_figures(tables: Tables, study: Study) -> pl.DataFrame:
         ~pl.col("of_lengths") | has_tasks,
     ]
     unsigned = pl.col("of_sets") & (not is_signed(study.ablation.scoring, study))
-    aside = pl.when(unsigned).then(pl.lit(UNSIGNED)).when("of_lengths").then(pl.lit(BY_CHARACTERS))
+    of_one = pl.col("part").str.split(": ").list.last()
+    is_average = pl.col("average_of").is_not_null()
+    named = {"task": pl.when(is_average).then(pl.lit(AVERAGE)).when(pl.col("claim").is_in(OF_TASKS)).then(of_one),
+             "orientation": "average_of"}  # fmt: skip
+    asides = [
+        *of_tasks(study),
+        pl.when(pl.col("claim").is_in(["C4", "C12"])).then(pl.lit(SEVEN)),
+        pl.when(unsigned).then(pl.lit(UNSIGNED)).when("of_lengths").then(pl.lit(BY_CHARACTERS)),
+    ]
+    aside = pl.concat_str(asides, separator="; ", ignore_nulls=True).replace("", None)
     conditions.append(pl.lit(not study.given))  # the paper's figures are of what it trained
-    return read("claims").filter(conditions).select("claim", "part", "published", aside=aside)
+    figures = read("claims").filter(conditions).with_columns(**named).with_columns(pl.col("task").fill_null(""))
+    return figures.select("claim", "part", "published", aside=aside)
 
 
 def judged(name: str, tables: Tables, study: Study) -> list[dict[str, Any]]:

@@ -9,6 +9,7 @@ import polars as pl
 
 from rmtension.base.files import RESOURCES
 from rmtension.base.sums import summable
+from rmtension.study.benchmarks import PublishedBenchmark
 from rmtension.study.models import FolderModel
 from rmtension.study.naming import AVERAGE, OVERALL, ablation_name
 from rmtension.study.study import Study
@@ -37,6 +38,9 @@ UNSIGNED = "published sets by signed mean, ours by mean of absolute values"
 BY_MEAN = "published sets by signed mean, as is our scoring mean"
 BY_CHARACTERS = "published lead over the tasks of resources/length.csv, by characters"
 INTERSECTION = "published shared set with neurons of one part alone, ours the intersection"
+ONE_STYLE = "published RM-Bench comparisons of one style, ours of all styles at once"
+OTHER_FORM = "published benchmark texts in the form `paper`, ours in that of training"
+SEVEN = "published mean over seven models, one of them not named"
 
 PLACE = ["model", "regime", "ablation", "single", "orientation", "task"]  # "" where a table has no such key
 CELL = ["table", *PLACE, "quantity"]
@@ -191,6 +195,21 @@ def ours(table: str, frame: pl.DataFrame, quantity: str) -> pl.DataFrame:
     return cells(table, frame, quantity, ours=mean, low=low, high=high)
 
 
+def of_tasks(study: Study) -> list[pl.Expr]:
+    """What keeps a figure of tasks, or of an average over them (columns task and orientation), from being of the same
+    comparisons as the paper's; null where nothing is known to."""
+    styled, published = read("tasks").filter(benchmark="rm-bench"), list[PublishedBenchmark]()
+    published += [b for b in study.benchmarks.values() if isinstance(b, PublishedBenchmark)]
+    within = pl.col("orientation").is_in(styled["orientation"].unique().implode())
+    is_styled = pl.col("task").is_in(styled["task"].implode()) | (pl.col("task") == AVERAGE) & within
+    is_strict = study.analysis.rm_bench == "strict"
+    is_other = any(benchmark.template != "paper" for benchmark in published)
+    return [
+        pl.when(is_styled & is_strict).then(pl.lit(ONE_STYLE)),
+        pl.when((pl.col("task") != "") & is_other).then(pl.lit(OTHER_FORM)),
+    ]
+
+
 def note(study: Study) -> pl.Expr:
     """What keeps the two figures of a row of `published` from being of one thing; "" where nothing is known to."""
 
@@ -203,7 +222,10 @@ def note(study: Study) -> pl.Expr:
     is_retention = (table == "retention") & (pl.col("ablation") != "none")
     of_mixed = is_retention | (table == "shared_ablation") & is_ablated
     is_other = of_mixed & (pl.col("ablation") == "shared") & (study.analysis.shared != "authors")
+    of_seven = table.is_in(["retention", "shared_ablation"]) & (pl.col("model") == OVERALL)
     notes = [
+        *of_tasks(study),
+        pl.when(of_seven).then(pl.lit(SEVEN)),
         pl.when(is_retention).then(pl.lit(UNMIXED)),
         pl.when(of_own).then(about_sets(paired_scoring(study))).when(of_mixed).then(about_sets(study.ablation.scoring)),
         pl.when(is_other).then(pl.lit(INTERSECTION)),

@@ -31,7 +31,7 @@ from rmtension.analysis.loading import (
 from rmtension.analysis.oriented import Oriented, oriented
 from rmtension.analysis.pair_figures import PairFigures
 from rmtension.analysis.sets import NONE, mixed_sets
-from rmtension.analysis.statistics import REWARD_MODEL, Block, Bootstrap, Draws, blocks
+from rmtension.analysis.statistics import REWARD_MODEL, TASK, Block, Bootstrap, Draws, blocks
 from rmtension.analysis.surface import LONGER, SHORTER
 from rmtension.analysis.units import held
 from rmtension.study.measured import own_tests
@@ -141,9 +141,21 @@ class Results:
     def order(self) -> Mapping[str, list[str]]:
         return study_order(self.study, self.blocks)
 
+    @cached_property
+    def least_p(self) -> pl.DataFrame:
+        """orientation, task, least: the p-value of a sign test of a task's comparisons that are all of one mind. No
+        bootstrap's means anything below: of five that agree, all its draws do."""
+        counts = pl.DataFrame([(b.orientation, b.task, len(b.ids)) for b in self.blocks], [*TASK, "n"], orient="row")
+        n = pl.col("n").sum().cast(pl.Float64)
+        return counts.group_by(TASK, maintain_order=True).agg(least=2.0 ** (1 - n))
+
     def table(self, figures: Draws, by: list[str], name: str, **others: Draws) -> pl.DataFrame:
         """`Bootstrap.summary` of one or more figures side by side, rows in the study's order of each of `by`."""
         frame = held(self.bootstrap.summary(figures, by, name), name)
+        if {*TASK} <= {*by}:
+            floored = frame.join(self.least_p, on=TASK, how="left", maintain_order="left")
+            frame = floored.with_columns(p=pl.max_horizontal("p", pl.when(pl.col("p").is_not_null()).then("least")))
+            frame = frame.drop("least")
         for other, draws in others.items():
             beside = held(self.bootstrap.summary(draws, by, other), other).drop("p", "n_seeds")
             frame = frame.join(beside, on=by, how="left", nulls_equal=True, maintain_order="left")

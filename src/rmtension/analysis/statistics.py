@@ -323,8 +323,8 @@ class Bootstrap:
         """One row for each of `by` (which holds `model`): {name}_mean, _sd, _low, _high, p and n_seeds.
 
         figures: keyed by `by` and seed. Rows of the model OVERALL are plain means over models. sd is the population
-        standard deviation over seeds, in OVERALL rows that of the models' mean. Where no comparison was resampled and
-        there is one seed, nothing varies: low, high and p are null.
+        standard deviation over seeds, in OVERALL rows that of the models' mean. Where no comparison was resampled,
+        p is null, as draws of a few seeds have none to speak of; with one seed nothing varies, low and high are, too.
         """
         rest = [key for key in by if key != "model"]
         overall = pl.lit(OVERALL).alias("model")
@@ -341,7 +341,7 @@ class Bootstrap:
         frame = frame.join(spread, on=by, how="left", nulls_equal=True, maintain_order="left")
         if is_constant(figures.values):
             known = pl.col("n_seeds") > 1
-            frame = frame.with_columns(pl.when(known).then(pl.col("low", "high", "p")))
+            frame = frame.with_columns(pl.when(known).then(pl.col("low", "high")), p=pl.lit(None, pl.Float64))
         stems = {column: f"{name}_{column}" for column in ("mean", "sd", "low", "high")}
         return frame.rename(stems).select(*by, *stems.values(), "p", "n_seeds")
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import polars as pl
 
 from rmtension.analysis.claims import OF_TRAINING
-from rmtension.analysis.evidence import Tables
+from rmtension.analysis.evidence import ONE_SET, Tables
 from rmtension.analysis.official import EARNED, sections
 from rmtension.analysis.published import BACKBONES
 from rmtension.data.tasks import known_tasks, wanted_tasks
@@ -88,7 +88,7 @@ def seeds(study: Study, _tables: Tables) -> Iterator[Hole]:
 def one_set(study: Study, _tables: Tables) -> Iterator[Hole]:
     if study.analysis.selection == "authors":
         what = "intervals of the claims' figures of oriented neurons (depth, neuron_overlap, neuron_retention)"
-        yield Hole(what, "analysis.selection: one set for all seeds", {"analysis": {"selection": "exact"}})
+        yield Hole(what, ONE_SET, {"analysis": {"selection": "exact"}})
 
 
 def one_backbone(study: Study, _tables: Tables) -> Iterator[Hole]:

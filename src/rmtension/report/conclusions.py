@@ -64,7 +64,7 @@ def basis(study: Study, tables: Tables) -> Iterator[str]:
     places = [counted(n, f"{orientation} task") for orientation, n in numbers]
     places += ["each regime's own test split"] if own_tests(study) else []
     trained = [name for name, regime in study.regimes.items() if regime.method != "ensemble"]  # which has no model
-    of = (study.models, "backbone"), (trained, "training regime"), (study.seeds, "seed")
+    of = (study.models, "backbone"), (trained, "regime"), (study.seeds, "seed")
     n = len(study.models) * len(trained) * len(study.seeds)
     elsewhere = sum(len(seeds) for model in study.models.values() for seeds in model.trained.values())
     adopted = f"; {elsewhere} trained elsewhere" if elsewhere else ""

@@ -135,7 +135,7 @@ SECTIONS: dict[str, list[Exhibit]] = {
                 "those of random neurons.", "Figure 4", "share", ["third"]),
         Exhibit("thirds", "Change in accuracy, in points, with random neurons of one third of the layers set to zero, "
                 "as many and as loud in each: lower in the late third than in the early one, late neurons matter more.",
-                "claim C7", "delta", ["third"]),
+                "claim D1", "delta", ["third"]),
         Exhibit("top_neurons", "The first neurons by the main scoring, and of which other regimes' oriented neurons "
                 "they are, with their rank there."),
     ],
@@ -185,10 +185,10 @@ SECTIONS: dict[str, list[Exhibit]] = {
     "Conflict: where the objectives' gradients oppose each other": [
         Exhibit("conflict", "Cosine of the two objectives' gradients on held-out pairs, at the weights of a set's "
                 "neurons: below 0, a step for one objective is a step against the other. Look at the reward models of "
-                "the mixed one's parts (claim G1): in the mixed one the two oppose each other at any neuron, as "
-                "training ends where their sum is nothing, and that is no evidence. Sampling noise is taken out, so "
-                "that with few pairs figures lie beyond 1, or are none; n_noise counts reward models in which there is "
-                "nothing else.", "", "cosine", ["regime"]),
+                "the mixed one's parts (claim G1): in the mixed one the two oppose each other at any neuron the more, "
+                "the nearer training came to where their sum is nothing, and that is no evidence. Sampling noise is "
+                "taken out, so that with few pairs figures lie beyond 1, or are none; n_noise counts reward models in "
+                "which there is nothing else.", "", "cosine", ["regime"]),
         Exhibit("conflict_contrasts", "The same at shared neurons minus at others, as many: below 0, the objectives "
                 "oppose each other more at the shared ones. In the mixed one that, too, may say no more than where "
                 "training came nearer to its end.", "", "cosine_difference", ["regime"]),
@@ -207,7 +207,7 @@ SECTIONS: dict[str, list[Exhibit]] = {
     ],
     "Length and neurons": [
         Exhibit("set_length", "Whether the oriented neurons are more active in longer texts, beside random neurons as "
-                "loud (claim L3): above those, they follow length.", "", "correlation", ["set"]),
+                "loud (claim L3): above 0, and above those, they follow length.", "", "correlation", ["set"]),
         Exhibit("length", "Accuracy on either side of length once a set of neurons is zeroed: compare it with that of "
                 "the whole reward model, further up.", "", "balanced", ["ablation"], ~NOT_ABLATED),
         Exhibit("length_change", "Change in balanced accuracy, in points: what an ablation costs once length decides "

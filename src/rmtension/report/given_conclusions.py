@@ -110,20 +110,21 @@ def length(study: Study, tables: Tables) -> Iterator[str]:
         yield f"Where length decides nothing (balanced accuracy), it is right on {listed(of)}."
 
 
-def calibration(study: Study, tables: Tables) -> Iterator[str]:
-    """Whether it is too sure, by its temperature on each benchmark."""
+def calibration(_study: Study, tables: Tables) -> Iterator[str]:
+    """Whether it is too sure, by the temperature that fits each regime's held-out pairs, one for all benchmarks."""
     said: dict[str, list[str]] = {}
-    for row in tables["calibration"].filter(ablation="none").rows(named=True):
-        where = f"{row['regime']} test pairs" if row["benchmark"] in own_tests(study) else row["benchmark"]
+    rows = tables["calibration"].filter(ablation="none").unique("regime", maintain_order=True)
+    for row in rows.rows(named=True):
+        where = f"{row['regime']} ones"
         if row["temperature_mean"] is None:
-            words = "without a temperature, as none fits its scores on held-out pairs,"
+            words = "without a temperature, as none fits its scores,"
         else:
             words = {1: "too sure", -1: "not sure enough", 0: "neither surely"}[side(row, "temperature", 1)]
             where += f" ({interval(row, 'temperature')})"
         said.setdefault(words, []).append(where)
     if said:
         found = "; ".join(f"{words} on {listed(of)}" for words, of in said.items())
-        yield f"By its temperature (above 1: too sure) it is {found}."
+        yield f"By its temperature on held-out pairs (above 1: too sure) it is {found}."
 
 
 def side_by_side(tables: Tables) -> Iterator[str]:

@@ -87,9 +87,9 @@ GIVEN_FOREMOST: dict[str, list[Exhibit]] = {
         Exhibit("depth", "Share of the top neurons in each third of the layers, in percent: look for shares away from "
                 "those of random neurons.", "", "share", ["third"]),
         Exhibit("thirds", "Change in accuracy, in points, with random neurons of one third of the layers set to zero, "
-                "as many and as loud in each (claim C7).", "", "delta", ["third"]),
+                "as many and as loud in each (claim D1).", "", "delta", ["third"]),
         Exhibit("set_length", "Whether the top neurons are more active in longer texts, beside random ones as loud: "
-                "above those, they follow length (claim L3).", "", "correlation", ["set"]),
+                "above 0, and above those, they follow length (claim L3).", "", "correlation", ["set"]),
         Exhibit("length_change", "What an ablation costs once length decides nothing, in points of balanced accuracy.",
                 "", "difference", ["ablation", "against"]),
         Exhibit("set_size", "Change in accuracy against the number of neurons set to zero: what lies on the random "

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rmtension.analysis.statistics import Block, Bootstrap, Draws, blocks, concat, discovery_rates
+from rmtension.analysis.statistics import Block, Bootstrap, Draws, blocks, concat, discovery_rates, limits
 from rmtension.study.naming import OVERALL
 
 BY = ["model", "regime"]
@@ -90,10 +90,15 @@ def test_one_seed_and_no_comparison_give_no_interval() -> None:
 
 
 def test_p_is_small_where_all_draws_lie_on_one_side() -> None:
-    rows = [("far", 1, 4.0), ("far", 2, 5.0), ("far", 3, 6.0), ("near", 1, -1.0), ("near", 2, 0.0), ("near", 3, 1.0)]
-    found = dict(BOOTSTRAP.summary(figures(rows), BY, "x").select("model", "p").rows())
-    assert found["far"] == pytest.approx(2 / 301)
-    assert found["near"] > 0.5
+    drawn = np.random.default_rng(0).normal([[5], [0]], 1, (2, 301))
+    drawn[0] = np.abs(drawn[0])
+    far, near = limits(Draws(pl.DataFrame({"model": ["far", "near"]}), drawn), 0.95)["p"]
+    assert far == pytest.approx(2 / 301) and near > 0.5
+
+
+def test_a_few_seeds_have_an_interval_and_no_p() -> None:
+    row = BOOTSTRAP.summary(figures([("m", 1, 4.0), ("m", 2, 5.0), ("m", 3, 6.0)]), BY, "x").row(0, named=True)
+    assert row["x_low"] > 0 and row["p"] is None
 
 
 def test_an_orientation_averages_its_tasks_and_a_task_of_two_benchmarks_counts_once() -> None:

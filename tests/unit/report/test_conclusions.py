@@ -314,13 +314,13 @@ def test_a_shortfall_without_an_interval_is_not_sure() -> None:
 
 def test_an_ensemble_is_no_reward_model_more() -> None:
     regimes = SETTINGS["regimes"] | {"ensemble": OF_REPAIRS["ensemble"]}
-    assert changed(regimes=regimes)["Judged."].startswith("This study judges 18 reward models (2 backbones, 3 training")
+    assert changed(regimes=regimes)["Judged."].startswith("This study judges 18 reward models (2 backbones, 3 regimes")
 
 
 def test_every_study_is_told_what_it_cannot_say() -> None:
     whole = changed()
     assert whole["Judged."] == (
-        "This study judges 18 reward models (2 backbones, 3 training regimes, 3 seeds) on 2 helpful tasks and each "
+        "This study judges 18 reward models (2 backbones, 3 regimes, 3 seeds) on 2 helpful tasks and each "
         "regime's own test split."
     )
     assert whole["Claims."] == "No claim could be tested." and "Is it length?" not in whole
@@ -328,7 +328,7 @@ def test_every_study_is_told_what_it_cannot_say() -> None:
     assert (ROOT / REAL_RESULT).exists() and f" {REAL_RESULT}." in whole["Beyond this study."]
     assert "one seed" in changed(seeds=[1])["Beyond this study."]
     single = changed(regimes={"helpful": SETTINGS["regimes"]["helpful"]}, seeds=[1], models={"zebra": {"source": MADE}})
-    assert "(1 backbone, 1 training regime, 1 seed)" in single["Judged."]
+    assert "(1 backbone, 1 regime, 1 seed)" in single["Judged."]
     assert "one regime" in single["Beyond this study."] and "mixes" in single["Beyond this study."]
     assert "what would help" in whole["Beyond this study."] and "Which repair to take?" not in whole
     real = changed(
