@@ -264,6 +264,7 @@ TESTABLE = {
     "C10": {"tasks"},
     "C11": {"regimes"},
     "C12": {"own tasks", "mixture"},
+    "D1": {"own orientation"},
     "A1": {"swept", "contrast", "attribution"},
     "P1": {"recovery"},
     "G1": {"cosine"},
