@@ -358,7 +358,12 @@ CARDS: dict[str, tuple[str, Callable[[Path], Any], str]] = {
     "hygiene without counts": ("data/helpful/hygiene.parquet", drop("n"), "column 'n' is missing; .*" + VERSION),
     "benchmark cut off": ("benchmarks/bench.parquet", lambda f: f.write_bytes(f.read_bytes()[:-5]), DAMAGED),
     "pairs without a source": ("data/both/test.parquet", drop("source"), "column 'source' is missing; .*" + VERSION),
-    "backbone without sizes": ("backbones/gpt2/config.json", lambda f: f.write_text("[]"), OTHER),
+    "backbone without settings": ("backbones/gpt2/config.json", lambda f: f.write_text("[]"), OTHER),
+    "backbone without layers": (
+        "backbones/gpt2/config.json",
+        edit_json(lambda c: c.pop("n_layer")),
+        "says neither num_hidden_layers nor n_layer; give",
+    ),
 }
 
 

@@ -16,6 +16,7 @@ import polars as pl
 import polars.selectors as cs
 
 from rmtension.analysis.data_cards import origin
+from rmtension.base.errors import UserError
 from rmtension.base.files import made_here, read_json, read_table, reading, scan_table
 from rmtension.base.sums import summable
 from rmtension.data.comparisons import COMPARISONS, PAIRS
@@ -52,18 +53,30 @@ COUNTS = ("train_pairs", "train_left_out", "validation_pairs", "validation_left_
 def models_card(folder: Path, study: Study) -> pl.DataFrame:
     """model, kind, source, revision, family; layers, width, heads, neurons_per_layer, vocabulary, positions (most
     tokens of a text), neurons; parameters of the backbone, with the output layer of a language model if it is stored
-    and not tied to the embeddings."""
+    and not tied to the embeddings. Sizes that config.json leaves to its family are null; UserError where it leaves out
+    those that neurons are counted by."""
     rows = []
     for model, settings in study.models.items():
         backbone = folder / "backbones" / model
         config = read_json(backbone / "config.json")
         with made_here(backbone / "config.json"):
-            family = config["model_type"]
-        sizes = {size: next((config[name] for name in names if config.get(name)), 0) for size, names in SIZES.items()}
-        sizes["neurons_per_layer"] = sizes["neurons_per_layer"] or 4 * sizes["width"]  # GPT-2 leaves it out
-        sizes |= {"neurons": sizes["layers"] * sizes["neurons_per_layer"], "parameters": parameters(backbone, config)}
-        rows.append({"model": model} | origin(settings.source) | {"family": family} | sizes)
-    return pl.DataFrame(rows)
+            family, sizes = config["model_type"], sizes_of(backbone / "config.json", config)
+        counts = sizes | {"parameters": parameters(backbone, config)}
+        rows.append({"model": model} | origin(settings.source) | {"family": family} | counts)
+    return pl.DataFrame(rows, schema_overrides=dict.fromkeys(SIZES, pl.Int64))
+
+
+def sizes_of(file: Path, config: dict[str, Any]) -> dict[str, int | None]:
+    """SIZES and neurons, of the content of a config.json; see models_card."""
+    said = config | (config.get("text_config") or {})  # of a model that reads pictures, too: those of its text part
+    sizes = {size: next((said[name] for name in names if said.get(name)), None) for size, names in SIZES.items()}
+    if config["model_type"] == "gpt2" and sizes["width"]:  # which leaves it out
+        sizes["neurons_per_layer"] = sizes["neurons_per_layer"] or 4 * sizes["width"]
+    layers, neurons = sizes["layers"], sizes["neurons_per_layer"]
+    if not (layers and neurons):
+        names = SIZES["neurons_per_layer" if layers else "layers"]
+        raise UserError(f"{file}: says neither {' nor '.join(names)}; give the model a config.json that does")
+    return sizes | {"neurons": layers * neurons}
 
 
 def parameters(backbone: Path, config: dict[str, Any]) -> int:

@@ -37,6 +37,17 @@ def test_models_card_knows_published_sizes(folder: Path) -> None:
     assert (small["neurons"], small["positions"], small["parameters"]) == (46_080, 8192, 134_515_008)
 
 
+def test_sizes_of_a_model_that_reads_pictures_are_those_of_its_text_part(folder: Path) -> None:
+    """Of google/gemma-3-4b-it: what its file leaves to the family is not 0."""
+    said = {"hidden_size": 2560, "intermediate_size": 10240, "model_type": "gemma3_text", "num_hidden_layers": 34}
+    pictures = {"hidden_size": 1152, "intermediate_size": 4304, "num_hidden_layers": 27, "num_attention_heads": 16}
+    published = {"model_type": "gemma3", "text_config": said, "vision_config": pictures}
+    (folder / "backbones/gpt2/config.json").write_text(json.dumps(published))
+    card = cards(folder, STUDY)["models_card"].row(0, named=True)
+    assert (card["family"], card["layers"], card["width"], card["neurons_per_layer"]) == ("gemma3", 34, 2560, 10240)
+    assert (card["neurons"], card["heads"], card["vocabulary"], card["positions"]) == (348_160, None, None, None)
+
+
 def test_an_output_layer_of_its_own_counts(folder: Path) -> None:
     untied = SMOLLM2 | {"tie_word_embeddings": False}
     (folder / "backbones/smollm2-135m/config.json").write_text(json.dumps(untied))
