@@ -13,9 +13,8 @@ from torch import Tensor, nn
 from transformers.activations import ACT2FN
 
 from rmtension.base.errors import UserError
-from rmtension.study.section import nearest
+from rmtension.study.section import ACTIVATIONS, nearest
 
-ACTIVATIONS = ("gelu", "relu", "silu", "tanh")
 LANGUAGE = re.compile(r"lm_head\.")  # that of the language model, which some files still hold
 BY = " by --{0}, or in the study of a given model by {0}"
 STANDARD = re.compile(r"score\.")  # where transformers' own classes have the head
@@ -110,6 +109,8 @@ def read_head(folder: Path, config: Any, names: Iterable[str], choice: Choice) -
 
     UserError, one line, where there is none, or where the files and the study do not say how it is to be read.
     """
+    if choice.activation is not None and choice.activation not in ACTIVATIONS:
+        raise UserError(f"{folder}: no activation '{choice.activation}'; {nearest(choice.activation, ACTIVATIONS)}")
     files, beside = tensor_names(folder), {*names}
     of_head = [name for name in files if (name in beside or STANDARD.match(name)) and not LANGUAGE.match(name)]
     if not of_head:

@@ -9,7 +9,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from rmtension.study.inputs import model_files
-from rmtension.study.section import Count, Located, Name, Place, Section, Seed
+from rmtension.study.section import Activation, Count, Located, Name, Place, Section, Seed
 
 Family = Literal[
     "gemma", "gemma2", "gemma3_text", "gpt2", "gpt_neox", "llama", "ministral", "mistral", "olmo2", "olmo3", "phi3",
@@ -74,7 +74,7 @@ class GivenModel(Located):
         "hh", description="Form in which it reads a dialogue. chat: its tokenizer's own; hh: that of HH-RLHF."
     )
     label: str | None = Field(None, description="Label that is the reward, by name, where it has several.")
-    activation: Literal["gelu", "relu", "silu", "tanh"] | None = Field(
+    activation: Activation | None = Field(
         None, description="What is between the two layers of its head, where it has two."
     )
 

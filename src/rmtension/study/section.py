@@ -6,7 +6,7 @@ import difflib
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import (
     AfterValidator,
@@ -48,6 +48,8 @@ AtLeastTwo = Annotated[int, Field(ge=2), AfterValidator(machine_integer)]
 Seed = Annotated[int, Field(ge=0), AfterValidator(machine_integer)]
 # Not in braces, which Snakemake would take for wildcards.
 Place = Annotated[str, Field(pattern=r"^[^{}\x00-\x1f]+$", max_length=1000)]
+Activation = Literal["gelu", "relu", "silu", "tanh"]  # between the two layers of a head
+ACTIVATIONS = get_args(Activation)
 COMMIT = re.compile("[0-9a-f]{40}")
 UNLOCKED = "unlocked"  # stands for the commit of what is neither pinned nor locked
 

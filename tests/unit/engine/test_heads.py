@@ -99,6 +99,7 @@ def test_a_head_is_read_as_it_is_laid_out(family: str, layout: str, tmp_path: Pa
         ({"score.weight": TWO}, NAMED, Choice("safty"), "did you mean 'safety'"),
         ({"score.weight": ONE}, {}, Choice("safety"), "no label 'safety'"),
         ({"a.0.weight": HIDDEN, "a.2.weight": LAST}, {}, Choice(), "two layers .* one of gelu.* by --activation"),
+        ({"a.0.weight": HIDDEN, "a.2.weight": LAST}, {}, Choice(None, "rleu"), "no activation 'rleu'; .* 'relu'"),
         ({"a.weight": ONE, "b.weight": random(1, WIDTH)}, {}, Choice(), "neither one linear layer nor two"),
         ({"a.0.weight": HIDDEN, "a.2.weight": ONE}, {}, Choice(), "neither one linear layer nor two"),
         ({"a.weight": random(1, WIDTH + 1)}, {}, Choice(), "neither one linear layer nor two"),
