@@ -228,8 +228,8 @@ def writing(path: Path) -> Iterator[None]:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield
     except Exception as error:
-        if reason := why_unwritable(path, error):
-            raise UserError(f"{path}: cannot be written: {reason}; mend that and start again") from error
+        if fault := what_is_denied(path, error):
+            raise UserError(f"{fault}; mend that and start again") from error
         raise
 
 
@@ -278,18 +278,30 @@ def remove(path: Path) -> None:
     path.unlink(missing_ok=True)
 
 
-def why_unwritable(path: Path, error: Exception) -> str | None:
-    """What the system has against writing `path`; libraries raise errors of their own where a disk is full."""
-    if isinstance(error, OSError) and (error.errno in UNWRITABLE or is_of(path, error)):
-        return os.strerror(error.errno or 0)
+def what_is_denied(path: Path, error: Exception) -> str | None:
+    """What the system has against writing `path`, or against another file that was wanted for it.
+
+    Libraries raise errors of their own where a disk is full.
+    """
+    unwritable = f"{path}: cannot be written"
+    if isinstance(error, OSError) and error.errno in UNWRITABLE | IMPOSSIBLE:
+        # Where a file is copied, they are that and its copy.
+        named = [Path(str(name)) for name in (error.filename, error.filename2) if name is not None]
+        if not named or any(is_of(path, file) for file in named):
+            return f"{unwritable}: {os.strerror(error.errno)}"
+        if error.errno in UNWRITABLE:
+            return f"{named[0]}: {os.strerror(error.errno)}"
     place = next(folder for folder in path.parents if folder.exists())
-    return os.strerror(errno.ENOSPC) if shutil.disk_usage(place).free < FULL else None
+    return f"{unwritable}: {os.strerror(errno.ENOSPC)}" if shutil.disk_usage(place).free < FULL else None
 
 
-def is_of(path: Path, error: OSError) -> bool:
-    """Whether an error says that there can be no such path."""
-    place = Path(str(error.filename))
-    return error.errno in IMPOSSIBLE and (place in path.parents or place.parent == path.parent)
+def is_of(path: Path, file: Path) -> bool:
+    """Whether a file is a path, lies beside or below it or what stands for it meanwhile, or is a folder above it."""
+    place, found = Path(os.path.abspath(path)), Path(os.path.abspath(file))
+    if found in place.parents or place.parent not in found.parents:
+        return found in place.parents
+    beside, *below = found.relative_to(place.parent).parts
+    return not below or beside == place.name or beside.startswith(f".{place.name}.")
 
 
 def write_parquet(frame: pl.DataFrame, path: Path) -> None:

@@ -113,6 +113,29 @@ def test_what_cannot_be_written_is_one_line(tmp_path: Path, number: int) -> None
     assert [path.read_text() for path in tmp_path.iterdir()] == ["before"]
 
 
+@pytest.mark.parametrize("of", ["", "/"], ids=["relative", "from the root"])
+@pytest.mark.parametrize(
+    ("files", "is_output"),
+    [
+        (["out/x"], True),
+        (["out/.x.1.partial/a/weights"], True),
+        (["out"], True),
+        (["in/rows", "out/.x.1.partial/rows"], True),  # as shutil says it of a copy
+        (["in/rows"], False),
+        (["out/y/x"], False),
+    ],
+)
+def test_the_file_is_named_that_the_system_refuses(
+    files: list[str], is_output: bool, of: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    named = [f"{tmp_path}/{file}" if of else file for file in files]
+    with pytest.raises(UserError) as raised, replacing(Path("out/x")):
+        raise OSError(errno.EACCES, "", named[0], None, *named[1:])
+    fault = "out/x: cannot be written" if is_output else named[0]
+    assert str(raised.value) == f"{fault}: Permission denied; mend that and start again"
+
+
 def test_other_errors_stay_what_they_are(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="a bug"), replacing(tmp_path / "x.md"):
         raise ValueError("a bug")
