@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import polars as pl
+import torch
 
 from rmtension.base.errors import UserError
-from rmtension.base.files import fingerprint
+from rmtension.base.files import CHECKSUMS, fingerprint
 from rmtension.base.sums import summable
-from rmtension.engine.evaluation import SCHEMA
+from rmtension.data.comparisons import read_comparisons
+from rmtension.engine.evaluation import SCHEMA, evaluate, load, scoring_fingerprint
+from rmtension.neurons.ranking import NO_SETS
 
 SIDES = ("chosen_scores", "rejected_scores")
 
@@ -29,6 +34,49 @@ def spread(scores: pl.DataFrame, name: str) -> float:
     if not root:
         raise UserError(f"{name}: rewards every validation pair's two texts alike: it has no say in an ensemble")
     return float(root)
+
+
+def part_scores(
+    folder: Path,
+    files: Sequence[Path],
+    validation: Path,
+    code: Sequence[Path],
+    budget: int,
+    threads: int,
+    precision: str,
+    device: torch.device,
+) -> list[pl.DataFrame]:
+    """Unablated scores by the reward model in `folder` of each file of comparisons, with the model loaded once."""
+    loaded, found = load(folder, device), []
+    for file in files:
+        inputs = scoring_fingerprint(folder, file, code, budget, threads, precision, device)
+        found.append(evaluate(folder, read_comparisons(file), NO_SETS, ["none"], None, inputs, budget, device,
+                              is_judged=file != validation, precision=precision, loaded=loaded))  # fmt: skip
+    return found
+
+
+def score_ensemble(
+    parts: Mapping[str, Path],
+    files: Sequence[Path],
+    validation: Path,
+    code: Sequence[Path],
+    budget: int,
+    threads: int,
+    precision: str,
+    device: torch.device,
+) -> tuple[list[pl.DataFrame], dict[str, Any]]:
+    """Scores files of an ensemble of two reward models, one for each file of comparisons, and what made them.
+
+    parts: their folders by regime; validation: of the files the one whose pairs' margins are the unit of each part's
+    rewards; code: what the scores depend on. UserError where a part has no margins there.
+    """
+    how = code, budget, threads, precision, device
+    scores = [part_scores(folder, files, validation, *how) for folder in parts.values()]
+    row = files.index(validation)
+    spreads = [spread(of_part[row], str(folder)) for of_part, folder in zip(scores, parts.values(), strict=True)]
+    origins = {regime: fingerprint(folder / CHECKSUMS) for regime, folder in parts.items()}
+    made = {"method": "ensemble", "parts": [*parts], "spreads": spreads, "origins": origins}
+    return [together(of_file, spreads) for of_file in zip(*scores, strict=True)], made
 
 
 def together(scores: Sequence[pl.DataFrame], spreads: Sequence[float]) -> pl.DataFrame:

@@ -21,12 +21,13 @@ from rmtension.engine.architectures import longest_text
 from rmtension.engine.decisions import precise_rewards
 from rmtension.engine.packing import Batch, Packed
 from rmtension.engine.passes import Find, candidate_values
-from rmtension.engine.reading import load_reader, pack_table
+from rmtension.engine.reading import Reader, load_reader, pack_table
 from rmtension.engine.reward_model import load_config, load_reward_model, not_finite, score
 from rmtension.study.naming import MEAN
 
 logger = logging.getLogger(__name__)
 
+Loaded = tuple[Any, Reader]
 SCHEMA: dict[str, pl.DataType] = {
     "ablation": pl.String(),
     "comparison_id": pl.String(),
@@ -142,6 +143,11 @@ def with_comparisons(scored: pl.DataFrame, comparisons: pl.DataFrame, fingerprin
     return frame.select(pl.col(name).cast(kind) for name, kind in NAMELESS.items() if name in frame.columns)
 
 
+def load(folder: Path, device: torch.device) -> Loaded:
+    """The reward model in `folder`, and what reads texts as it does."""
+    return load_reward_model(folder, device), load_reader(folder)
+
+
 def compute(
     folder: Path,
     comparisons: pl.DataFrame,
@@ -149,10 +155,11 @@ def compute(
     budget: int,
     precision: str,
     device: torch.device,
+    loaded: Loaded | None = None,
 ) -> pl.DataFrame:
     """Scores of every comparison by the reward model in `folder` under every mask; masks: by fingerprint."""
-    model = load_reward_model(folder, device)
-    kept, packed = pack_table(load_reader(folder), comparisons, longest_text(model.config))
+    model, reader = loaded or load(folder, device)
+    kept, packed = pack_table(reader, comparisons, longest_text(model.config))
     if not packed:
         return with_comparisons(pl.DataFrame(schema=SCORED), comparisons, masks)
     several = list(masks.values())
@@ -179,6 +186,7 @@ def evaluate(
     means: pl.DataFrame | None = None,
     is_judged: bool = True,
     precision: str = "float32",
+    loaded: Loaded | None = None,
 ) -> pl.DataFrame:
     """The scores file of one reward model on one benchmark; see SCHEMA.
 
@@ -186,7 +194,8 @@ def evaluate(
     layer, neuron. means: layer, neuron, mean, for ablations whose name ends in MEAN. What is ablated alike is computed
     once, and not at all where `previous` holds it: fingerprints tell, of what is ablated and of `inputs`, which stands
     for all else that scores depend on. precision: of matrix products; what bfloat16 might decide otherwise than float32
-    is scored in that. UserError where comparisons that it is judged on are all too long.
+    is scored in that. loaded: the reward model, where it is in memory. UserError where comparisons that it is judged on
+    are all too long.
     """
     config = load_config(folder)
     masks = {
@@ -200,7 +209,7 @@ def evaluate(
     missing = {key: mask for key, mask in distinct.items() if key not in there}
     logger.info("%d of %d different ablations to compute", len(missing), len(distinct))
     if missing:
-        computed = compute(folder, comparisons, missing, budget, precision, device)
+        computed = compute(folder, comparisons, missing, budget, precision, device, loaded)
         if is_judged and computed["chosen_scores"].null_count() == len(computed):
             raise UserError(f"{folder}: no comparison is within the {longest_text(config)} tokens that it reads")
         scores = pl.concat([scores, computed])

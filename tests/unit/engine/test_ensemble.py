@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+
 import polars as pl
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
 from rmtension.base.errors import UserError
-from rmtension.engine.ensemble import spread, together
-from rmtension.engine.evaluation import SCHEMA
+from rmtension.base.files import write_checksums
+from rmtension.data.comparisons import read_comparisons
+from rmtension.engine import evaluation
+from rmtension.engine.ensemble import score_ensemble, spread, together
+from rmtension.engine.evaluation import SCHEMA, evaluate, scoring_fingerprint
+from rmtension.neurons.ranking import NO_SETS
+
+CPU = torch.device("cpu")
 
 
 def scores(chosen: list[list[float] | None], rejected: list[list[float] | None], fingerprint: str,
@@ -55,3 +66,50 @@ def test_scores_are_the_mean_of_both_in_units_of_their_spreads() -> None:
     assert both["fingerprint"].n_unique() == 1
     assert together([one, other], [2.0, 9.0])["fingerprint"][0] != both["fingerprint"][0]
     assert both.select("ablation", "comparison_id", "task").equals(one.select("ablation", "comparison_id", "task"))
+
+
+def written(file: Path, *pairs: tuple[str, str]) -> Path:
+    """A file of comparisons of a chosen and a rejected text."""
+    rows = [(f"c{row}", "t", "o", [chosen], [rejected]) for row, (chosen, rejected) in enumerate(pairs)]
+    names = ["comparison_id", "task", "orientation", "chosen", "rejected"]
+    pl.DataFrame(rows, names, orient="row").write_parquet(file)
+    return file
+
+
+@pytest.mark.parametrize("family", ["gemma3_text"], indirect=True)  # whose windows alternate by layer
+def test_each_part_is_loaded_once_and_scores_as_one_that_is_loaded_for_each_file(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(folder, other)
+    weights = load_file(other / "model.safetensors")
+    save_file({k: w.flip(-1) * 3 if k.startswith("score") else w for k, w in weights.items()},
+              other / "model.safetensors", metadata={"format": "pt"})  # fmt: skip
+    parts, code = {"a": folder, "b": other}, [Path(__file__)]
+    for part in parts.values():
+        write_checksums(part)
+    too_long = " ".join(["w5"] * 99)
+    files = [
+        written(
+            tmp_path / "first.parquet", ("w1 w2 w3", "w1 w2 w4"), ("w5 w6 w7 w8 w9 w3 w1", "w5 w6"), ("w1", too_long)
+        ),
+        written(tmp_path / "validation.parquet", ("w3 w2", "w3 w4 w9"), ("w7", "w8 w1 w2")),
+        written(tmp_path / "last.parquet", ("w9 w9 w9", "w9")),
+    ]
+
+    def alone(part: Path, file: Path) -> pl.DataFrame:
+        inputs = scoring_fingerprint(part, file, code, 50, 1, "float32", CPU)
+        return evaluate(part, read_comparisons(file), NO_SETS, ["none"], None, inputs, 50, CPU)
+
+    spreads = [spread(alone(part, files[1]), "") for part in parts.values()]
+    expected = [together([alone(part, file) for part in parts.values()], spreads) for file in files]
+
+    loaded: list[Path] = []
+    load = evaluation.load_reward_model
+    monkeypatch.setattr(
+        evaluation, "load_reward_model", lambda place, device: loaded.append(place) or load(place, device)
+    )
+    scores, made = score_ensemble(parts, files, files[1], code, 50, 1, "float32", CPU)
+    assert all(one.equals(two) for one, two in zip(scores, expected, strict=True))
+    assert (made["parts"], made["spreads"], loaded) == (["a", "b"], spreads, [folder, other])
+    assert made["spreads"][0] != made["spreads"][1] and scores[0]["correct"].null_count() == 1
