@@ -21,6 +21,7 @@ from pydantic import TypeAdapter
 from rmtension.analysis.claims import CLAIMS
 from rmtension.analysis.words import word_scores
 from rmtension.base.environment import environment
+from rmtension.base.files import write_checksums
 from rmtension.data.benchmarks import Readable, read_benchmark
 from rmtension.data.comparisons import as_comparisons, read_comparisons, read_judged
 from rmtension.data.pairs import regime_pairs
@@ -86,6 +87,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pretraining = {"texts": 20, "epochs": 1}
     source = {"kind": "made", "family": "gpt2", "layers": 1, "width": 8, "heads": 2, "neurons": 8, "vocabulary": 300}
     make_backbone(MadeModel.model_validate(source | {"pretraining": pretraining}), backbone)
+    write_checksums(backbone)
     train, validation = root / "data/{regime}/train.parquet", root / "data/{regime}/validation.parquet"
     frozen = root / selected / "frozen.parquet"
     frozen.parent.mkdir(parents=True)

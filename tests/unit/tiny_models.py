@@ -34,6 +34,7 @@ from transformers import (
 )
 from transformers.activations import ACT2FN
 
+from rmtension.base.files import write_checksums
 from rmtension.data import synthetic
 from rmtension.engine.attention import PACKED
 from rmtension.engine.backbones import train_tokenizer
@@ -193,6 +194,7 @@ def save_backbone(family: str, folder: Path, vocabulary: int = 0) -> None:
                 parameter.normal_(0, 0.3)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    write_checksums(folder)
 
 
 def pairs(n: int, seed: int) -> list[Packed]:

@@ -10,7 +10,7 @@ import torch
 from transformers import AutoModel
 
 from rmtension.base.errors import UserError
-from rmtension.base.files import fingerprint, link_files, replacing, write_checksums
+from rmtension.base.files import CHECKSUMS, fingerprint, link_files, replacing, write_checksums
 from rmtension.engine.heads import Choice
 from rmtension.engine.kinds import refuse_other_kinds
 from rmtension.engine.reading import load_reader
@@ -68,13 +68,13 @@ def check(folder: Path, backbone: Path) -> None:
 def adopt_reward_model(folder: Path, backbone: Path, output: Path, environment: dict[str, str]) -> None:
     """Check `folder` and link its files into the folder `output`, where provenance.json says where they come from."""
     check(folder, backbone)
-    files = model_files(folder)
-    provenance = {
-        "adopted": str(folder),
-        "origins": {"reward_model": fingerprint(*files), "backbone": fingerprint(*sorted(backbone.iterdir()))},
-        "environment": environment,
-    }
     with replacing(output) as temporary:
-        link_files(files, temporary)
+        link_files(model_files(folder), temporary)
         write_checksums(temporary)
+        origins = {"reward_model": temporary / CHECKSUMS, "backbone": backbone / CHECKSUMS}
+        provenance = {
+            "adopted": str(folder),
+            "origins": {name: fingerprint(file) for name, file in origins.items()},
+            "environment": environment,
+        }
         (temporary / "provenance.json").write_text(json.dumps(provenance, indent=2) + "\n")

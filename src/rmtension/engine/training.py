@@ -17,7 +17,7 @@ import polars as pl
 from torch import Tensor
 
 from rmtension.base.errors import UserError
-from rmtension.base.files import fingerprint, read_table, remove_leftovers, replacing, write_checksums
+from rmtension.base.files import CHECKSUMS, fingerprint, read_table, remove_leftovers, replacing, write_checksums
 from rmtension.base.processes import anywhere, signals_noted
 from rmtension.base.progress import Progress
 from rmtension.data.comparisons import PAIRS, as_comparisons, draw
@@ -143,9 +143,9 @@ class TrainingRun:
     frozen: Path | None = None  # of a frozen one: what is held fixed
 
     def origins(self) -> dict[str, str]:
-        """Fingerprints of the files that the run reads."""
+        """Fingerprints of the files that the run reads; checksums.json stands for the backbone's."""
         return {
-            "backbone": fingerprint(*sorted(self.backbone.iterdir())),
+            "backbone": fingerprint(self.backbone / CHECKSUMS),
             "train": fingerprint(self.train),
             "validation": fingerprint(self.validation),
             "code": fingerprint(*self.code),

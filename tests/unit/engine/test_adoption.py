@@ -19,6 +19,7 @@ from tokenizers.processors import TemplateProcessing
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedTokenizerFast
 
 from rmtension.base.errors import UserError
+from rmtension.base.files import fingerprint
 from rmtension.engine.adoption import adopt_reward_model
 from rmtension.engine.backbones import train_tokenizer
 from rmtension.engine.reward_model import (
@@ -56,7 +57,10 @@ def test_what_is_adopted_is_what_was_given(backbone: Path, trained: Path, tmp_pa
     written = {"checksums.json", "provenance.json"}
     assert all(file.samefile(trained / name) for name, file in files.items() if name not in written)
     assert (trained / "provenance.json").read_text() == "{}"
-    assert json.loads(files["provenance.json"].read_text())["adopted"] == str(trained)
+    said = json.loads(files["provenance.json"].read_text())
+    assert said["adopted"] == str(trained)
+    whole = {"reward_model": files["checksums.json"], "backbone": backbone / "checksums.json"}
+    assert said["origins"] == {name: fingerprint(file) for name, file in whole.items()}
     state = load_reward_model(tmp_path / "output", torch.device("cpu")).state_dict()
     original = AutoModelForSequenceClassification.from_pretrained(trained).state_dict()
     assert all(torch.equal(state[name], original[name]) for name in original)

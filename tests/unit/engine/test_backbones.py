@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any, get_args
@@ -14,6 +15,7 @@ from tiny_models import CONFIGS
 from transformers import AutoModelForSequenceClassification, GPT2Config
 
 from rmtension.base.errors import UserError
+from rmtension.base.files import CHECKSUMS, sha256, write_checksums
 from rmtension.data.synthetic import corpus
 from rmtension.engine import backbones
 from rmtension.engine.activations import observed_neurons, reward_model_statistics
@@ -109,6 +111,7 @@ def test_a_made_backbone_learns_the_tokens_that_it_will_read(
 def test_texts_longer_than_the_model_reads_are_left_out_and_counted(tmp_path: Path) -> None:
     backbone, pairs, model = tmp_path / "backbone", tmp_path / "pairs.parquet", tmp_path / "model"
     make_backbone(MadeModel.model_validate(MADE | {"family": "gpt2"}), backbone)
+    write_checksums(backbone)
     texts = pl.DataFrame({"comparison_id": ["a", "b"], "chosen": ["good", "long " * 600], "rejected": ["bad", "bad"]})
     texts.with_columns(source=pl.lit("s"), orientation=pl.lit("helpful")).write_parquet(pairs)
     settings = Training(max_tokens=10_000)
@@ -120,9 +123,21 @@ def test_texts_longer_than_the_model_reads_are_left_out_and_counted(tmp_path: Pa
     assert found.neurons["n_tokens"].max() == len(load_tokenizer(backbone)("good")["input_ids"])
 
 
+def test_weights_that_checksums_stand_for_are_not_read_again(tmp_path: Path) -> None:
+    backbone, pairs = tmp_path / "backbone", tmp_path / "pairs.parquet"
+    pairs.touch()
+    backbone.mkdir()
+    (backbone / CHECKSUMS).write_text("{}")
+    (backbone / "model.safetensors").symlink_to("a disk that is not there")
+    run = TrainingRun(backbone, pairs, pairs, [], Training(), epochs=1, seed=0, budget=9, threads=1)
+    whole = hashlib.sha256(bytes.fromhex(sha256(backbone / CHECKSUMS))).hexdigest()
+    assert run.origins()["backbone"] == whole
+
+
 def test_looks_at_drawn_pairs_are_looks_at_a_file_of_them(tmp_path: Path) -> None:
     backbone, pairs, few = tmp_path / "backbone", tmp_path / "pairs.parquet", tmp_path / "few.parquet"
     make_backbone(MadeModel.model_validate(MADE | {"family": "llama"}), backbone)
+    write_checksums(backbone)
     rows = [{"comparison_id": str(i), "chosen": f"good {i}", "rejected": f"{i} bad"} for i in range(20)]
     frame = pl.DataFrame(rows).with_columns(source=pl.lit("s"), orientation=pl.lit("helpful"))
     frame.write_parquet(pairs)
