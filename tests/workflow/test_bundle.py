@@ -104,6 +104,23 @@ def test_what_a_study_reads_is_in_it_and_nothing_else(clone: Path, monkeypatch: 
         make_bundle(Path("mine.yaml"), study, Path("again"), target)
 
 
+def test_of_an_adopted_reward_model_come_the_files_that_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    models = "models:\n  tiny:\n    trained: {helpful: {0: elsewhere/rm}}\n"
+    Path("mine.yaml").write_text(STUDY.read_text().replace("models:\n  tiny:\n", models))
+    read = {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"}
+    for name in (*read, "optimizer.pt", "checkpoint-9/model.safetensors", ".git/config"):
+        (tmp_path / "elsewhere/rm" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "elsewhere/rm" / name).write_text("{}")
+    assert {str(file) for file in read_files(read_study(Path("mine.yaml")))} == {f"elsewhere/rm/{name}" for name in read}
+    for name in read:
+        (tmp_path / "elsewhere/rm" / name).unlink()
+    with pytest.raises(UserError, match=r"^models\.tiny\.trained\.helpful\.0: nothing .* is at elsewhere/rm$"):
+        read_files(read_study(Path("mine.yaml")))
+
+
 @pytest.mark.parametrize(
     ("study", "target", "fault"),
     [

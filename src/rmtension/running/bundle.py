@@ -15,6 +15,7 @@ from typing import NamedTuple
 from rmtension.base.errors import UserError
 from rmtension.base.files import replacing
 from rmtension.data.hub import lock_file
+from rmtension.study.inputs import model_files
 from rmtension.study.places import adopted, fetched, origins
 from rmtension.study.section import Located
 from rmtension.study.study import Study
@@ -77,8 +78,11 @@ def read_files(study: Study) -> list[Path]:
         if isinstance(part, Located) and not found:
             raise UserError(f"{key}: nothing that a study reads is at {part.path or part.hub}")
         files += found
-    trained = [file for folder in adopted(study).values() for file in sorted(folder.rglob("*")) if file.is_file()]
-    return [*files, *fetched(study).values(), *trained]
+    for (model, regime, seed), folder in adopted(study).items():
+        if not (found := model_files(folder)):
+            raise UserError(f"models.{model}.trained.{regime}.{seed}: nothing that a study reads is at {folder}")
+        files += found
+    return [*files, *fetched(study).values()]
 
 
 def write_wheels(made: Path, target: Target) -> None:
