@@ -18,7 +18,7 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -104,23 +104,29 @@ def register(folder: Path, log: str) -> None:
         os.fsync(written.fileno())  # half of it would stop the next run
 
 
-def jobs_of(name: str) -> list[str]:
-    """Ids of SLURM jobs of a name that have not ended."""
-    command = ["squeue", "--noheader", "--format=%i", f"--name={name}"]
+def of_slurm(run: Run, command: Sequence[str], fault: str) -> str:
+    """What a command about a run's jobs prints; UserError with that run, and `fault` for what it does not do."""
     try:
-        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
     except (OSError, subprocess.CalledProcessError) as error:
+        said = (getattr(error, "stderr", "") or str(error)).split("\n")[0]
         raise UserError(
-            f"an earlier run may have left SLURM jobs that still write, and squeue does not answer: {error}; if these "
-            "results have left that cluster, delete .snakemake/runs and start again"
+            f"process {run.process} on {run.host} may have left SLURM jobs that still write, and {command[0]} {fault}: "
+            f"{said}; end them with `scancel --name={run.slurm_name()}` and start again, or, if these results have "
+            "left that cluster, delete .snakemake/runs"
         ) from error
+
+
+def jobs_of(run: Run, name: str) -> list[str]:
+    """Ids of a run's SLURM jobs, which have that name, that have not ended."""
+    return of_slurm(run, ["squeue", "--noheader", "--format=%i", f"--name={name}"], "does not answer").split()
 
 
 def end_jobs(run: Run, is_known_dead: bool) -> None:
     """Cancel the SLURM jobs that a dead run has left behind, and wait until they have ended."""
     name = run.slurm_name()
-    left = jobs_of(name) if name else []
-    if not left:
+    left = jobs_of(run, name) if name else []
+    if not (name and left):
         return
     if not is_known_dead:
         raise UserError(
@@ -128,12 +134,20 @@ def end_jobs(run: Run, is_known_dead: bool) -> None:
             f"`scancel --name={name}` and start again"
         )
     print(f"cancelling {len(left)} SLURM jobs that process {run.process} left behind", file=sys.stderr)
-    subprocess.run(["scancel", f"--name={name}"], check=True)
+    of_slurm(run, ["scancel", f"--name={name}"], "does not end them")
     end = time.monotonic() + PATIENCE
-    while jobs_of(str(name)):
+    while jobs_of(run, name):
         if time.monotonic() > end:
             raise UserError(f"SLURM jobs named {name} do not end: look at `squeue --name={name}`, then start again")
         time.sleep(1)
+
+
+def end_own_jobs(log: str) -> None:
+    """Of this process, whose run has failed: Ctrl-C while Snakemake's plugin asks for the state of jobs leaves them."""
+    try:
+        end_jobs(Run.this(log), is_known_dead=True)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
 
 
 def why_locked(folder: Path) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import socket
 import subprocess
 import sys
 from dataclasses import replace
@@ -95,6 +96,23 @@ def test_without_an_answer_from_slurm_nothing_is_started(queue: Path, tmp_path: 
     with pytest.raises(UserError, match="squeue does not answer"):
         runs.register(folder, "new.log")
     assert [run.process for run in runs.registered(folder).values()] == [7]
+
+
+@pytest.mark.parametrize("command", ["squeue", "scancel"])
+def test_a_run_that_fails_and_cannot_end_its_jobs_says_whose_they_are_in_one_line(
+    queue: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    queue.with_name("bin").joinpath(command).write_text("#!/bin/sh\necho Access denied >&2\nexit 1\n")
+    runs.end_own_jobs(run_of(0, tmp_path).log)
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line.startswith(f"error: process {os.getpid()} on {socket.gethostname()} may have left SLURM jobs")
+    assert f"{command} does not " in line and ": Access denied; end them with `scancel --name=a-run`" in line
+    assert len(queue.read_text().splitlines()) == 3
+
+
+def test_a_run_that_fails_ends_its_own_jobs(queue: Path, tmp_path: Path) -> None:
+    runs.end_own_jobs(run_of(0, tmp_path).log)
+    assert queue.read_text() == "another-run 19\n"
 
 
 def test_a_lock_is_explained_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
