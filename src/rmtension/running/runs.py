@@ -38,7 +38,7 @@ class Run:
     process: int
     started: float  # tells apart two processes that got the same number
     log: str  # relative to the folder of the run, which a container may see elsewhere
-    numbering: str = ""  # where `process` is the number of this process; earlier versions did not write it down
+    numbering: str  # where `process` is the number of this process
 
     @classmethod
     def this(cls, log: str) -> Run:

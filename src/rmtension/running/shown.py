@@ -34,7 +34,7 @@ def code_of(run: Record) -> str:
     """The code of a run in a few words."""
     code = run["code"]
     if "commit" not in code:
-        return f"{code['version']}, no commit: {code.get('no_commit', 'of a version that did not say why')}"
+        return f"{code['version']}, no commit: {code['no_commit']}"
     return f"{code['commit'][:SHOWN]}, {'changed' if code['changed'] else 'clean'}"
 
 

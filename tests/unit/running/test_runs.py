@@ -81,15 +81,6 @@ def test_jobs_of_a_run_that_cannot_be_seen_are_the_users_to_end(queue: Path, tmp
     assert list(runs.registered(folder).values()) == [Run.this("new.log")]
 
 
-def test_what_an_earlier_version_left_is_no_obstacle(queue: Path, tmp_path: Path) -> None:
-    folder = written(tmp_path, run_of(os.getpid(), tmp_path, "Executed locally"))
-    earlier = json.loads((folder / "earlier.json").read_text())
-    del earlier["numbering"]
-    (folder / "earlier.json").write_text(json.dumps(earlier))
-    runs.register(folder, "new.log")
-    assert list(runs.registered(folder).values()) == [Run.this("new.log")]
-
-
 def test_without_an_answer_from_slurm_nothing_is_started(queue: Path, tmp_path: Path) -> None:
     folder = written(tmp_path, run_of(7, tmp_path))
     queue.with_name("bin").joinpath("squeue").write_text("#!/bin/sh\nexit 1\n")
