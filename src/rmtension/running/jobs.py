@@ -47,9 +47,9 @@ def start(snakemake: Any, network: bool = False) -> Job:
             sys.exit(status)
     terminal = os.dup(2)
     Path(log).parent.mkdir(parents=True, exist_ok=True)
-    file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-    os.dup2(file, 1)
-    os.dup2(file, 2)
+    with open(log, "wb") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
     os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"  # bars do not belong in a file
     os.environ |= {} if network else OFFLINE
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
@@ -60,8 +60,8 @@ def start(snakemake: Any, network: bool = False) -> Job:
             os.write(terminal, f"error: {error}\n".encode())
         else:
             traceback.print_exception(kind, error, trace)
-            report = f"report it with {log}, as README.md says under 'When something goes wrong'"
-            said = f"error: a fault of rmtension, and no reason to delete anything; please {report}"
+            please = f"please report it with {log}, as README.md says under 'When something goes wrong'"
+            said = f"error: a fault of rmtension, and no reason to delete anything; {please}"
             print(said, file=sys.stderr)
             os.write(terminal, f"{said}\n".encode())
 

@@ -86,6 +86,15 @@ def test_output_goes_to_the_log_and_success_is_zero(tmp_path: Path, environment:
     assert earlier["ended"] == record["ended"]
 
 
+def test_a_log_is_no_program_and_is_open_as_output_alone(tmp_path: Path, environment: dict[str, str]) -> None:
+    body = "there = {n: os.path.realpath(f'/proc/self/fd/{n}') for n in os.listdir('/proc/self/fd')}\n"
+    body += "print(*sorted(n for n, place in there.items() if place.endswith('x.log')))\n"
+    body += "pathlib.Path('results/study/made').touch()"
+    assert subprocess.run(script(tmp_path, body), env=environment, cwd=tmp_path).returncode == 0
+    assert (tmp_path / LOG).read_text() == "1 2\n"
+    assert (tmp_path / LOG).stat().st_mode & 0o111 == 0
+
+
 @pytest.mark.parametrize(
     ("body", "status", "said"),
     [
