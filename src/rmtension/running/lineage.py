@@ -6,10 +6,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import polars as pl
-
 from rmtension.base.errors import UserError
-from rmtension.base.files import from_here
+from rmtension.base.files import from_here, read_table
 from rmtension.running.provenance import made_files, read_records
 from rmtension.study.section import nearest
 
@@ -97,7 +95,7 @@ class Lineage:
         file = self.place.with_suffix(".parquet")
         if file.parent != self.place.parent or not file.is_file():
             raise UserError(f"{self.place}: --row is for tables")
-        frame = pl.read_parquet(file)
+        frame = read_table(file)
         if not 0 <= number < len(frame):
             raise UserError(f"{self.place}: --row {number}: rows are counted from 0 to {len(frame) - 1}")
         row = {column: str(cell) for column, cell in frame.row(number, named=True).items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import errno
 import fcntl
 import io
@@ -20,6 +21,7 @@ import yaml
 from tokenizers import Tokenizer
 from transformers import AutoConfig
 
+from rmtension.base import files
 from rmtension.base.errors import UserError
 from rmtension.base.files import cause_of, replacing, write_text
 
@@ -115,7 +117,7 @@ def test_what_cannot_be_written_is_one_line(tmp_path: Path, number: int) -> None
 
 @pytest.mark.parametrize("of", ["", "/"], ids=["relative", "from the root"])
 @pytest.mark.parametrize(
-    ("files", "is_output"),
+    ("names", "is_output"),
     [
         (["out/x"], True),
         (["out/.x.1.partial/a/weights"], True),
@@ -126,10 +128,10 @@ def test_what_cannot_be_written_is_one_line(tmp_path: Path, number: int) -> None
     ],
 )
 def test_the_file_is_named_that_the_system_refuses(
-    files: list[str], is_output: bool, of: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    names: list[str], is_output: bool, of: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    named = [f"{tmp_path}/{file}" if of else file for file in files]
+    named = [f"{tmp_path}/{name}" if of else name for name in names]
     with pytest.raises(UserError) as raised, replacing(Path("out/x")):
         raise OSError(errno.EACCES, "", named[0], None, *named[1:])
     fault = "out/x: cannot be written" if is_output else named[0]
@@ -141,6 +143,14 @@ def test_other_errors_stay_what_they_are(tmp_path: Path) -> None:
         raise ValueError("a bug")
     with pytest.raises(FileNotFoundError), replacing(tmp_path / "x.md") as temporary:
         temporary.read_text()
+
+
+def test_no_path_is_taken_for_a_pattern() -> None:
+    """As `[1]` in it would be, wherever a table is read."""
+    for file in Path(files.__file__).parents[1].rglob("*.py"):
+        for call in (node for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Call)):
+            if isinstance(call.func, ast.Attribute) and call.func.attr in ("read_parquet", "scan_parquet"):
+                assert "glob" in [word.arg for word in call.keywords], f"{file}:{call.lineno}"
 
 
 # What is done wrong, and what of the library's words says so.

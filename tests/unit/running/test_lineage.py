@@ -274,6 +274,16 @@ def test_what_was_made_by_two_rules_in_turn_is_the_later_ones() -> None:
     assert origins(lineage).rows() == [("adopt", "tiny, helpful, 0", f"links to {Path('elsewhere').resolve()}")]
 
 
+def test_a_row_is_of_the_very_table_that_is_named(study: Path) -> None:
+    """A path is no pattern, and a damaged table is one line."""
+    twin = study / "results/s[1]"
+    shutil.move(study / "results/s", twin)
+    assert Lineage(twin / "tables/accuracy.csv").named_in_row(0)["regime"] == {"helpful"}
+    (twin / "tables/accuracy.parquet").write_bytes(b"PAR1")
+    with pytest.raises(UserError, match=r"s\[1\]/tables/accuracy\.parquet: cannot be read \(.*\): delete it"):
+        Lineage(twin / "tables/accuracy.csv").named_in_row(0)
+
+
 MISTAKES: dict[str, tuple[list[str], str]] = {
     "no result": (["mine.jsonl"], "mine.jsonl: no result of a study"),
     "no record": (["results/s/logs/x.log"], "results/s/logs/x.log: it is not here, or no job has left a record of it"),
