@@ -6,7 +6,10 @@ import platform
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 
-LIBRARIES = ("torch", "transformers", "accelerate", "datasets", "tokenizers", "polars", "numpy", "snakemake")
+LIBRARIES = (
+    "torch", "transformers", "accelerate", "datasets", "tokenizers", "gguf", "polars", "numpy", "scipy",
+    "scikit-learn", "snakemake",
+)  # fmt: skip
 
 
 def environment() -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import json
 import os
@@ -11,6 +12,7 @@ import subprocess
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from importlib import import_module
+from importlib.metadata import packages_distributions
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,6 +20,7 @@ from typing import Any
 import pytest
 import yaml
 
+from rmtension.base.environment import environment
 from rmtension.base.errors import UserError
 from rmtension.running import provenance
 from rmtension.running.provenance import (
@@ -43,6 +46,24 @@ LOCK = dict(
 def modules(script: str) -> set[str]:
     files = module_files(ROOT / "workflow" / "scripts" / script)
     return {str(file.relative_to(provenance.PACKAGE).with_suffix("")) for file in files}
+
+
+# Imported where results are computed, and without a say in them: they fetch, check and read.
+WITHOUT_A_SAY = {"httpx2", "huggingface_hub", "pydantic", "PyYAML", "safetensors", "threadpoolctl"}
+
+
+def test_records_have_the_version_of_every_library_that_computes() -> None:
+    trees = [
+        ast.parse(file.read_text())
+        for wing in ("data", "engine", "neurons", "analysis")
+        for file in (provenance.PACKAGE / wing).glob("*.py")
+    ]
+    nodes = [node for tree in trees for node in ast.walk(tree)]
+    imported = {node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module}
+    imported |= {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    published = packages_distributions()
+    libraries = {published[name][0] for name in {name.split(".")[0] for name in imported} if name in published}
+    assert libraries - {"rmtension"} - WITHOUT_A_SAY <= environment().keys()
 
 
 def test_import_closures() -> None:
