@@ -170,19 +170,28 @@ def left_out(study: Study, _tables: Tables) -> Iterator[Hole]:
             yield Hole(what, why, {"benchmarks": {name: {"tasks": ALL}}})
 
 
+# Section of a study and key that says how many are drawn -> of what.
+DRAWN = {
+    ("sources", "max_train"): "train pairs",
+    ("sources", "max_test"): "test pairs",
+    ("benchmarks", "max_per_task"): "comparisons of a task",
+    ("training", "evaluation_pairs"): "held-out pairs that training looks at",
+    ("activations", "max_pairs"): "pairs behind activation statistics",
+    ("conflict", "max_pairs"): "test pairs of an objective whose gradients are compared",
+}
+
+
 def drawn(study: Study, _tables: Tables) -> Iterator[Hole]:
-    parts: dict[tuple[str, str], Section] = {("sources", name): source for name, source in study.sources.items()}
+    parts: dict[tuple[str, str], Section | None] = {("sources", name): source for name, source in study.sources.items()}
     parts |= {("benchmarks", name): benchmark for name, benchmark in study.benchmarks.items()}
-    parts |= {("activations", ""): study.activations}
-    things = {"max_per_task": "comparisons of a task", "max_train": "train pairs", "max_test": "test pairs",
-              "max_pairs": "pairs behind activation statistics"}  # fmt: skip
+    parts |= {(name, ""): getattr(study, name) for name in ("training", "activations", "conflict")}
     for (section, name), part in parts.items():
-        limits = part.model_dump(include=set(things), exclude_none=True)
-        for key, limit in limits.items():
-            place, lifted = f"{section}.{name}.{key}" if name else f"{section}.{key}", {key: None}
-            settings = {section: {name: lifted} if name else lifted}
-            what = f"{things[key]} beyond {limit:,}" + (f", in {name}" if name else "")
-            yield Hole(what, f"{place}: so many are drawn", settings)
+        for key, thing in ((key, thing) for (of, key), thing in DRAWN.items() if of == section):
+            if (limit := getattr(part, key, None)) is not None:
+                place, lifted = f"{section}.{name}.{key}" if name else f"{section}.{key}", {key: None}
+                settings = {section: {name: lifted} if name else lifted}
+                what = f"{thing} beyond {limit:,}" + (f", in {name}" if name else "")
+                yield Hole(what, f"{place}: so many are drawn", settings)
 
 
 def scorings(study: Study, _tables: Tables, among: Sequence[str] = tuple(SCORINGS)) -> Iterator[Hole]:

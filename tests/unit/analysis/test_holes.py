@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import example_results
@@ -10,8 +12,9 @@ import pytest
 import yaml
 from example_results import OF_REPAIRS, SETTINGS, TASKS, example
 
-from rmtension.analysis.holes import SEARCHES, holes_table, orientations
+from rmtension.analysis.holes import SEARCHES, holes_table, line, orientations
 from rmtension.analysis.ledger import ledger
+from rmtension.analysis.study_holes import DRAWN, drawn
 from rmtension.analysis.tables import make_tables
 from rmtension.data.tasks import known_tasks
 from rmtension.study.naming import UNORIENTED
@@ -38,7 +41,7 @@ STUDIES: dict[str, dict[str, Any]] = {
     "authors": {"compatibility": "authors", "seeds": [7, 3]},
     "parts of benchmarks": {"benchmarks": OWN_TEST | {
         "one": PUBLISHED | {"tasks": ["mt-bench-easy"]}, "two": PUBLISHED | {"max_per_task": 3}},
-        "activations": {"max_pairs": 9}},
+        "activations": {"max_pairs": 9}, "training": {"evaluation_pairs": 8}},
     "first layers": {"models": {"ape": SHORTENED}},
     "adopted": {"models": {"ape": SETTINGS["models"]["ape"] | {"trained": {"helpful": {7: "mine"}}}}},
 }  # fmt: skip
@@ -91,6 +94,19 @@ def test_a_line_put_into_the_study_file_closes_its_hole(case: tuple[Study, dict[
             assert hole.what not in [left.what for left in search(more, tables)], hole
             closed += 1
     assert closed > 3
+
+
+def test_whatever_is_drawn_is_named() -> None:
+    page = Path(__file__).parents[3].joinpath("docs", "choosing-a-study.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"^\| (\w+)[^|]* \| `(\w+)` \| .*drawn by ", page, re.MULTILINE)) == DRAWN.keys()
+    made = study(STUDIES["parts of benchmarks"] | {"conflict": {"max_pairs": 7}})
+    lines = {hole.why: line(hole.settings) for hole in drawn(made, {})}
+    assert lines == {
+        "benchmarks.two.max_per_task: so many are drawn": "benchmarks: {two: {max_per_task: null}}",
+        "training.evaluation_pairs: so many are drawn": "training: {evaluation_pairs: null}",
+        "activations.max_pairs: so many are drawn": "activations: {max_pairs: null}",
+        "conflict.max_pairs: so many are drawn": "conflict: {max_pairs: null}",
+    }
 
 
 def test_layers_that_are_not_there_are_named() -> None:
