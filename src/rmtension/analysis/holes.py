@@ -128,14 +128,6 @@ def paper_tasks(study: Study, tables: Tables, tasks: pl.DataFrame) -> Iterator[H
                 yield Hole(listing(absent), f"benchmarks.{name}.tasks names others", settings)
 
 
-def compared_scorings(study: Study, tables: Tables) -> Iterator[Hole]:
-    yield from scorings(study, tables, ("magnitude", "change", "random"))
-
-
-def attribution(study: Study, tables: Tables) -> Iterator[Hole]:
-    yield from scorings(study, tables, ("magnitude", "attribution"))
-
-
 def more_comparisons(study: Study, tables: Tables) -> Iterator[Hole]:
     """More tasks, and more of each."""
     yield from (hole for hole in drawn(study, tables) if "benchmarks" in hole.settings)
@@ -157,7 +149,7 @@ CAUSES: dict[str, list[Search]] = {
     "C3": [regimes],
     "C4": [regimes, orientations],
     "C5": [regimes, orientations],
-    "C6": [sweep, compared_scorings],
+    "C6": [sweep, partial(scorings, among=("magnitude", "change", "random"))],
     "C7": [],
     "C8": [],
     "C9": [orientations],
@@ -165,7 +157,7 @@ CAUSES: dict[str, list[Search]] = {
     "C11": [regimes],
     "C12": [regimes, orientations],
     "D1": [orientations],
-    "A1": [sweep, attribution],
+    "A1": [sweep, partial(scorings, among=("magnitude", "attribution"))],
     "P1": [regimes, patching],
     "G1": [regimes, conflict],
     **{claim: [regimes, orientations, partial(repairs, wanted=wanted)] for claim, wanted in REPAIRS.items()},
