@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import product
 
 import numpy as np
@@ -164,7 +164,7 @@ def oriented_set(ranked: pl.DataFrame, scoring: str, size: float | str) -> pl.Da
 
 
 def oriented_sets(
-    ranked: pl.DataFrame, scorings: Iterable[str], sizes: Iterable[float | str]
+    ranked: pl.DataFrame, scorings: Sequence[str], sizes: Sequence[float | str]
 ) -> dict[str, pl.DataFrame]:
     """Every scoring's set at every size, by ablation name.
 
