@@ -109,8 +109,10 @@ def write_benchmark(kind: str, place: Path) -> None:
 
 # --- pairs ----------------------------------------------------------------------------------------------------
 
-HH_FOLDERS = {"harmless-base": "harmless", "helpful-base": "helpful", "helpful-online": "helpful",
-              "helpful-rejection-sampled": "helpful"}  # fmt: skip
+HH_FOLDERS: dict[str, synthetic.Orientation] = {
+    "harmless-base": "harmless", "helpful-base": "helpful", "helpful-online": "helpful",
+    "helpful-rejection-sampled": "helpful",
+}  # fmt: skip
 
 
 def write_hh_rlhf(place: Path) -> None:

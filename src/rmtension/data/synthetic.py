@@ -217,15 +217,12 @@ TASKS: dict[str, tuple[Orientation, Make]] = {
 }
 
 
-def preference_pairs(objective: str, n: int, seed: int, *, label_noise: float = 0.04) -> pl.DataFrame:
+def preference_pairs(objective: Orientation, n: int, seed: int, *, label_noise: float = 0.04) -> pl.DataFrame:
     """Draw ``n`` preference pairs of one objective.
 
     Columns ``chosen`` and ``rejected`` (whole dialogues that differ in the last assistant turn)
     and ``kind`` (a key of ``KINDS[objective]``). A share ``label_noise`` of the pairs is swapped.
-    Raises ValueError for an unknown objective.
     """
-    if objective not in KINDS:
-        raise ValueError(f"objective must be one of {list(KINDS)}, not {objective!r}")
     kinds = KINDS[objective]
     rng = stream_of(seed, objective)
     rows: list[tuple[str, str, str]] = []

@@ -19,7 +19,7 @@ from threadpoolctl import threadpool_limits
 
 from rmtension.analysis.words import SCORES, STRENGTHS, WordModel, own_words
 from rmtension.data.comparisons import PAIRS
-from rmtension.data.synthetic import preference_pairs
+from rmtension.data.synthetic import Orientation, preference_pairs
 from rmtension.running import jobs
 
 SCRIPT = Path(__file__).parents[3] / "workflow" / "scripts" / "words.py"
@@ -31,7 +31,7 @@ def pairs(*rows: tuple[str, str]) -> pl.DataFrame:
     return pl.DataFrame([([chosen], [rejected]) for chosen, rejected in rows], TEXTS, orient="row")
 
 
-def made(objective: str, n: int, seed: int) -> pl.DataFrame:
+def made(objective: Orientation, n: int, seed: int) -> pl.DataFrame:
     frame = preference_pairs(objective, n, seed)
     return frame.select(pl.concat_list("chosen"), pl.concat_list("rejected"))
 
@@ -79,7 +79,9 @@ def test_the_one_word_that_decides_has_the_weight() -> None:
 
 
 @pytest.mark.parametrize("objective", ["helpful", "harmless"])
-def test_weights_are_those_of_another_optimiser_and_the_strength_that_validation_likes_best(objective: str) -> None:
+def test_weights_are_those_of_another_optimiser_and_the_strength_that_validation_likes_best(
+    objective: Orientation,
+) -> None:
     train, validation = made(objective, 80, 0), made(objective, 20, 1)
     model = WordModel.fitted(train, validation)
 
