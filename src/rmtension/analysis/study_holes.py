@@ -182,16 +182,17 @@ DRAWN = {
 
 
 def drawn(study: Study, _tables: Tables) -> Iterator[Hole]:
-    parts: dict[tuple[str, str], Section | None] = {("sources", name): source for name, source in study.sources.items()}
+    parts: dict[tuple[str, str], Section] = {("sources", name): source for name, source in study.sources.items()}
     parts |= {("benchmarks", name): benchmark for name, benchmark in study.benchmarks.items()}
-    parts |= {(name, ""): getattr(study, name) for name in ("training", "activations", "conflict")}
+    parts |= {("training", ""): study.training, ("activations", ""): study.activations}
+    parts |= {("conflict", ""): study.conflict} if study.conflict else {}
     for (section, name), part in parts.items():
-        for key, thing in ((key, thing) for (of, key), thing in DRAWN.items() if of == section):
-            if (limit := getattr(part, key, None)) is not None:
-                place, lifted = f"{section}.{name}.{key}" if name else f"{section}.{key}", {key: None}
-                settings = {section: {name: lifted} if name else lifted}
-                what = f"{thing} beyond {limit:,}" + (f", in {name}" if name else "")
-                yield Hole(what, f"{place}: so many are drawn", settings)
+        limits = part.model_dump(include={key for of, key in DRAWN if of == section}, exclude_none=True)
+        for key, limit in limits.items():
+            place, lifted = f"{section}.{name}.{key}" if name else f"{section}.{key}", {key: None}
+            settings = {section: {name: lifted} if name else lifted}
+            what = f"{DRAWN[section, key]} beyond {limit:,}" + (f", in {name}" if name else "")
+            yield Hole(what, f"{place}: so many are drawn", settings)
 
 
 def scorings(study: Study, _tables: Tables, among: Sequence[str] = tuple(SCORINGS)) -> Iterator[Hole]:
