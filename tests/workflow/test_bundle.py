@@ -114,11 +114,12 @@ def test_of_an_adopted_reward_model_come_the_files_that_are_read(
     for name in (*read, "optimizer.pt", "checkpoint-9/model.safetensors", ".git/config"):
         (tmp_path / "elsewhere/rm" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "elsewhere/rm" / name).write_text("{}")
-    assert {str(file) for file in read_files(read_study(Path("mine.yaml")))} == {f"elsewhere/rm/{name}" for name in read}
+    study = read_study(Path("mine.yaml"))
+    assert {str(file) for file in read_files(study)} == {f"elsewhere/rm/{name}" for name in read}
     for name in read:
         (tmp_path / "elsewhere/rm" / name).unlink()
     with pytest.raises(UserError, match=r"^models\.tiny\.trained\.helpful\.0: nothing .* is at elsewhere/rm$"):
-        read_files(read_study(Path("mine.yaml")))
+        read_files(study)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -16,6 +17,7 @@ from rmtension.data.comparisons import read_comparisons
 from rmtension.engine import evaluation
 from rmtension.engine.ensemble import score_ensemble, spread, together
 from rmtension.engine.evaluation import SCHEMA, evaluate, scoring_fingerprint
+from rmtension.engine.reward_model import load_reward_model
 from rmtension.neurons.ranking import NO_SETS
 
 CPU = torch.device("cpu")
@@ -88,11 +90,9 @@ def test_each_part_is_loaded_once_and_scores_as_one_that_is_loaded_for_each_file
     parts, code = {"a": folder, "b": other}, [Path(__file__)]
     for part in parts.values():
         write_checksums(part)
-    too_long = " ".join(["w5"] * 99)
+    first = ("w1 w2 w3", "w1 w2 w4"), ("w5 w6 w7 w8 w9 w3 w1", "w5 w6"), ("w1", " ".join(["w5"] * 99))  # too long
     files = [
-        written(
-            tmp_path / "first.parquet", ("w1 w2 w3", "w1 w2 w4"), ("w5 w6 w7 w8 w9 w3 w1", "w5 w6"), ("w1", too_long)
-        ),
+        written(tmp_path / "first.parquet", *first),
         written(tmp_path / "validation.parquet", ("w3 w2", "w3 w4 w9"), ("w7", "w8 w1 w2")),
         written(tmp_path / "last.parquet", ("w9 w9 w9", "w9")),
     ]
@@ -105,10 +105,12 @@ def test_each_part_is_loaded_once_and_scores_as_one_that_is_loaded_for_each_file
     expected = [together([alone(part, file) for part in parts.values()], spreads) for file in files]
 
     loaded: list[Path] = []
-    load = evaluation.load_reward_model
-    monkeypatch.setattr(
-        evaluation, "load_reward_model", lambda place, device: loaded.append(place) or load(place, device)
-    )
+
+    def noting(place: Path, device: torch.device) -> Any:
+        loaded.append(place)
+        return load_reward_model(place, device)
+
+    monkeypatch.setattr(evaluation, "load_reward_model", noting)
     scores, made = score_ensemble(parts, files, files[1], code, 50, 1, "float32", CPU)
     assert all(one.equals(two) for one, two in zip(scores, expected, strict=True))
     assert (made["parts"], made["spreads"], loaded) == (["a", "b"], spreads, [folder, other])
