@@ -344,6 +344,24 @@ def test_a_file_that_git_lfs_has_not_fetched_is_called_so(name: str, models: Pat
         prepare_backbone(GgufModel(kind="gguf", path="model.gguf"), str(models), models / "new")
 
 
+def lead_nowhere(name: str, folder: Path) -> None:
+    (folder / name).unlink(missing_ok=True)
+    (folder / name).symlink_to("../gone")
+
+
+@pytest.mark.parametrize("name", [*READ, "added_tokens.json", "given.json"])
+def test_a_link_to_nothing_is_called_so(name: str, models: Path) -> None:
+    """It would be taken for a file that is not there, and a default in its place."""
+    expected = rf"^{models}/\w+/{name}: a link to \.\./gone, which is not there; put that back, or link it anew$"
+    for folder in ("backbone", "reward_model"):
+        lead_nowhere(name, models / folder)
+    with refused(expected, models.parent):
+        Scorer(models / "reward_model", None, pl.DataFrame(schema=["unit", "layer", "neuron"]), CPU)
+    if name != "given.json":  # of which a backbone has none
+        with refused(expected, models.parent):
+            prepare(models)
+
+
 def test_what_is_not_read_may_be_as_it_likes(models: Path) -> None:
     put("pytorch_model.bin", POINTER, models / "backbone")
     put(

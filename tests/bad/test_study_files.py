@@ -216,6 +216,27 @@ def test_a_mistake_in_a_study_is_one_line(case: str, file: Path) -> None:
         read_study(file)
 
 
+@pytest.mark.parametrize(
+    ("key", "folder", "name"),
+    [
+        ("models.other.source", "folder", "tokenizer.json"),
+        ("models.other.trained.helpful.0", "trained", "config.json"),
+        ("sources.theirs", "data/folder", "test.jsonl.gz"),
+        ("benchmarks.published", "benchmark", "total_dataset.json"),
+    ],
+)
+def test_a_link_to_nothing_is_no_missing_file(key: str, folder: str, name: str, file: Path) -> None:
+    text = file.read_text().replace("{0: folder}", "{0: trained}").replace("path: ., folder", "path: data, folder")
+    file.write_text(text.replace("rm-bench, path: file", "rm-bench, path: benchmark"))
+    for place in ("trained", "data/folder", "benchmark"):
+        (file.parent / place).mkdir(parents=True)
+    read_study(file)
+    link = file.parent / folder / name
+    link.symlink_to("gone")
+    with refused(f"^{file}: {key}: {link}: a link to gone, which is not there; put that back", file.parent):
+        read_study(file)
+
+
 # what is wrong -> (content of the study file, what is said of it)
 FILES: dict[str, tuple[bytes | None, str]] = {
     "no file": (None, r"cannot be read \(No such file or directory\)"),

@@ -327,10 +327,23 @@ def fingerprint(*parts: str | bytes | Path) -> str:
 
 
 def link_files(files: Iterable[Path], folder: Path) -> None:
-    """Make the folder, of links to these files, whichever links they may be themselves."""
+    """Make the folder, of links to these files, whichever links they may be themselves.
+
+    Within the working folder links are relative, so that it may be moved as a whole.
+    """
     folder.mkdir(parents=True)
+    place, project = folder.resolve(), Path.cwd().resolve()
     for file in files:
-        (folder / file.name).symlink_to(file.resolve())
+        target = file.resolve()
+        is_inside = place.is_relative_to(project) and target.is_relative_to(project)
+        (folder / file.name).symlink_to(os.path.relpath(target, place) if is_inside else target)
+
+
+def is_there(file: Path) -> bool:
+    """Whether there is such a file; UserError where there is but a link to nothing, or what it says went unseen."""
+    if file.is_symlink() and not file.exists():
+        raise UserError(f"{file}: a link to {file.readlink()}, which is not there; put that back, or link it anew")
+    return file.is_file()
 
 
 def write_checksums(folder: Path) -> None:

@@ -60,10 +60,11 @@ def put_reward_model(folder: Path, output: Path, given: str, environment: dict[s
 
     given: what the study calls it, for provenance.json.
     """
-    files = [file for file in sorted(folder.iterdir()) if file.name != CHECKSUMS]
+    files = [file for file in sorted(folder.iterdir()) if file.name not in (CHECKSUMS, GIVEN)]
     origins = {"reward_model": fingerprint(folder / CHECKSUMS)}
     provenance = {"method": "given", "given": given, "origins": origins, "environment": environment}
     with replacing(output) as temporary:
         link_files(files, temporary)
-        (temporary / CHECKSUMS).write_bytes((folder / CHECKSUMS).read_bytes())  # of the same files
+        for name in (GIVEN, CHECKSUMS):  # the study's own; the latter stands for the same files
+            (temporary / name).write_bytes((folder / name).read_bytes())
         (temporary / "provenance.json").write_text(json.dumps(provenance, indent=2) + "\n")

@@ -10,6 +10,7 @@ from typing import Any
 import transformers
 
 from rmtension.base.errors import UserError
+from rmtension.study.inputs import model_files
 
 PICKLES = ("pytorch_model*.bin", "consolidated*.pth", "*.pt", "*.ckpt")
 
@@ -92,6 +93,7 @@ KINDS: list[Callable[[Path], str | None]] = [
 
 def refuse_other_kinds(folder: Path) -> None:
     """UserError, one line, where a folder holds none of the models that this project reads."""
+    model_files(folder)  # says of a link to nothing that it is one; below, it would count as missing
     for kind in KINDS:
         if (what := kind(folder)) is not None:
             raise UserError(f"{folder}: {what}")

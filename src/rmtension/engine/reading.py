@@ -13,7 +13,7 @@ from typing import Any
 import polars as pl
 
 from rmtension.base.errors import UserError
-from rmtension.base.files import cause_of
+from rmtension.base.files import cause_of, is_there
 from rmtension.data.dialogues import CHAT, Dialogue, Turn
 from rmtension.engine.packing import Packed
 from rmtension.engine.reward_model import load_config, load_tokenizer, pack_comparisons
@@ -144,7 +144,7 @@ def load_reader(folder: Path, template: str | None = None) -> Reader:
 def own_template(folder: Path) -> str:
     """The form in which the reward model in `folder` reads dialogues: hh, unless GIVEN says otherwise."""
     file = folder / GIVEN
-    return str(json.loads(file.read_text(encoding="utf-8"))["template"]) if file.exists() else "hh"
+    return str(json.loads(file.read_text(encoding="utf-8"))["template"]) if is_there(file) else "hh"
 
 
 def pack_table(reader: Reader, comparisons: pl.DataFrame, max_tokens: int) -> tuple[list[int], list[Packed]]:

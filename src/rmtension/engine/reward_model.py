@@ -23,7 +23,7 @@ from transformers import (
 )
 
 from rmtension.base.errors import UserError
-from rmtension.base.files import cause_of, refuse_pointer
+from rmtension.base.files import cause_of, is_there, refuse_pointer
 from rmtension.engine.architectures import architecture, text_part
 from rmtension.engine.attention import PACKED
 from rmtension.engine.faults import setting_at_fault
@@ -213,7 +213,7 @@ def load_reward_model(folder: Path, device: torch.device, choice: Choice | None 
 def chosen(folder: Path) -> Choice:
     """What the study that a given reward model is of says of its head."""
     file = folder / GIVEN
-    said = read_settings(file) if file.exists() else {}
+    said = read_settings(file) if is_there(file) else {}
     return Choice(*(said.get(name) for name in Choice._fields))
 
 

@@ -13,6 +13,7 @@ from typing import Annotated
 from pydantic import BaseModel, Field
 
 from rmtension.base.errors import UserError
+from rmtension.base.files import is_there
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 # Of a model: no code, no pickles, no weights in a second precision, no adapter. Shards go by the names that INDEX has.
@@ -34,11 +35,15 @@ def matches(file: str, pattern: str) -> bool:
 
 
 def found(place: Path, patterns: Iterable[str]) -> list[Path]:
-    """The files of a folder that match one of the patterns; a file stands for itself."""
+    """The files of a folder that match one of the patterns; a file stands for itself.
+
+    UserError where one is a link to nothing.
+    """
     if not place.is_dir():
         return [place]
-    files = {file for pattern in patterns for file in place.glob(pattern) if file.is_file()}
-    return sorted(file for file in files if not HIDDEN.search(str(file.relative_to(place))))
+    # A plain name is looked for by itself, as globbing passes over one that is a link to nothing.
+    paths = {path for name in patterns for path in (place.glob(name) if "*" in name else [place / name])}
+    return sorted(path for path in paths if not HIDDEN.search(str(path.relative_to(place))) and is_there(path))
 
 
 # --- data in shards -------------------------------------------------------------------------------------------
@@ -105,7 +110,10 @@ def shards(index: Path) -> set[str]:
 
 
 def model_files(folder: Path) -> list[Path]:
-    """Configuration, tokenizer and weights in a model's folder; of several weights those that are loaded."""
+    """Configuration, tokenizer and weights in a model's folder; of several weights those that are loaded.
+
+    UserError where one is a link to nothing.
+    """
     files = found(folder, MODEL)
     names = set() if folder / WEIGHTS in files else shards(folder / INDEX)
-    return sorted({*files, *(folder / name for name in names if (folder / name).is_file())})
+    return sorted({*files, *filter(is_there, (folder / name for name in names))})

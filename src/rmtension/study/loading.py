@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
 from typing import Any, get_args
 
 from pydantic import ValidationError
@@ -12,10 +14,10 @@ from pydantic import ValidationError
 from rmtension.base.errors import UserError
 from rmtension.study.benchmarks import AllTests, OwnBenchmark, PublishedBenchmark, RegimeTest, SyntheticBenchmark
 from rmtension.study.data import HHPairs, OwnPairs, SyntheticPairs
-from rmtension.study.inputs import data_files
+from rmtension.study.inputs import data_files, model_files
 from rmtension.study.models import FolderModel, GgufModel, GivenModel, MadeModel
-from rmtension.study.places import MODELS, from_hub, local_paths, own_data
-from rmtension.study.section import nearest
+from rmtension.study.places import MODELS, adopted, from_hub, local_paths, origins, own_data
+from rmtension.study.section import Located, nearest
 from rmtension.study.study import Study
 
 
@@ -42,7 +44,7 @@ def refuse_shared_commits(study: Study, file: str) -> None:
 
 
 def load_study(settings: Mapping[str, Any], file: str, locked: Mapping[str, str] = {}) -> Study:
-    """`check_study`, and that the local files it names exist."""
+    """`check_study`, and that the local files it names exist, and are no links to nothing."""
     study = check_study(settings, file, locked)
     for key, (path, kind) in local_paths(study).items():
         # By os.path, for which a name that cannot be one is not there.
@@ -50,12 +52,23 @@ def load_study(settings: Mapping[str, Any], file: str, locked: Mapping[str, str]
             raise UserError(f"{file}: {key}: {path} does not exist; see docs/data.md for where to get it")
         if kind not in ("file" if os.path.isfile(path) else "folder" if os.path.isdir(path) else "", "file or folder"):
             raise UserError(f"{file}: {key}: {path} is no {kind}; name a {kind}")
-    for key, (path, split) in own_data(study).items():
+    for key, files in read_locally(study).items():
         try:
-            data_files(path, split)
+            files()
         except UserError as error:
             raise UserError(f"{file}: {key}: {error}") from None
     return study
+
+
+def read_locally(study: Study) -> dict[str, Callable[[], list[Path]]]:
+    """Key of the study file -> what lists the local files that are read of what it names."""
+    trained = {f"models.{m}.trained.{r}.{seed}": folder for (m, r, seed), folder in adopted(study).items()}
+    located = {key: part for key, part in origins(study).items() if isinstance(part, Located) and part.path}
+    return {
+        **{key: partial(data_files, *place) for key, place in own_data(study).items()},
+        **{key: partial(part.files, study.data_root) for key, part in located.items()},
+        **{key: partial(model_files, folder) for key, folder in trained.items()},
+    }
 
 
 KINDS = {kind for kinds in (MadeModel, FolderModel, GgufModel, GivenModel, SyntheticPairs, HHPairs, OwnPairs,

@@ -23,7 +23,7 @@ from transformers import AutoConfig
 
 from rmtension.base import files
 from rmtension.base.errors import UserError
-from rmtension.base.files import cause_of, replacing, write_text
+from rmtension.base.files import cause_of, link_files, replacing, write_text
 
 ONE, OTHER = "1" * 32, "a7" * 16  # as temporary names have them
 
@@ -64,6 +64,22 @@ def test_a_place_that_cannot_be_is_one_line(place: str, reason: str, tmp_path: P
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match=f"^.*{place}: cannot be written: {reason}; mend that and start again$"):
         write_text("page", tmp_path / place)
+
+
+def test_links_within_the_project_move_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    project, disk = tmp_path / "project", tmp_path / "disk"
+    for folder in (project / "mine", disk):
+        folder.mkdir(parents=True)
+        (folder / f"{folder.name}.txt").write_text(folder.name)
+    (project / "results").symlink_to(disk)  # from there nothing leads back but a whole path
+    monkeypatch.chdir(project)
+    files = [Path("mine/mine.txt"), disk / "disk.txt"]
+    for place in ("made/here", "results/there"):
+        link_files(files, Path(place))
+        assert [(Path(place) / file.name).read_text() for file in files] == ["mine", "disk"]
+    links = {f"{place}/{file.name}": (project / place / file.name).readlink().is_absolute()
+             for place in ("made/here", "results/there") for file in files}  # fmt: skip
+    assert [link for link, is_absolute in links.items() if not is_absolute] == ["made/here/mine.txt"]
 
 
 def count(path: Path) -> None:

@@ -13,6 +13,7 @@ from tiny_models import save_backbone
 from rmtension.base.errors import UserError
 from rmtension.engine.given_models import give_reward_model, look_at, put_reward_model
 from rmtension.engine.reward_model import (
+    chosen,
     load_reward_model,
     load_tokenizer,
     new_reward_model,
@@ -55,6 +56,20 @@ def test_every_place_has_the_same_files(folder: Path, tmp_path: Path) -> None:
     unlabelled = tmp_path / "unlabelled"
     give_reward_model(given(), str(tmp_path), unlabelled)
     assert (unlabelled / "checksums.json").read_bytes() != (place / "checksums.json").read_bytes()
+
+
+def test_a_project_may_be_moved(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "project").mkdir()
+    monkeypatch.chdir(tmp_path / "project")
+    folder.rename("rm")
+    place, other = Path("results/backbones/rm"), Path("results/reward_models/rm")
+    give_reward_model(given("quality"), ".", place)
+    put_reward_model(place, other, "rm", {})
+    monkeypatch.chdir((tmp_path / "project").rename(tmp_path / "moved"))
+    assert chosen(other).label == "quality"
+    for linked in (place, other):
+        load_reward_model(linked, torch.device("cpu"))
+        assert all(file.resolve().is_relative_to(tmp_path / "moved") for file in linked.iterdir())
 
 
 def test_nobody_is_told_to_train_what_is_given(folder: Path, tmp_path: Path) -> None:
