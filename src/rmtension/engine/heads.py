@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from transformers.activations import ACT2FN
 
 from rmtension.base.errors import UserError
+from rmtension.study.inputs import weight_files
 from rmtension.study.section import ACTIVATIONS, nearest
 
 LANGUAGE = re.compile(r"lm_head\.")  # that of the language model, which some files still hold
@@ -47,9 +48,9 @@ class Layer(NamedTuple):
 
 
 def tensor_names(folder: Path) -> dict[str, Path]:
-    """The name of every tensor of a folder's safetensors -> the file that has it."""
+    """The name of every tensor of a model's weights -> the file that transformers, too, reads it from."""
     names: dict[str, Path] = {}
-    for file in sorted(folder.glob("*.safetensors")):
+    for file in weight_files(folder):
         with safe_open(file, framework="pt") as tensors:
             names |= dict.fromkeys(tensors.keys(), file)
     return names

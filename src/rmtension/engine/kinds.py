@@ -10,7 +10,7 @@ from typing import Any
 import transformers
 
 from rmtension.base.errors import UserError
-from rmtension.study.inputs import model_files
+from rmtension.study.inputs import WEIGHTS, model_files
 
 PICKLES = ("pytorch_model*.bin", "consolidated*.pth", "*.pt", "*.ckpt")
 
@@ -82,12 +82,19 @@ def without_weights(folder: Path) -> str | None:
     return f"no *.safetensors{f', but {found[0]}' if found else ''}: give it weights"
 
 
+def weights_elsewhere(folder: Path) -> str | None:
+    """A setting by which transformers would read other weights than those that are linked and fetched."""
+    named = settings_of(folder / "config.json").get("transformers_weights")
+    return named and f"'transformers_weights' in config.json names {named}: call that {WEIGHTS}, and remove the setting"
+
+
 def without_settings(folder: Path) -> str | None:
     return None if has(folder, "config.json") else "config.json is missing"
 
 
 KINDS: list[Callable[[Path], str | None]] = [
-    no_folder, adapter, quantised, code_of_its_own, tokenizer_of_its_own, pickled, without_weights, without_settings,
+    no_folder, adapter, quantised, code_of_its_own, tokenizer_of_its_own, pickled, without_weights, weights_elsewhere,
+    without_settings,
 ]  # fmt: skip
 
 

@@ -114,6 +114,15 @@ def model_files(folder: Path) -> list[Path]:
 
     UserError where one is a link to nothing.
     """
-    files = found(folder, MODEL)
-    names = set() if folder / WEIGHTS in files else shards(folder / INDEX)
-    return sorted({*files, *filter(is_there, (folder / name for name in names))})
+    return sorted({*found(folder, MODEL), *weight_files(folder)})
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The safetensors that transformers reads of a model's folder, in its order: of equal names the last counts.
+
+    UserError where one is a link to nothing.
+    """
+    whole = folder / WEIGHTS
+    if is_there(whole):
+        return [whole]
+    return [*filter(is_there, (folder / name for name in sorted(shards(folder / INDEX))))]

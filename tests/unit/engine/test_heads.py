@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from tiny_models import random_model
 from torch import Tensor
-from transformers import AutoModel
+from transformers import AutoModel, AutoModelForSequenceClassification
 from transformers.activations import ACT2FN
 
 from rmtension.base.errors import UserError
@@ -88,6 +88,17 @@ def test_a_head_is_read_as_it_is_laid_out(family: str, layout: str, tmp_path: Pa
     head, settings, choice, by_hand = LAYOUTS[layout]
     folder = laid_out(tmp_path / "model", head, family, **settings)
     assert reward(folder, choice) == pytest.approx(by_hand(last_state(folder)).item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("size", ["50GB", "8KB"])
+@pytest.mark.parametrize("beside", ["adapter_model", "consolidated", "model-00099-of-00099", "zz"])
+def test_the_head_comes_from_the_files_that_the_body_comes_from(size: str, beside: str, tmp_path: Path) -> None:
+    random_model("llama").save_pretrained(tmp_path, max_shard_size=size)
+    others = {"score.weight": random(1, WIDTH), "v_head.weight": random(1, WIDTH)}
+    save_file(others, tmp_path / f"{beside}.safetensors", metadata={"format": "pt"})
+    with torch.inference_mode():
+        theirs = AutoModelForSequenceClassification.from_pretrained(tmp_path)(torch.tensor([IDS])).logits.item()
+    assert reward(tmp_path) == pytest.approx(theirs, rel=1e-5)
 
 
 @pytest.mark.parametrize(

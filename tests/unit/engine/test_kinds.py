@@ -29,6 +29,10 @@ KINDS: dict[str, tuple[dict[str, object], str]] = {
     "GGUF": ({"model.gguf": ""}, r"no \*\.safetensors, but GGUF"),
     "ONNX": ({"model.onnx": ""}, "ONNX"),
     "no settings": ({"model.safetensors": ""}, r"config\.json is missing"),
+    "weights of another name": (
+        {"config.json": {"transformers_weights": "mine.safetensors"}, "mine.safetensors": ""},
+        "names mine.safetensors: call that model.safetensors",
+    ),
     "nothing": ({"config.json": {}, "tokenizer.json": {}}, r"no \*\.safetensors: give it weights"),
 }
 
