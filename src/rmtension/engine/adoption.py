@@ -11,6 +11,7 @@ from transformers import AutoModel
 
 from rmtension.base.errors import UserError
 from rmtension.base.files import CHECKSUMS, fingerprint, link_files, replacing, write_checksums
+from rmtension.data.dialogues import CHAT
 from rmtension.engine.heads import Choice
 from rmtension.engine.kinds import refuse_other_kinds
 from rmtension.engine.reading import load_reader
@@ -51,7 +52,8 @@ def check_reward_model(folder: Path, template: str = "hh", choice: Choice | None
     check_settings(folder)
     reader, model = load_reader(folder, template), load_reward_model(folder, torch.device("cpu"), choice)
     check_states(folder, model, reader)
-    check_ending(folder, reader, model.config.get_text_config().pad_token_id)
+    if template != CHAT:  # of which a template may well end in it
+        check_ending(folder, reader.tokenizer, reader.padding)
     check_score(folder, model, reader)
     return model
 

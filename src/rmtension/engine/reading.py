@@ -28,13 +28,19 @@ FILLERS = ("a", "b")  # responses that begin with nothing in common
 
 
 class Reader:
-    """Reads each text by its tokenizer's plain call; it can be called as a tokenizer itself.
+    """Reads each text by its tokenizer's plain call, up to the token that transformers' classifiers score; it can be
+    called as a tokenizer itself.
 
+    That is the last one which is not the padding token: of a text that ends in padding tokens, the one before them.
+    What comes behind makes no difference to a causal model.
     refused: texts that it could not read, and why; they have no token.
     """
 
-    def __init__(self, folder: Path, template: str) -> None:
+    def __init__(self, folder: Path, template: str, padding: int | None = None) -> None:
+        """padding: the padding token of the reward model's configuration; None for that of the folder's."""
         self.template, self.tokenizer = template, load_tokenizer(folder)
+        own = load_config(folder).get_text_config().pad_token_id
+        self.padding = own if padding is None else padding
         self.refused: dict[str, str] = {}
 
     def dialogue(self, text: str) -> Dialogue:
@@ -52,7 +58,17 @@ class Reader:
     def encode(self, forms: Sequence[str], **options: Any) -> Mapping[str, list[Any]]:
         """What a tokenizer gives of texts that are in their form already; input_ids, and with options more."""
         encoded: Mapping[str, list[Any]] = self.tokenizer(list(forms), **options)
-        return encoded
+        scored = [self.scored(ids) for ids in encoded["input_ids"]]
+        return {
+            name: [values[:n] for values, n in zip(several, scored, strict=True)] for name, several in encoded.items()
+        }
+
+    def scored(self, ids: Sequence[int]) -> int:
+        """How many tokens there are up to the last one that is not padding; of nothing but padding the first."""
+        n = len(ids)
+        while n > 1 and ids[n - 1] == self.padding:
+            n -= 1
+        return n
 
     def __call__(self, texts: Sequence[str]) -> Mapping[str, list[Any]]:
         """input_ids of texts as they are stored."""
@@ -60,15 +76,10 @@ class Reader:
 
 
 class ChatReader(Reader):
-    """Reads dialogues as transformers' apply_chat_template does, up to the token that its classifiers score.
-
-    That is the last one which is not the padding token: where a template ends in that token, it is the one before it.
-    What comes behind makes no difference to a causal model. UserError where there is no template that can be used.
-    """
+    """Reads dialogues as transformers' apply_chat_template does; UserError where there is no template to do it by."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder, CHAT)
-        self.padding = load_config(folder).get_text_config().pad_token_id
         if self.tokenizer.chat_template is None:
             raise UserError(f"{folder}: its tokenizer has no chat template; take template: hh, or give it one")
         try:
@@ -101,18 +112,7 @@ class ChatReader(Reader):
         return sum(1 for _ in takewhile(lambda same: len({*same}) == 1, zip(form, *others, strict=False)))
 
     def encode(self, forms: Sequence[str], **options: Any) -> Mapping[str, list[Any]]:
-        encoded = super().encode(forms, add_special_tokens=False, **options)  # the template writes them
-        scored = [self.scored(ids) for ids in encoded["input_ids"]]
-        return {
-            name: [values[:n] for values, n in zip(several, scored, strict=True)] for name, several in encoded.items()
-        }
-
-    def scored(self, ids: Sequence[int]) -> int:
-        """How many tokens there are up to the last one that is not padding; of nothing but padding the first."""
-        n = len(ids)
-        while n > 1 and ids[n - 1] == self.padding:
-            n -= 1
-        return n
+        return super().encode(forms, add_special_tokens=False, **options)  # the template writes them
 
     def __call__(self, texts: Sequence[str]) -> Mapping[str, list[Any]]:
         forms: dict[str, str] = {}

@@ -27,8 +27,9 @@ from rmtension.engine.lean import Kept, KeptOnDisk
 from rmtension.engine.learner import Learner
 from rmtension.engine.packing import Packed
 from rmtension.engine.placement import Replicated
+from rmtension.engine.reading import Reader
 from rmtension.engine.repairs import Frozen, Projected
-from rmtension.engine.reward_model import load_tokenizer, new_reward_model, pack_comparisons, save_reward_model
+from rmtension.engine.reward_model import new_reward_model, pack_comparisons, save_reward_model
 from rmtension.engine.sharding import Sharded
 from rmtension.engine.steps import learning_rate, steps
 from rmtension.study.stages import Training
@@ -186,12 +187,12 @@ class TrainingRun:
 
 
 def packed_pairs(
-    tokenizer: Any, file: Path, max_tokens: int, most: int | None = None, seed: int = 0
+    reader: Reader, file: Path, max_tokens: int, most: int | None = None, seed: int = 0
 ) -> tuple[list[Packed], list[str], int]:
     """The pairs of a file, or `most` of them, drawn by `seed`, packed; their sources; and how many were left out as a
     side is empty or longer than `max_tokens`."""
     frame = as_comparisons(draw(read_table(file, PAIRS), most, seed))
-    kept, packed = pack_comparisons(tokenizer, frame["chosen"].to_list(), frame["rejected"].to_list(), max_tokens)
+    kept, packed = pack_comparisons(reader, frame["chosen"].to_list(), frame["rejected"].to_list(), max_tokens)
     left_out = len(frame) - len(kept)
     logger.info("%s: %d pairs, %d left out for their length", file, len(kept), left_out)
     if not packed:
@@ -206,12 +207,12 @@ def train_reward_model(
 
     The same in each of several processes that train together; the first of them writes.
     """
-    tokenizer = load_tokenizer(run.backbone)
     model = new_reward_model(run.backbone, run.seed, run.settings.head_deviation)
+    reader = Reader(run.backbone, "hh", model.config.get_text_config().pad_token_id)
     max_tokens = min(run.settings.max_tokens, longest_text(model.config))
-    train, sources, train_left_out = packed_pairs(tokenizer, run.train, max_tokens)
+    train, sources, train_left_out = packed_pairs(reader, run.train, max_tokens)
     looked_at = run.settings.evaluation_pairs, run.seed
-    validation, _, validation_left_out = packed_pairs(tokenizer, run.validation, max_tokens, *looked_at)
+    validation, _, validation_left_out = packed_pairs(reader, run.validation, max_tokens, *looked_at)
     provenance = run.making() | {"origins": run.origins(), "settings": run.choices(), "environment": environment}
     trainer = Trainer(model, run.settings, run.epochs, run.seed, run.budget, run.sharded, run.learner(sources))
     accelerator = trainer.placed.accelerator
@@ -232,7 +233,7 @@ def train_reward_model(
         "training_tokens": trainer.placed.budget,
     }
     with replacing(output) as folder:
-        save_reward_model(model, tokenizer, folder, weights)
+        save_reward_model(model, reader.tokenizer, folder, weights)
         write_checksums(folder)
         trainer.log().write_parquet(folder / "training.parquet")
         (folder / "provenance.json").write_text(json.dumps(provenance, indent=2) + "\n")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import polars as pl
 import pytest
@@ -14,6 +16,7 @@ import transformers
 from chat_templates import DATED, TEMPLATES, save_chat_model
 from hypothesis import given
 from hypothesis import strategies as some
+from tiny_models import save_backbone
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from rmtension.base.errors import UserError
@@ -23,7 +26,10 @@ from rmtension.engine.lengths import lengths
 from rmtension.engine.packing import batches
 from rmtension.engine.reading import ChatReader, load_reader, pack_table
 from rmtension.engine.reward_model import load_reward_model, score
+from rmtension.engine.scoring import Scorer, read_request
+from rmtension.engine.training import Trainer, TrainingRun, train_reward_model
 from rmtension.study.models import GivenModel
+from rmtension.study.stages import Training
 
 CPU = torch.device("cpu")
 PROMPT = [
@@ -101,6 +107,43 @@ def test_rewards_of_a_chat_template(name: str, pad: str, family: str, tmp_path: 
     expected = [plain_reward(folder, turns) for turns in [*dialogues, dialogues[0]]]
     assert found == pytest.approx(expected, abs=1e-5)
     assert len({round(reward, 4) for reward in expected}) == 4, "else nothing is compared"
+
+
+PADDED = ["Cold water.<pad>", "Cold.<pad><pad>", "<pad>", "Cold<pad> water.", "Cold water. <pad> ", "Cold water."]
+
+
+@pytest.mark.parametrize("template", ["hh", "none", "paper"])
+def test_a_text_is_scored_before_the_padding_that_it_ends_in(template: str, family: str, tmp_path: Path) -> None:
+    """As transformers has it, which scores nothing but padding at its first token."""
+    folder = save_chat_model(family, None, tmp_path)
+    row = {"prompt": "" if template == "none" else "How do I wash a red shirt?", "responses": PADDED}
+    scorer = Scorer(folder, template, pl.DataFrame(schema=["unit", "layer", "neuron"]), CPU)
+    tokenizer: Any = AutoTokenizer.from_pretrained(folder)
+    model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
+    texts = [dialogue.text for dialogue in read_request(row, "", template).dialogues]
+    with torch.inference_mode():
+        expected = [float(model(**tokenizer(text, return_tensors="pt")).logits) for text in texts]
+    for is_running in (False, True):
+        [answer] = scorer.answers([("", row)], is_running)
+        assert json.loads(answer)["scores"] == pytest.approx(expected, abs=1e-5)
+
+
+def test_training_reads_before_padding_too(tmp_path: Path) -> None:
+    """The padding token of a new reward model is its tokenizer's, where the backbone's configuration has none."""
+    save_backbone("llama", tmp_path)
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"pad_token_id": None}))
+    texts = {side: [f"\n\nHuman: a\n\nAssistant: {side}{end}" for end in ("", "<|pad|>", "<|pad|><|pad|>")]
+             for side in ("chosen", "rejected")}  # fmt: skip
+    words = {name: pl.lit(name) for name in ("comparison_id", "source", "orientation")}
+    pl.DataFrame(texts).with_columns(**words).write_parquet(tmp_path / "pairs.parquet")
+    settings = Training(pairs_per_step=1, evaluation_interval=9)
+    files = (tmp_path / "pairs.parquet",) * 2
+    run = TrainingRun(tmp_path, *files, code=[], settings=settings, epochs=1, seed=0, budget=99, threads=1)
+    with patch.object(Trainer, "fit", side_effect=KeyboardInterrupt) as fit, pytest.raises(KeyboardInterrupt):
+        train_reward_model(run, tmp_path / "checkpoint", tmp_path / "output", {})
+    pairs = fit.call_args.args[0]
+    assert len({tuple(pair.tokens) for pair in pairs}) == 1 and len(pairs) == 3
 
 
 def test_marks_are_not_doubled(tmp_path: Path) -> None:
