@@ -14,9 +14,9 @@ from transformers.activations import ACT2FN
 
 from rmtension.base.errors import UserError
 from rmtension.study.inputs import weight_files
-from rmtension.study.section import ACTIVATIONS, nearest
+from rmtension.study.section import ACTIVATIONS, listing, nearest
 
-LANGUAGE = re.compile(r"lm_head\.")  # that of the language model, which some files still hold
+LANGUAGE = re.compile(r"(lm_head|embed_out)\.")  # that of the language model, which some files still hold
 BY = " by --{0}, or in the study of a given model by {0}"
 STANDARD = re.compile(r"score\.")  # where transformers' own classes have the head
 
@@ -97,7 +97,7 @@ def reward_label(folder: Path, labels: Sequence[str], label: str | None) -> int:
     if label is None and len(labels) == 1:
         return 0
     if label is None:
-        several = f"its head has {len(labels)} labels ({', '.join(labels)})"
+        several = f"its head has {len(labels)} labels ({listing(labels)})"
         raise UserError(f"{folder}: {several}: name the one that is the reward{BY.format('label')}")
     if label not in labels:
         raise UserError(f"{folder}: no label '{label}'; {nearest(label, labels)}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
@@ -52,13 +52,20 @@ Activation = Literal["gelu", "relu", "silu", "tanh"]  # between the two layers o
 ACTIVATIONS = get_args(Activation)
 COMMIT = re.compile("[0-9a-f]{40}")
 UNLOCKED = "unlocked"  # stands for the commit of what is neither pinned nor locked
+SHOWN = 40  # words of a list in a message
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
     """A hint naming the known word closest to `word`, or all of them where none is close."""
     words = sorted(known)
     close = difflib.get_close_matches(word, words, n=1)
-    return f"did you mean '{close[0]}'?" if close else f"known: {', '.join(words) or 'none'}"
+    return f"did you mean '{close[0]}'?" if close else f"known: {listing(words) or 'none'}"
+
+
+def listing(words: Sequence[str]) -> str:
+    """Words one behind the other; of many the first, and how many more there are."""
+    more = f" and {len(words) - SHOWN} more" if len(words) > SHOWN else ""
+    return ", ".join(words[:SHOWN]) + more
 
 
 class Section(BaseModel):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -10,9 +11,9 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tiny_models import random_model
+from tiny_models import CONFIGS, random_model
 from torch import Tensor
-from transformers import AutoModel, AutoModelForSequenceClassification
+from transformers import AutoModel, AutoModelForCausalLM, AutoModelForSequenceClassification
 from transformers.activations import ACT2FN
 
 from rmtension.base.errors import UserError
@@ -88,6 +89,28 @@ def test_a_head_is_read_as_it_is_laid_out(family: str, layout: str, tmp_path: Pa
     head, settings, choice, by_hand = LAYOUTS[layout]
     folder = laid_out(tmp_path / "model", head, family, **settings)
     assert reward(folder, choice) == pytest.approx(by_hand(last_state(folder)).item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("family", CONFIGS)
+def test_the_head_of_a_language_model_is_none(family: str, tmp_path: Path) -> None:
+    """Under the name that transformers saves it by, whichever the family; and a reward model may hold it still."""
+    config = copy.deepcopy(CONFIGS[family])
+    config.tie_word_embeddings = False
+    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
+    with pytest.raises(UserError, match=r"no head among its tensors \(config.json names .*\): it gives no rewards"):
+        load_reward_model(tmp_path, CPU)
+    tensors = load_file(tmp_path / "model.safetensors")
+    assert sum(len(tensor) == config.vocab_size for tensor in tensors.values()) == 2, "it has that head"
+    save_file(tensors | {"score.weight": ONE}, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    assert reward(tmp_path) == pytest.approx((ONE @ last_state(tmp_path)).item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("label", [None, "safety"])
+def test_a_line_on_many_labels_is_no_page(label: str | None, tmp_path: Path) -> None:
+    folder = laid_out(tmp_path / "model", {"score.weight": random(5000, WIDTH)}, num_labels=5000)
+    with pytest.raises(UserError, match=r"LABEL_0, .* and 4\d{3} more") as raised:
+        load_reward_model(folder, CPU, Choice(label))
+    assert len(str(raised.value)) < 1000
 
 
 @pytest.mark.parametrize("size", ["50GB", "8KB"])
