@@ -259,6 +259,9 @@ def reward_model_statistics(
     trained = load_reward_model(folder, device)
     base = load_backbone(backbone, device) if backbone else None
     packed = packed_pairs(folder, trained.config, pairs, settings, max_tokens)
+    if base and max(one.tokens.max() for one in packed) >= base.get_input_embeddings().num_embeddings:
+        unknown = f"a text has a special token of {folder} written out, for which {backbone} has no embedding"
+        raise UserError(f"{pairs}: {unknown}: take it out")
     statistics = statistics_of(trained, base, packed, budget, device)
     if not all(all(frame.select(cs.float().is_finite().all()).row(0)) for frame in statistics):
         raise not_finite(folder, "its activations")

@@ -23,7 +23,8 @@ from rmtension.study.inputs import model_files
 def check_backbone(folder: Path, model: Any, backbone: Path) -> None:
     """UserError where statistics of change could not set the model beside `backbone`."""
     with torch.device("meta"):
-        base = AutoModel.from_config(load_config(backbone)).state_dict()
+        bare = AutoModel.from_config(load_config(backbone))
+    base = bare.state_dict()
     embeddings = model.get_input_embeddings().weight
     for name, tensor in model.base_model.state_dict().items():
         expected = tuple(base[name].shape) if name in base else ()
@@ -32,8 +33,22 @@ def check_backbone(folder: Path, model: Any, backbone: Path) -> None:
         further = tensor.data_ptr() == embeddings.data_ptr() and shape > expected and shape[1:] == expected[1:]
         if shape != expected and not further:
             raise UserError(f"{folder}: tensor {name} is {tuple(tensor.shape)}, in the backbone {expected or 'none'}")
-    if not load_tokenizer(backbone).get_vocab().items() <= load_tokenizer(folder).get_vocab().items():
+    tokenizer = load_tokenizer(folder)
+    if not load_tokenizer(backbone).get_vocab().items() <= tokenizer.get_vocab().items():
         raise UserError(f"{folder}: its tokenizer gives other ids than the backbone's")
+    rows = bare.get_input_embeddings().num_embeddings
+    if unknown := [number for number in read_of_texts(tokenizer) if number >= rows]:
+        token = tokenizer.convert_ids_to_tokens(unknown[0])
+        raise UserError(
+            f"{folder}: its tokenizer reads token '{token}' of texts, for which the backbone has no embedding: give "
+            "the study a backbone that has"
+        )
+
+
+def read_of_texts(tokenizer: Any) -> list[int]:
+    """Ids, in order, that a tokenizer can give of texts: all but special tokens that it does not put around each."""
+    special = {number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
+    return sorted({*tokenizer.get_vocab().values()} - special | {*tokenizer("")["input_ids"]})
 
 
 def check_settings(folder: Path) -> None:

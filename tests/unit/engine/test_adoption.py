@@ -11,15 +11,18 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from tiny_models import save_backbone
+from tokenizers import AddedToken
 from tokenizers.processors import TemplateProcessing
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedTokenizerFast
 
 from rmtension.base.errors import UserError
 from rmtension.base.files import fingerprint
+from rmtension.engine.activations import reward_model_statistics
 from rmtension.engine.adoption import adopt_reward_model
 from rmtension.engine.backbones import train_tokenizer
 from rmtension.engine.reward_model import (
@@ -30,6 +33,7 @@ from rmtension.engine.reward_model import (
     save_reward_model,
     tokenise,
 )
+from rmtension.study.stages import Activations
 
 
 @pytest.fixture
@@ -164,6 +168,42 @@ def test_a_fault_is_one_line(fault: str, backbone: Path, trained: Path, tmp_path
         adopt_reward_model(trained, backbone, tmp_path / "output", {})
     assert "\n" not in str(caught.value) and str(caught.value).startswith(f"{trained}: ")
     assert not (tmp_path / "output").exists()
+
+
+def with_further_token(folder: Path, **token: bool) -> Path:
+    """As trainers add one: the embeddings have a row for it."""
+    tokenizer: Any = load_tokenizer(folder)
+    tokenizer.add_tokens([AddedToken("<new>", **token)])
+    tokenizer.save_pretrained(folder)
+    model = AutoModelForSequenceClassification.from_pretrained(folder)
+    model.resize_token_embeddings(len(tokenizer))
+    model.save_pretrained(folder)
+    return folder
+
+
+def test_a_token_of_texts_that_the_backbone_lacks_is_one_line(backbone: Path, trained: Path, tmp_path: Path) -> None:
+    """Statistics of change run the texts' tokens through the backbone."""
+    line = "its tokenizer reads token '<new>' of texts, for which the backbone has no embedding"
+    with pytest.raises(UserError, match=line):
+        adopt_reward_model(with_further_token(trained), backbone, tmp_path / "output", {})
+
+
+def test_a_special_token_matters_where_a_text_has_it(backbone: Path, trained: Path, tmp_path: Path) -> None:
+    folder, file = tmp_path / "output", tmp_path / "pairs.parquet"
+    adopt_reward_model(with_further_token(trained, special=True), backbone, folder, {})
+
+    def statistics(words: str) -> None:
+        texts = {side: [f"\n\nHuman: a\n\nAssistant: {words} {side}"] for side in ("chosen", "rejected")}
+        about = {name: pl.lit("x") for name in ("comparison_id", "source", "orientation")}
+        pl.DataFrame(texts).with_columns(**about).write_parquet(file)
+        reward_model_statistics(folder, backbone, file, Activations(), 99, 999, torch.device("cpu"))
+
+    statistics("b")
+    with pytest.raises(UserError, match=f"^{file}: a text has a special token of {folder} written out"):
+        statistics("b <new>")
+    end_texts_with("<new>", trained)
+    with pytest.raises(UserError, match="its tokenizer reads token '<new>' of texts"):
+        adopt_reward_model(trained, backbone, tmp_path / "other", {})
 
 
 def test_tuples_in_place_of_named_outputs_make_no_difference(backbone: Path, trained: Path, tmp_path: Path) -> None:
