@@ -9,6 +9,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import gguf
 import numpy as np
@@ -479,6 +480,14 @@ def test_a_damaged_reward_model_is_neither_adopted_nor_scored_with(fault: str, m
         adopt_reward_model(folder, models / "backbone", models.parent / "adopted", {})
     with refused(f"^{folder}: .*{expected}", models.parent):
         Scorer(folder, "hh", pl.DataFrame(schema=["unit", "layer", "neuron"]), CPU)
+
+
+def test_weights_that_a_device_does_not_hold_are_one_line(models: Path) -> None:
+    for load, kind in ((load_reward_model, "reward_model"), (load_backbone, "backbone")):
+        short = patch.object(torch.nn.Module, "to", side_effect=torch.OutOfMemoryError("out of memory"))
+        line = f"^out of device memory with the weights of {models / kind} alone: take a larger GPU, or the CPU"
+        with refused(line, models), short:
+            load(models / kind, CPU)
 
 
 def huge_head(folder: Path) -> None:

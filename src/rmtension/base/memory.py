@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 import torch
@@ -14,6 +15,16 @@ from rmtension.base.processes import anywhere
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
+
+
+@contextmanager
+def enough_memory(otherwise: str) -> Iterator[None]:
+    """What is done within the context takes the same of a device's memory whatever the batches: UserError with that
+    line where it does not suffice."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise UserError(f"out of device memory {otherwise}") from error
 
 
 def within_memory(work: Callable[[int], T], budget: int, longest: int) -> tuple[T, int]:
@@ -33,7 +44,7 @@ def within_memory(work: Callable[[int], T], budget: int, longest: int) -> tuple[
         if budget <= longest:
             raise UserError(
                 f"out of device memory with one comparison of {longest} tokens at a time: this takes a larger GPU, or "
-                "in training a lower training.max_tokens, or compute.sharded over several GPUs"
+                "in training a lower training.max_tokens, training.memory: lean, or compute.sharded over several GPUs"
             )
         budget //= 2
         result.clear()

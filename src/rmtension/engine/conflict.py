@@ -39,7 +39,7 @@ def weights_of(model: Any) -> list[Tensor]:
 
 
 def mean_gradient(model: Any, pairs: Sequence[Packed], budget: int, device: torch.device) -> Gradient:
-    """Gradient of the mean Bradley-Terry loss of pairs, by the weights of the neurons, in float32.
+    """Gradient of the mean Bradley-Terry loss of pairs, by the weights of the neurons, in float32, on the CPU.
 
     Batches are of at most `budget` tokens, or fewer where memory does not suffice. All other weights lose their
     requires_grad.
@@ -58,7 +58,8 @@ def mean_gradient(model: Any, pairs: Sequence[Packed], budget: int, device: torc
             loss = bradley_terry(margins(score(model, on_device), on_device)) / len(pairs)
             loss.backward()
             progress.advance(len(batch.index), tokens=batch.tokens.numel())
-        return [torch.zeros_like(w) if w.grad is None else w.grad for w in weights]
+        # There are to be several: a device that holds one beside the model need not hold all.
+        return [(torch.zeros_like(w) if w.grad is None else w.grad).cpu() for w in weights]
 
     gradient, _ = within_memory(one_pass, budget, max(map(len, pairs)))
     for weight in weights:
@@ -84,8 +85,8 @@ def products(model: Any, first: Halves, second: Halves, share: tuple[float, floa
     gradients = zip(*first, *second, strict=True)  # of one weight after another
     for layer in neuron_weights(model):
         sums: list[Tensor] = []
-        for (_, axis), of_weight in zip(layer, gradients, strict=False):
-            h, h2, s, s2 = (one.double() for one in of_weight)
+        for (weight, axis), of_weight in zip(layer, gradients, strict=False):
+            h, h2, s, s2 = (one.to(weight.device).double() for one in of_weight)
             g, other = share[0] * h + (1 - share[0]) * h2, share[1] * s + (1 - share[1]) * s2
             square = g.square() + other.square()
             terms = [h * h2, s * s2, (h + h2) * (s + s2) / 4, square, square * (g * other < 0)]

@@ -24,6 +24,7 @@ from transformers import (
 
 from rmtension.base.errors import UserError
 from rmtension.base.files import cause_of, is_there, refuse_pointer
+from rmtension.base.memory import enough_memory
 from rmtension.engine.architectures import architecture, text_part
 from rmtension.engine.attention import PACKED
 from rmtension.engine.faults import setting_at_fault
@@ -207,7 +208,14 @@ def load_reward_model(folder: Path, device: torch.device, choice: Choice | None 
     model, foreign = load_whole(AutoModelForSequenceClassification, folder, **settings)
     model.score = read_head(folder, model.config, foreign, choice or chosen(folder))
     model.config.num_labels = model.num_labels = 1
-    return model.to(device)
+    return moved(model, folder, device)
+
+
+def moved(model: Any, folder: Path, device: torch.device) -> Any:
+    """The model on a device; UserError where its memory does not suffice for the weights alone."""
+    instead = "take a larger GPU, or the CPU (compute.gpus: 0, or of a command CUDA_VISIBLE_DEVICES=)"
+    with enough_memory(f"with the weights of {folder} alone: {instead}"):
+        return model.to(device)
 
 
 def chosen(folder: Path) -> Choice:
@@ -225,7 +233,7 @@ def not_finite(folder: Path, what: str) -> UserError:
 
 def load_backbone(folder: Path, device: torch.device) -> Any:
     """A bare backbone in float32, in evaluation mode."""
-    return load_whole(AutoModel, folder)[0].to(device)
+    return moved(load_whole(AutoModel, folder)[0], folder, device)
 
 
 def save_reward_model(model: Any, tokenizer: Any, folder: Path, weights: dict[str, Tensor] | None = None) -> None:

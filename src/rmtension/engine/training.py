@@ -18,6 +18,7 @@ from torch import Tensor
 
 from rmtension.base.errors import UserError
 from rmtension.base.files import CHECKSUMS, fingerprint, read_table, remove_leftovers, replacing, write_checksums
+from rmtension.base.memory import enough_memory
 from rmtension.base.processes import anywhere, signals_noted
 from rmtension.base.progress import Progress
 from rmtension.data.comparisons import PAIRS, as_comparisons, draw
@@ -49,10 +50,16 @@ LOG_SCHEMA = {
 # Read of the set of neurons whose weights stay as they are.
 HELD = {"ablation": pl.String(), "layer": pl.Int32(), "neuron": pl.Int32()}
 
+TOO_LARGE = (  # for the device, outside the passes, which make do with smaller batches
+    "with weights, gradients and optimiser alone: take training.memory: lean, compute.sharded over several GPUs, or a "
+    "larger GPU"
+)
+
 
 class Trainer:
     """Full fine-tuning of one reward model on pairs, alone or in one of several processes that do it together."""
 
+    @enough_memory(TOO_LARGE)
     def __init__(
         self,
         model: Any,
@@ -69,6 +76,7 @@ class Trainer:
         self.learner = learner(self.placed, settings.gradient_clip)
         self.state = State()
 
+    @enough_memory(TOO_LARGE)
     def fit(
         self, train: Sequence[Packed], validation: Sequence[Packed], checkpoint: Path, key: str, minutes: float = 0
     ) -> dict[str, Tensor]:

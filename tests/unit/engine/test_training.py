@@ -337,6 +337,18 @@ def short_of_memory(model: Any, tokens: int, where: str) -> Any:
     return model
 
 
+@pytest.mark.parametrize(
+    "place", ["Accelerator.prepare_model", "Accelerator.clip_grad_norm_", "optimizer.AcceleratedOptimizer.step"]
+)
+def test_what_smaller_batches_cannot_mend_is_one_line(place: str, tmp_path: Path) -> None:
+    expected = (
+        r"^out of device memory with weights, gradients and optimiser alone: take training\.memory: lean, [^\n]*$"
+    )
+    short = patch(f"accelerate.{place}", side_effect=torch.OutOfMemoryError("out of memory"))
+    with short, pytest.raises(UserError, match=expected):
+        Trainer(random_model("gpt2"), BEST, 1, 0, 99).fit(pairs(9, 0), pairs(9, 1), tmp_path / "checkpoint", "key")
+
+
 @pytest.mark.parametrize("where", ["forward", "backward"])
 def test_out_of_memory_halves_the_budget_and_keeps_the_pairs(
     where: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
