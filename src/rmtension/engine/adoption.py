@@ -10,14 +10,14 @@ import torch
 from transformers import AutoModel
 
 from rmtension.base.errors import UserError
-from rmtension.base.files import CHECKSUMS, fingerprint, link_files, replacing, write_checksums
+from rmtension.base.files import CHECKSUMS, fingerprint, is_there, link_files, replacing, write_checksums
 from rmtension.data.dialogues import CHAT
 from rmtension.engine.heads import Choice
 from rmtension.engine.kinds import refuse_other_kinds
 from rmtension.engine.reading import load_reader
 from rmtension.engine.reward_model import load_config, load_reward_model, load_tokenizer
 from rmtension.engine.self_check import check_ending, check_score, check_states
-from rmtension.study.inputs import model_files
+from rmtension.study.inputs import GIVEN, model_files
 
 
 def check_backbone(folder: Path, model: Any, backbone: Path) -> None:
@@ -75,6 +75,8 @@ def check_reward_model(folder: Path, template: str = "hh", choice: Choice | None
 
 def check(folder: Path, backbone: Path) -> None:
     """UserError with one line where `folder` is no reward model that can stand beside those trained here."""
+    if is_there(folder / GIVEN):  # which says how it is read: of the others of a study the study itself does
+        raise UserError(f"{folder}: given to another study, which says in {GIVEN} how it is read: name its own folder")
     check_settings(folder)
     family, of_backbone = load_config(folder).model_type, load_config(backbone).model_type
     if family != of_backbone:

@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from tiny_models import save_backbone
 
 from rmtension.base.errors import UserError
+from rmtension.engine.adoption import adopt_reward_model
 from rmtension.engine.given_models import give_reward_model, look_at, put_reward_model
 from rmtension.engine.reward_model import (
     chosen,
@@ -56,6 +57,15 @@ def test_every_place_has_the_same_files(folder: Path, tmp_path: Path) -> None:
     unlabelled = tmp_path / "unlabelled"
     give_reward_model(given(), str(tmp_path), unlabelled)
     assert (unlabelled / "checksums.json").read_bytes() != (place / "checksums.json").read_bytes()
+
+
+def test_what_a_study_says_of_it_is_not_lost_in_another(folder: Path, tmp_path: Path) -> None:
+    give_reward_model(given("quality"), str(tmp_path), tmp_path / "given")
+    put_reward_model(tmp_path / "given", tmp_path / "put", "rm", {})
+    for there in ("given", "put"):
+        with pytest.raises(UserError, match=f"^{tmp_path / there}: given to another study, which says in given.json"):
+            adopt_reward_model(tmp_path / there, tmp_path / "backbone", tmp_path / "adopted", {})
+    adopt_reward_model(folder, tmp_path / "backbone", tmp_path / "adopted", {})
 
 
 def test_a_project_may_be_moved(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
