@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from transformers.activations import ACT2FN
 
@@ -92,6 +93,20 @@ def layers_of(tensors: Mapping[str, Tensor]) -> list[Layer]:
     return found
 
 
+def without_head(folder: Path, config: Any) -> str:
+    """What is to be said of weights that hold no head; LLaMA-Factory writes it to a file of its own."""
+    for file in sorted({*folder.glob("*.safetensors")} - {*weight_files(folder)}):
+        with suppress(SafetensorError), safe_open(file, framework="pt") as tensors:
+            names = sorted(tensors.keys())
+            if [1, config.get_text_config().hidden_size] in [tensors.get_slice(name).get_shape() for name in names]:
+                held = f"no head among its tensors, but {file.name} has {', '.join(names[:2])}"
+                return f"{held}, which transformers does not read: put them into its weights, as docs/xray.md shows"
+    named = ", ".join(config.architectures or ["no class"])
+    return (
+        f"no head among its tensors (config.json names {named}): it gives no rewards; name a model that was trained to"
+    )
+
+
 def reward_label(folder: Path, labels: Sequence[str], label: str | None) -> int:
     """Which output of a head is the reward; UserError where that is not said, or is none of them."""
     if label is None and len(labels) == 1:
@@ -115,9 +130,7 @@ def read_head(folder: Path, config: Any, names: Iterable[str], choice: Choice) -
     files, beside = tensor_names(folder), {*names}
     of_head = [name for name in files if (name in beside or STANDARD.match(name)) and not LANGUAGE.match(name)]
     if not of_head:
-        named = ", ".join(config.architectures or ["no class"])
-        without = f"no head among its tensors (config.json names {named}): it gives no rewards"
-        raise UserError(f"{folder}: {without}; name a model that was trained to")
+        raise UserError(f"{folder}: {without_head(folder, config)}")
     listed = ", ".join(sorted(of_head)[:4])
     try:
         layers = layers_of(read_tensors(folder, files, of_head))

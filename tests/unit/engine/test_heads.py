@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -89,6 +90,21 @@ def test_a_head_is_read_as_it_is_laid_out(family: str, layout: str, tmp_path: Pa
     head, settings, choice, by_hand = LAYOUTS[layout]
     folder = laid_out(tmp_path / "model", head, family, **settings)
     assert reward(folder, choice) == pytest.approx(by_hand(last_state(folder)).item(), rel=1e-5)
+
+
+def test_a_head_in_a_file_of_its_own_is_named_and_can_be_put_in(tmp_path: Path) -> None:
+    """As LLaMA-Factory writes a reward model; by the code that docs/xray.md shows."""
+    folder = laid_out(tmp_path / "model", {"lm_head.weight": random(50, WIDTH)})
+    head = {"v_head.summary.weight": ONE, "v_head.summary.bias": BIAS}
+    save_file(head, folder / "value_head.safetensors")
+    save_file({"lora_A.weight": random(2, WIDTH)}, folder / "adapter_model.safetensors")
+    line = "no head among its tensors, but value_head.safetensors has v_head.summary.bias, v_head.summary.weight, which"
+    with pytest.raises(UserError, match=f"^{folder}: {line}"):
+        load_reward_model(folder, CPU)
+    page = (Path(__file__).parents[3] / "docs" / "xray.md").read_text(encoding="utf-8")
+    [code] = re.findall(r"```python\n(.*?value_head.*?)```", page, re.DOTALL)
+    exec(code.replace('"my-reward-model"', repr(str(folder))), {})
+    assert reward(folder) == pytest.approx((ONE @ last_state(folder) + BIAS).item(), rel=1e-5)
 
 
 @pytest.mark.parametrize("family", CONFIGS)
