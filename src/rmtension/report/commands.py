@@ -9,6 +9,8 @@ import typer
 
 from rmtension.base.errors import UserError
 
+MADE = "\n\nMade by `rmtension report` from the study's results. "  # below the title of each page
+
 
 def check(
     texts: Annotated[list[Path], typer.Argument(metavar="TEXT", help="Markdown, HTML, or LaTeX (.tex).")],
@@ -50,6 +52,21 @@ def check(
     raise typer.Exit(1 if faults or (wrong and not write) else 0)
 
 
+def refuse_others(page: Path) -> None:
+    """UserError where a page or one of its figures would take the place of what `rmtension report` has not written."""
+    from rmtension.base.files import reading
+    from rmtension.report.figures import FIGURES
+
+    if page.is_dir():
+        raise UserError(f"{page}: a folder; name the page to write")
+    figures = [page.parent / "figures" / f"{page.stem}-{name}.png" for name in FIGURES]
+    with reading(page):
+        is_own = page.exists() and MADE in page.read_text(encoding="utf-8", errors="replace")
+    for file in [page, *figures]:
+        if file.exists() and not is_own:
+            raise UserError(f"{file}: not written by `rmtension report`; name another page, or move it away")
+
+
 def report(
     study: Annotated[Path, typer.Argument(help="The file of a study that has run.")],
     page: Annotated[Path, typer.Argument(help="The Markdown page to write; its figures go into figures/ beside it.")],
@@ -65,8 +82,7 @@ def report(
     rmtension report config.yaml results/default/report.md
     rmtension report studies/mine.yaml docs/mine.md --results docs/results/mine
     """
-    if page.is_dir():  # before its figures are written
-        raise UserError(f"{page}: a folder; name the page to write")
+    refuse_others(page)  # before its figures are written
     from rmtension.data.hub import read_finished
     from rmtension.report.markdown import write_page
 

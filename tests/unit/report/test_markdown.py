@@ -17,6 +17,7 @@ from rmtension.analysis.ledger import ledger
 from rmtension.analysis.tables import make_tables
 from rmtension.base.errors import UserError
 from rmtension.cli import app
+from rmtension.report.commands import refuse_others
 from rmtension.report.markdown import fewest, write_page
 from rmtension.study.naming import OVERALL
 from rmtension.study.study import Study
@@ -113,6 +114,17 @@ def test_the_same_results_give_the_same_bytes(written: tuple[Study, Path]) -> No
     before = [file.read_bytes() for file in files]
     write_page(page, study, page.parents[1] / "results/mine")
     assert [file.read_bytes() for file in files] == before
+
+
+@pytest.mark.parametrize("other", ["mine.md", "figures/mine-surface.png"])
+def test_what_it_has_not_written_is_not_replaced(other: str, written: tuple[Study, Path], tmp_path: Path) -> None:
+    file = tmp_path / other
+    file.parent.mkdir(exist_ok=True)
+    file.write_text("years of work; see what is made by `rmtension report` from the study's results")
+    with pytest.raises(UserError, match=f"^{file}: not written by `rmtension report`; name another page"):
+        CliRunner().invoke(app, ["report", "study.yaml", str(tmp_path / "mine.md")], catch_exceptions=False)
+    assert [place for place in tmp_path.rglob("*") if place.is_file()] == [file]
+    refuse_others(written[1])
 
 
 def test_a_table_that_is_changed_or_gone_is_told(written: tuple[Study, Path]) -> None:
