@@ -31,7 +31,7 @@ CIRCUMSTANCES = ("study", "code", "environment", "device", "slurm_job", "started
 OF_A_HOOK = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX")  # they name the repository of the hook
 NO_REPOSITORY = "the project is in no git repository of its own"
 KEYS = {"rule", "wildcards", "params", *CIRCUMSTANCES, "inputs", "outputs", "earlier"}  # of a record
-LARGE = 100_000_000  # bytes, as in profiles/default; a file as large counts as the same while its size and time stay
+LARGE = 100_000_000  # bytes, as in profiles/default; a larger file counts as the same while its size and time stay
 
 
 def module_file(name: str) -> Path:
@@ -164,11 +164,11 @@ def made_files(records: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, 
 def content(file: Path, known: Mapping[str, Any]) -> dict[str, Any]:
     """Of a file: size, mtime_ns, sha256, and link, its real place if it is a link.
 
-    known: the same as found before. A LARGE file that has kept its size and time is not read again.
+    known: the same as found before. A file beyond LARGE that has kept its size and time is not read again.
     """
     status = file.stat()
     found: dict[str, Any] = {"size": status.st_size, "mtime_ns": status.st_mtime_ns}
-    if status.st_size >= LARGE and found.items() <= known.items():
+    if status.st_size > LARGE and found.items() <= known.items():
         found["sha256"] = known["sha256"]
     else:
         found["sha256"] = sha256(file)
@@ -235,7 +235,7 @@ def write_record(snakemake: Any, started: datetime, grows: bool, device: Any) ->
     run, record_file = circumstances(started, code, device), folder / f"{name}.json"
     before = read_record(record_file) if grows else None
     # Many, which take longer to read than small files to hash.
-    hashed = made_files(read_records(folder)) if any(file.stat().st_size >= LARGE for file in read) else {}
+    hashed = made_files(read_records(folder)) if any(file.stat().st_size > LARGE for file in read) else {}
     earlier = []
     if before and before["code"]["modules"] == run["code"]["modules"]:
         earlier = [*before["earlier"], {key: before[key] for key in CIRCUMSTANCES}]

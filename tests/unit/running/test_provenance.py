@@ -314,8 +314,12 @@ def test_what_is_edited_during_a_run_is_not_of_its_commit(
     assert write(job)["code"]["changed"] == ["code.py", "src/a.py", "src/b.py"]
 
 
-def test_a_large_file_is_read_once_while_it_stays(job: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(provenance, "LARGE", 2)
+@pytest.mark.parametrize(("large", "found"), [(1, "aa"), (2, "ab")])
+def test_a_file_beyond_large_is_read_once_while_it_stays(
+    large: int, found: str, job: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One of just that size, Snakemake compares by its content."""
+    monkeypatch.setattr(provenance, "LARGE", large)
     reads = {"folder": job.input.pop("folder")}
     write(SimpleNamespace(**vars(job) | {"output": Named(reads)}))  # a first job has made the folder
     reader = SimpleNamespace(**vars(job) | {"input": Named(reads), "log": ["results/s/logs/reader.log"]})
@@ -328,7 +332,7 @@ def test_a_large_file_is_read_once_while_it_stays(job: SimpleNamespace, monkeypa
     file.write_text("ab")
     assert hashed() == sha256("ab")
     os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
-    assert hashed() == sha256("aa")  # as the job found that made it
+    assert hashed() == sha256(found)  # "aa" as the job found that made it
 
 
 MADE = "results/s/model/checksums.json"  # stands for its folder
