@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 from collections.abc import Callable, Iterator
@@ -15,13 +16,18 @@ from torch import distributed
 from rmtension.base.forks import side_by_side
 
 T = TypeVar("T")
+# Variables by which accelerate and transformers would load, divide or train otherwise than the study says.
+OF_LAUNCHERS = re.compile(r"ACCELERATE_.*|(LOCAL_)?(RANK|WORLD_SIZE)|(PMI|OMPI_COMM_WORLD|MV2_COMM_WORLD)_SIZE")
 
 
 def together(processes: int, work: Callable[[], T]) -> T:
     """Do `work` in so many processes joined by torch.distributed; returns what this one, the first, makes of it.
 
-    The others are forked: call it before anything has used a GPU or threads. If one dies, so do all.
+    The others are forked: call it before anything has used a GPU or threads. If one dies, so do all. What launchers of
+    other programs have left in the environment counts no more.
     """
+    for name in filter(OF_LAUNCHERS.fullmatch, [*os.environ]):
+        del os.environ[name]
     if processes == 1:
         return work()
     listener = socket.create_server(("127.0.0.1", 0))

@@ -13,12 +13,14 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 from hypothesis import given
 from hypothesis import strategies as st
 from tiny_models import pairs, random_model, texts
 from torch import Tensor, nn
 
 from rmtension.base.errors import UserError
+from rmtension.base.processes import together
 from rmtension.engine import training
 from rmtension.engine.ablation import Mask
 from rmtension.engine.activations import activation_statistics
@@ -317,6 +319,30 @@ def test_a_signal_ends_training_after_the_step_with_a_checkpoint(tmp_path: Path)
     assert not (tmp_path / "d").exists()  # a thousand minutes have not passed
     assert resumed.log()["seconds"][:5].equals(cut_off.log()["seconds"][:5])
     assert all(torch.equal(kept[0][name], kept[1][name]) for name in kept[1])
+
+
+# --- the environment ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [{"ACCELERATE_GRADIENT_ACCUMULATION_STEPS": "4"}, {"ACCELERATE_MIXED_PRECISION": "bf16"},
+     {"ACCELERATE_USE_FSDP": "true"}, {"ACCELERATE_USE_DEEPSPEED": "true"}, {"ACCELERATE_DYNAMO_BACKEND": "INDUCTOR"},
+     {"PMI_SIZE": "2"}, {"WORLD_SIZE": "2", "LOCAL_RANK": "1", "RANK": "1"}],
+)  # fmt: skip
+def test_what_a_launcher_left_in_the_environment_changes_nothing(
+    environment: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def trained(place: Path) -> dict[str, Tensor]:
+        AcceleratorState._reset_state(reset_partial_state=True)  # accelerate keeps that of the first it made
+        trainer = Trainer(random_model("gpt2"), BEST, epochs=1, seed=0, budget=99)
+        return trainer.fit(pairs(20, 0), pairs(9, 1), place, "key")
+
+    expected = trained(tmp_path / "plain")
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    found = together(1, lambda: trained(tmp_path / "launched"))
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
 
 
 # --- a device's memory ----------------------------------------------------------------------------------------
