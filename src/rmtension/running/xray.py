@@ -10,6 +10,7 @@ import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from string import Template
 from textwrap import indent
@@ -31,11 +32,12 @@ from rmtension.running.plan import ON_CPU, Plan, Planner, make_plan
 from rmtension.study.inputs import data_files
 from rmtension.study.loading import load_study
 from rmtension.study.models import GivenModel
-from rmtension.study.naming import UNORIENTED
+from rmtension.study.naming import AVERAGE, UNORIENTED
 from rmtension.study.section import COMMIT
-from rmtension.study.study import Study
+from rmtension.study.study import VALIDATION, Study
 
 TEMPLATE = RESOURCES / "xray.yaml"
+OWN_TEST = "own-test"  # the benchmark that is in it
 MOST = {"max_train": 1000, "max_test": 500}  # pairs of a source
 PER_TASK = {"max_per_task": 100}
 # What stands for data that nobody names, at the commits of studies/hub.lock.
@@ -130,13 +132,13 @@ def cleaned(name: str, otherwise: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "-", name).lstrip("._-")[:80] or otherwise
 
 
-def unique(names: Sequence[str]) -> list[str]:
-    """The same names, later ones numbered where they occur again."""
-    found: list[str] = []
+def unique(names: Sequence[str], taken: Sequence[str] = ()) -> list[str]:
+    """The same names, numbered where they occur again, or are among those that a study has another use for."""
+    found = [*taken]
     for name in names:
-        numbered = (f"{name}-{number}" if number > 1 else name for number in range(1, len(names) + 1))
+        numbered = (f"{name}-{number}" if number > 1 else name for number in count(1))
         found.append(next(one for one in numbered if one not in found))
-    return found
+    return found[len(taken) :]
 
 
 # --- data -----------------------------------------------------------------------------------------------------
@@ -155,7 +157,7 @@ def benchmark(file: Path) -> dict[str, Any]:
     """A benchmark of one's own file: its tasks by name, or all of it as one; nobody says of what orientation."""
     fields = fields_of(file)
     columns = {ours: None for ours in ("prompt", "task") if ours not in fields}
-    tasks = fields.get("task", [cleaned(file.stem, "task")])
+    tasks = fields.get("task", unique([cleaned(file.stem, "task")], [AVERAGE]))
     if not all(isinstance(task, str) for task in tasks):
         raise UserError(f"{file}: field 'task': not in every row the name of a task")
     about: dict[str, Any] = {"columns": columns} if columns else {}
@@ -197,7 +199,7 @@ def make_xray(
     )
     named = name or f"xray-{next(iter(models))}" + (f"-and-{len(models) - 1}-more" if len(models) > 1 else "")
     file = file or Path("studies", f"{named}.yaml")
-    names = unique(["own-test", *(cleaned(one.stem, "benchmark") for one in benchmarks)])[1:]
+    names = unique([cleaned(one.stem, "benchmark") for one in benchmarks], [OWN_TEST, VALIDATION])
     own = dict(zip(names, map(benchmark, benchmarks), strict=True))
     parts = {
         "name": flow(named),

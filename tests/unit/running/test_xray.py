@@ -84,6 +84,17 @@ def test_the_study_is_of_what_was_named(here: Path) -> None:
     assert Path(name).read_text().endswith("# mine\n")
 
 
+def test_files_may_have_names_that_a_study_has_another_use_for(here: Path) -> None:
+    for word in ("validation", "average", "own-test", "unoriented", "helpful", "all models", "both"):
+        Path(f"{word}.json").write_text(json.dumps(WHOLE))
+    files = sorted(Path().glob("*.json"))
+    here.rename("validation")
+    run("validation", *(word for file in files for word in ("--benchmark", file)), "--study", "x.yaml", *OWN)
+    study: Any = read_study(Path("x.yaml"))
+    assert {"validation-2", "own-test-2", "average", "helpful"} < set(study.benchmarks)
+    assert list(study.benchmarks["average"].tasks) == ["average-2"]
+
+
 def test_what_nobody_names_comes_from_the_hub_at_commits_of_the_lock_file(here: Path) -> None:
     run(here, "--study", "x.yaml", "--name", "2024")
     study = read_study(Path("x.yaml"))
