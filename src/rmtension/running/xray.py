@@ -9,6 +9,7 @@ import re
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -86,16 +87,32 @@ class Xray:
 # --- models ---------------------------------------------------------------------------------------------------
 
 
-def given_model(place: str, head: Choice) -> Given:
+def given_models(places: Sequence[str], head: Choice) -> list[Given]:
+    """The reward models, as given_model has each; of several the label is that of those alone that need it.
+
+    UserError where none does.
+    """
+    if head.label is None or len(places) == 1:
+        return [given_model(place, head) for place in places]
+    found = [given_model(place, head, head._replace(label=None)) for place in places]
+    if not any(given.source.label for given in found):
+        raise UserError(
+            f"--label {head.label}: each of these reward models has one label, of another name: leave it out"
+        )
+    return found
+
+
+def given_model(place: str, *heads: Choice) -> Given:
     """The reward model of a folder or, as ORG/NAME@COMMIT, of the hub, from which it is fetched into the cache first.
 
-    UserError, one line, where it is none or cannot be read.
+    heads: what is said of its head, and what else may be where that does not fit. UserError, one line, where it is none
+    or cannot be read.
     """
     if Path(place).is_file():
         raise UserError(f"{place}: a file; name the folder of a reward model, with its config.json and tokenizer")
     said = {"path": place} if Path(place).exists() else on_hub(place)
     try:
-        source = GivenModel.model_validate({"kind": "given", **head._asdict(), **said})
+        source = GivenModel.model_validate({"kind": "given", **heads[0]._asdict(), **said})
     except ValidationError as error:
         raise UserError(f"{place}: {error.errors()[0]['msg'].removeprefix('Value error, ')}") from None
     root, cache = (Study.model_fields[name].default for name in ("data_root", "hub_cache"))
@@ -103,8 +120,19 @@ def given_model(place: str, head: Choice) -> Given:
         print(f"fetching {place}", file=sys.stderr)
         hub.fetch(f"{source.kind}/{source.hub}/{source.revision}", source.checksums(root, cache).parent)
     folder = source.cached(cache).local(root)
-    parameters = look_at(folder, head)
-    return Given(source.model_copy(update={"template": own_form(folder)}), parameters)
+    head, parameters = fitting(folder, *heads)
+    return Given(source.model_copy(update={"template": own_form(folder), "label": head.label}), parameters)
+
+
+def fitting(folder: Path, head: Choice, *others: Choice) -> tuple[Choice, int]:
+    """The first of what may be said of a head that fits, and the reward model's parameters; UserError of the first."""
+    try:
+        return head, look_at(folder, head)
+    except UserError:
+        for other in others:
+            with suppress(UserError):
+                return other, look_at(folder, other)
+        raise
 
 
 def on_hub(place: str) -> dict[str, str]:
@@ -194,9 +222,7 @@ def make_xray(
     name: str | None,
 ) -> Xray:
     """The study of these reward models, and what it takes; UserError where one of them or of the files is of no use."""
-    models = dict(
-        zip(unique([name_of(place) for place in places]), (given_model(place, head) for place in places), strict=True)
-    )
+    models = dict(zip(unique([name_of(place) for place in places]), given_models(places, head), strict=True))
     named = name or f"xray-{next(iter(models))}" + (f"-and-{len(models) - 1}-more" if len(models) > 1 else "")
     file = file or Path("studies", f"{named}.yaml")
     names = unique([cleaned(one.stem, "benchmark") for one in benchmarks], [OWN_TEST, VALIDATION])

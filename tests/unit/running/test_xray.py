@@ -95,6 +95,29 @@ def test_files_may_have_names_that_a_study_has_another_use_for(here: Path) -> No
     assert list(study.benchmarks["average"].tasks) == ["average-2"]
 
 
+def with_labels(folder: Path, *labels: str) -> str:
+    """Another reward model, of these labels."""
+    model = new_reward_model(Path("backbone"), 0, 0.5)
+    model.score.weight = torch.nn.Parameter(torch.randn(len(labels), model.config.hidden_size))
+    model.config.id2label = dict(enumerate(labels))
+    save_reward_model(model, load_tokenizer(Path("backbone")), folder)
+    return str(folder)
+
+
+def test_a_label_is_that_of_the_models_that_have_several(here: Path) -> None:
+    two, one = with_labels(Path("two"), "kind", "true"), with_labels(Path("one"), "kind")
+    run(here, two, one, "--label", "kind", *OWN, "--study", "x.yaml")
+    sources: dict[str, Any] = {name: model.source for name, model in read_study(Path("x.yaml")).models.items()}
+    assert {name: source.label for name, source in sources.items()} == {"tiny-both": None, "two": "kind", "one": "kind"}
+    for models, line in {
+        (here, two): r"^two: no label 'knd'; did you mean 'kind'\?$",
+        (here,): "no label 'knd'",
+        (here, one): "^--label knd: each of these reward models has one label, of another name: leave it out$",
+    }.items():
+        with pytest.raises(UserError, match=line):
+            run(*models, "--label", "knd", *OWN, "--study", "x.yaml")
+
+
 def test_what_nobody_names_comes_from_the_hub_at_commits_of_the_lock_file(here: Path) -> None:
     run(here, "--study", "x.yaml", "--name", "2024")
     study = read_study(Path("x.yaml"))
