@@ -83,7 +83,8 @@ class Trainer:
         """Train to the end, resuming from `checkpoint` where it holds this run; returns the weights that are kept.
 
         A checkpoint is written whenever so many minutes have passed, and on SIGTERM and SIGINT, which then end the
-        training with a UserError. Weights are on the CPU, and empty but in the first process.
+        training with a UserError, after the step under way and before any look at the validation split. Weights are on
+        the CPU, and empty but in the first process.
         """
         settings = self.settings
         plan = steps(len(train), settings.pairs_per_step, self.epochs, self.seed)
@@ -93,17 +94,20 @@ class Trainer:
         progress = Progress("training", sum(map(len, plan)), "pairs", done=done)
         saved = time.monotonic()
         with signals_noted(signal.SIGTERM, signal.SIGINT) as noted:
+            if self.is_look_due(len(plan)):  # a signal has put it off
+                self.look_at(validation)
             for number, index in enumerate(plan[self.state.step :], start=self.state.step + 1):
                 row = self.learner.step(train, index, learning_rate(number - 1, len(plan), settings.learning_rate))
                 self.state.step = number
                 self.refuse_divergence(row["loss"])
-                if number % settings.evaluation_interval == 0 or number == len(plan):
-                    row |= self.validate(validation)
                 self.state.log.append({"step": number} | row)
                 progress.advance(len(index), row["tokens"], f"loss {row['loss']:.3f} accuracy {row['accuracy']:.2f}")
-                if number == len(plan):
-                    break
                 stopping = anywhere(bool(noted))
+                if self.is_look_due(len(plan)) and not stopping:
+                    self.look_at(validation)
+                    if number == len(plan):
+                        break
+                    stopping = anywhere(bool(noted))
                 if stopping or anywhere(time.monotonic() - saved >= 60 * minutes):
                     save(self.state, self.placed, key, checkpoint)
                     saved = time.monotonic()
@@ -111,15 +115,20 @@ class Trainer:
                     raise UserError(f"stopped by a signal; started again, training goes on from step {number}")
         return self.state.best.get() if settings.keep == "best" else self.placed.weights()
 
-    def validate(self, pairs: Sequence[Packed]) -> dict[str, float]:
-        """Look at the validation split and remember the weights if they are the best so far."""
+    def is_look_due(self, steps: int) -> bool:
+        """Whether the validation split is to be looked at after the last step, of so many, and has not been."""
+        step, interval = self.state.step, self.settings.evaluation_interval
+        return step > 0 and (step % interval == 0 or step == steps) and "validation_loss" not in self.state.log[-1]
+
+    def look_at(self, pairs: Sequence[Packed]) -> None:
+        """Look at the validation split, log it, and remember the weights if they are the best so far."""
         loss, accuracy = self.learner.evaluate(pairs)
         self.refuse_divergence(loss)
         logger.info("step %d: validation loss %.3f accuracy %.3f", self.state.step, loss, accuracy)
         if self.settings.keep == "best" and loss < self.state.best_loss:
             self.state.best_loss = loss
             self.state.best.put(self.placed.weights())
-        return {"validation_loss": loss, "validation_accuracy": accuracy}
+        self.state.log[-1] |= {"validation_loss": loss, "validation_accuracy": accuracy}
 
     def refuse_divergence(self, loss: float) -> None:
         if not math.isfinite(loss):

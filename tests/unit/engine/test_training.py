@@ -295,29 +295,34 @@ def test_a_checkpoint_of_another_key_is_refused(tmp_path: Path, caplog: pytest.L
     assert "training starts over: it is of other settings" in caplog.text
 
 
-def test_a_signal_ends_training_after_the_step_with_a_checkpoint(tmp_path: Path) -> None:
-    settings = BEST.model_copy(update={"keep": "last"})
+@pytest.mark.parametrize(("keep", "done"), [("last", 5), ("best", 5), ("best", 6), ("best", 10)])
+def test_a_signal_ends_training_after_the_step_with_a_checkpoint(keep: str, done: int, tmp_path: Path) -> None:
+    """The look at the validation split that is due after every second step, and after the last, waits."""
+    settings = BEST.model_copy(update={"keep": keep})
     checkpoint = tmp_path / "c"
     before = signal.getsignal(signal.SIGTERM)
     cut_off = Trainer(random_model("gpt2"), settings, epochs=2, seed=0, budget=60)
     step = cut_off.learner.step
 
     def signalled(*work: Any) -> dict[str, Any]:
-        if cut_off.state.step == 4:
+        if cut_off.state.step == done - 1:
             os.kill(os.getpid(), signal.SIGTERM)
         return step(*work)
 
     with (
         patch.object(cut_off.learner, "step", signalled),
-        pytest.raises(UserError, match=r"training goes on from step 5$"),
+        patch.object(cut_off.learner, "evaluate", wraps=cut_off.learner.evaluate) as looks,
+        pytest.raises(UserError, match=rf"training goes on from step {done}$"),
     ):
         cut_off.fit(TRAIN, HELD, checkpoint, "key", minutes=1000)
+    assert looks.call_count == (done - 1) // 2
     assert signal.getsignal(signal.SIGTERM) is before
     resumed = Trainer(random_model("gpt2"), settings, epochs=2, seed=0, budget=60)
     whole = Trainer(random_model("gpt2"), settings, epochs=2, seed=0, budget=60)
     kept = resumed.fit(TRAIN, HELD, checkpoint, "key"), whole.fit(TRAIN, HELD, tmp_path / "d", "key", minutes=1000)
     assert not (tmp_path / "d").exists()  # a thousand minutes have not passed
-    assert resumed.log()["seconds"][:5].equals(cut_off.log()["seconds"][:5])
+    assert resumed.log()["seconds"][:done].equals(cut_off.log()["seconds"][:done])
+    assert resumed.log().drop("seconds").equals(whole.log().drop("seconds"))
     assert all(torch.equal(kept[0][name], kept[1][name]) for name in kept[1])
 
 
