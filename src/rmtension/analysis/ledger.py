@@ -55,8 +55,7 @@ def published_figures(tables: Tables, study: Study) -> pl.DataFrame:
     unsigned = pl.col("of_sets") & (not is_signed(study.ablation.scoring, study))
     of_one = pl.col("part").str.split(": ").list.last()
     is_average = pl.col("average_of").is_not_null()
-    named = {"task": pl.when(is_average).then(pl.lit(AVERAGE)).when(pl.col("claim").is_in(OF_TASKS)).then(of_one),
-             "orientation": "average_of"}  # fmt: skip
+    task = pl.when(is_average).then(pl.lit(AVERAGE)).when(pl.col("claim").is_in(OF_TASKS)).then(of_one)
     asides = [
         *of_tasks(study),
         pl.when(pl.col("claim").is_in(["C4", "C12"])).then(pl.lit(SEVEN)),
@@ -64,7 +63,7 @@ def published_figures(tables: Tables, study: Study) -> pl.DataFrame:
     ]
     aside = pl.concat_str(asides, separator="; ", ignore_nulls=True).replace("", None)
     conditions.append(pl.lit(not study.given))  # the paper's figures are of what it trained
-    figures = read("claims").filter(conditions).with_columns(**named).with_columns(pl.col("task").fill_null(""))
+    figures = read("claims").filter(conditions).with_columns(task=task.fill_null(""), orientation="average_of")
     return figures.select("claim", "part", "published", aside=aside)
 
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import TypeVar
 
 import torch
@@ -15,16 +14,6 @@ from rmtension.base.processes import anywhere
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
-
-
-@contextmanager
-def enough_memory(otherwise: str) -> Iterator[None]:
-    """What is done within the context takes the same of a device's memory whatever the batches: UserError with that
-    line where it does not suffice."""
-    try:
-        yield
-    except torch.OutOfMemoryError as error:
-        raise UserError(f"out of device memory {otherwise}") from error
 
 
 def within_memory(work: Callable[[int], T], budget: int, longest: int) -> tuple[T, int]:

@@ -24,7 +24,6 @@ from transformers import (
 
 from rmtension.base.errors import UserError
 from rmtension.base.files import cause_of, is_there, refuse_pointer
-from rmtension.base.memory import enough_memory
 from rmtension.engine.architectures import architecture, text_part
 from rmtension.engine.attention import PACKED
 from rmtension.engine.faults import setting_at_fault
@@ -209,6 +208,16 @@ def load_reward_model(folder: Path, device: torch.device, choice: Choice | None 
     model.score = read_head(folder, model.config, foreign, choice or chosen(folder))
     model.config.num_labels = model.num_labels = 1
     return moved(model, folder, device)
+
+
+@contextmanager
+def enough_memory(otherwise: str) -> Iterator[None]:
+    """What is done within the context takes the same of a device's memory whatever the batches: UserError with that
+    line where it does not suffice."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise UserError(f"out of device memory {otherwise}") from error
 
 
 def moved(model: Any, folder: Path, device: torch.device) -> Any:

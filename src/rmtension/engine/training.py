@@ -18,7 +18,6 @@ from torch import Tensor
 
 from rmtension.base.errors import UserError
 from rmtension.base.files import CHECKSUMS, fingerprint, read_table, remove_leftovers, replacing, write_checksums
-from rmtension.base.memory import enough_memory
 from rmtension.base.processes import anywhere, signals_noted
 from rmtension.base.progress import Progress
 from rmtension.data.comparisons import PAIRS, as_comparisons, draw
@@ -30,7 +29,7 @@ from rmtension.engine.packing import Packed
 from rmtension.engine.placement import Replicated
 from rmtension.engine.reading import Reader
 from rmtension.engine.repairs import Frozen, Projected
-from rmtension.engine.reward_model import new_reward_model, pack_comparisons, save_reward_model
+from rmtension.engine.reward_model import enough_memory, new_reward_model, pack_comparisons, save_reward_model
 from rmtension.engine.sharding import Sharded
 from rmtension.engine.steps import learning_rate, steps
 from rmtension.study.stages import Training
