@@ -22,6 +22,8 @@ rule evaluate:
         mem_mb=by_attempt(compute("mem_mb")),
         runtime=by_attempt(compute("runtime")),
         gpu=scoring_gpus,
+        # No param: nothing is computed anew for it.
+        checkpoint_minutes=compute("checkpoint_minutes"),
     params:
         settings=settings(
             code("evaluate.py"),
@@ -30,6 +32,7 @@ rule evaluate:
             precision=compute("inference_precision"),
             threads=compute("threads"),
             gpus=scoring_gpus,
+            checkpoint=lambda wildcards: f"{RESULTS}/checkpoints/scores/{RM}/{{benchmark}}.pt".format(**wildcards),
         ),
     message:
         "Score {wildcards.benchmark} with {wildcards.model}, {wildcards.regime}, seed {wildcards.seed}"

@@ -10,6 +10,7 @@ from rmtension.base.device import start_torch
 from rmtension.base.files import read_table, write_parquet
 from rmtension.data.comparisons import read_comparisons
 from rmtension.engine.evaluation import evaluate, read_previous, scoring_fingerprint
+from rmtension.engine.passes import Halfway
 from rmtension.neurons.ranking import NO_SETS, SETS, STATISTICS, mean_values
 from rmtension.study.study import VALIDATION
 
@@ -17,6 +18,7 @@ settings, code = snakemake.params.settings, [Path(file) for file in snakemake.in
 folder, comparisons = Path(snakemake.input.reward_model).parent, Path(snakemake.input.comparisons)
 output, device = Path(snakemake.output[0]), start_torch(settings["threads"], settings["gpus"], settings["precision"])
 activations, selected = snakemake.input.activations, snakemake.input.selected
+halfway = Halfway(Path(settings["checkpoint"]), snakemake.resources.checkpoint_minutes)
 how = settings["budget"], settings["threads"], settings["precision"], device
 scores = evaluate(
     folder,
@@ -30,6 +32,8 @@ scores = evaluate(
     means=mean_values(read_table(activations, STATISTICS)) if activations else None,
     precision=settings["precision"],
     is_judged=snakemake.wildcards.benchmark != VALIDATION,
+    halfway=halfway,
 )
 write_parquet(scores, output)
+halfway.file.unlink(missing_ok=True)
 job.finish(device)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from rmtension.base.device import arithmetic
 from rmtension.engine.packing import Packed
-from rmtension.engine.passes import Find, candidate_values
+from rmtension.engine.passes import Find, Halfway, candidate_values
 
 logger = logging.getLogger(__name__)
 
@@ -71,6 +71,7 @@ def precise_rewards(
     budget: int,
     precision: str,
     device: torch.device,
+    halfway: Halfway | None = None,
 ) -> tuple[NDArray[np.float32], NDArray[np.str_]]:
     """Rewards [rows, candidates], and the precision [rows, comparisons] in which they were found.
 
@@ -80,7 +81,7 @@ def precise_rewards(
     if precision == "bfloat16" and len(comparisons) <= SAMPLE:
         precision = "float32"
     with arithmetic(precision, device):
-        rewards = candidate_values(what, find, comparisons, rows, np.float32, budget, device)
+        rewards = candidate_values(what, find, comparisons, rows, np.float32, budget, device, halfway)
     precisions = np.full((rows, len(comparisons)), precision)
     for row in range(rows if precision == "bfloat16" else 0):
 

@@ -20,7 +20,7 @@ from rmtension.engine.ablation import Mask, ablated
 from rmtension.engine.architectures import longest_text
 from rmtension.engine.decisions import precise_rewards
 from rmtension.engine.packing import Batch, Packed
-from rmtension.engine.passes import Find, candidate_values
+from rmtension.engine.passes import Find, Halfway, candidate_values
 from rmtension.engine.reading import Reader, load_reader, pack_table
 from rmtension.engine.reward_model import load_config, load_reward_model, not_finite, score
 from rmtension.study.naming import MEAN
@@ -156,6 +156,7 @@ def compute(
     precision: str,
     device: torch.device,
     loaded: Loaded | None = None,
+    halfway: Halfway | None = None,
 ) -> pl.DataFrame:
     """Scores of every comparison by the reward model in `folder` under every mask; masks: by fingerprint."""
     model, reader = loaded or load(folder, device)
@@ -168,7 +169,7 @@ def compute(
     def only(row: int) -> Find:
         return partial(ablated_scores, model, several[row : row + 1])
 
-    rewards, precisions = precise_rewards("evaluation", find, only, packed, rows, budget, precision, device)
+    rewards, precisions = precise_rewards("evaluation", find, only, packed, rows, budget, precision, device, halfway)
     refuse_what_is_no_number(folder, rewards)
     scored = score_lists(rewards, packed, kept, list(masks))
     return with_comparisons(scored.with_columns(precision=pl.Series(precisions.ravel())), comparisons, masks)
@@ -187,6 +188,7 @@ def evaluate(
     is_judged: bool = True,
     precision: str = "float32",
     loaded: Loaded | None = None,
+    halfway: Halfway | None = None,
 ) -> pl.DataFrame:
     """The scores file of one reward model on one benchmark; see SCHEMA.
 
@@ -194,8 +196,8 @@ def evaluate(
     layer, neuron. means: layer, neuron, mean, for ablations whose name ends in MEAN. What is ablated alike is computed
     once, and not at all where `previous` holds it: fingerprints tell, of what is ablated and of `inputs`, which stands
     for all else that scores depend on. precision: of matrix products; what bfloat16 might decide otherwise than float32
-    is scored in that. loaded: the reward model, where it is in memory. UserError where comparisons that it is judged on
-    are all too long.
+    is scored in that. loaded: the reward model, where it is in memory. halfway: where to write what is found meanwhile.
+    UserError where comparisons that it is judged on are all too long.
     """
     config = load_config(folder)
     masks = {
@@ -209,7 +211,8 @@ def evaluate(
     missing = {key: mask for key, mask in distinct.items() if key not in there}
     logger.info("%d of %d different ablations to compute", len(missing), len(distinct))
     if missing:
-        computed = compute(folder, comparisons, missing, budget, precision, device, loaded)
+        halfway = halfway and halfway._replace(key=fingerprint(inputs, *missing))
+        computed = compute(folder, comparisons, missing, budget, precision, device, loaded, halfway)
         if is_judged and computed["chosen_scores"].null_count() == len(computed):
             raise UserError(f"{folder}: no comparison is within the {longest_text(config)} tokens that it reads")
         scores = pl.concat([scores, computed])

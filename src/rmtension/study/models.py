@@ -110,7 +110,9 @@ class Compute(Section):
         "takes a GPU or CPU with instructions for it.",
     )
     checkpoint_minutes: int = Field(
-        10, ge=0, description="Minutes between checkpoints that training resumes from; 0: one after every step."
+        10,
+        ge=0,
+        description="Minutes between checkpoints that training and scoring resume from; 0: one after every step or batch.",
     )
 
     @model_validator(mode="after")

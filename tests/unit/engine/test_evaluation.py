@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -12,6 +14,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from rmtension.engine import evaluation
 from rmtension.engine.evaluation import SCHEMA, evaluate
+from rmtension.engine.passes import Halfway
 
 CPU = torch.device("cpu")
 SELECTED = pl.DataFrame(
@@ -156,3 +159,91 @@ def test_means_are_computed_beside_the_zeros_that_are_there(folder: Path, comput
     inside = (pl.col("layer") == 1) & (pl.col("neuron") == 1)
     with_means(both, MEANS.with_columns(mean=pl.col("mean") + inside))
     assert computed == [1], "another mean of the one neuron of b"
+
+
+# --- cut off and resumed --------------------------------------------------------------------------------------
+
+
+class CutOff(Exception):
+    """As a signal that nothing can catch, but that a test can."""
+
+
+class Batches:
+    """Counts the batches that are scored; the one after `most` ends the run, and of more than `room` tokens none fits."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.scored, self.most, self.room, score = 0, 10**6, 10**6, evaluation.ablated_scores
+
+        def counted(model: Any, masks: Any, batch: Any) -> torch.Tensor:
+            if batch.tokens.numel() > self.room:
+                raise torch.OutOfMemoryError
+            if self.scored == self.most:
+                raise CutOff
+            self.scored += 1
+            return score(model, masks, batch)
+
+        monkeypatch.setattr(evaluation, "ablated_scores", counted)
+
+    def of(self, run: Callable[[], pl.DataFrame], most: int = 10**6) -> tuple[int, pl.DataFrame | None]:
+        self.scored, self.most = 0, most
+        try:
+            found = run()
+        except CutOff:
+            return self.scored, None
+        return self.scored, found
+
+
+@pytest.fixture
+def scored(monkeypatch: pytest.MonkeyPatch) -> Batches:
+    return Batches(monkeypatch)
+
+
+MANY = comparisons(*ROWS.select("chosen", "rejected").rows()[:4], *[([f"w1 w{i}"], [f"w2 w{i} w3"]) for i in range(20)])
+
+
+def halfway_run(folder: Path, file: Path, inputs: str = "x", minutes: float = 0) -> Callable[[], pl.DataFrame]:
+    """Under three ablations, of which a checkpoint holds what each batch gives."""
+    names, halfway = ["none", "a", "b"], Halfway(file, minutes)
+    return lambda: evaluate(folder, MANY, SELECTED, names, None, inputs, 30, CPU, halfway=halfway)
+
+
+def test_a_scoring_that_was_cut_off_goes_on_and_ends_with_the_same_scores(
+    folder: Path, tmp_path: Path, scored: Batches
+) -> None:
+    n, whole = scored.of(lambda: evaluate(folder, MANY, SELECTED, ["none", "a", "b"], None, "x", 30, CPU))
+    assert n > 4 and whole is not None
+    for cut in (1, n // 2, n - 1):
+        file = tmp_path / f"{cut}.pt"
+        assert scored.of(halfway_run(folder, file), cut) == (cut, None)
+        left, found = scored.of(halfway_run(folder, file))
+        assert left == n - cut and found is not None and found.equals(whole)
+    assert scored.of(halfway_run(folder, tmp_path / "late.pt", minutes=9), 3)[0] == 3
+    assert not (tmp_path / "late.pt").exists(), "no minute has passed"
+
+
+@pytest.mark.parametrize("what", ["other inputs", "damaged", "none of its own"])
+def test_what_is_not_of_this_scoring_is_not_gone_on_from(
+    what: str, folder: Path, tmp_path: Path, scored: Batches, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = tmp_path / "halfway.pt"
+    n, whole = scored.of(halfway_run(folder, file))
+    scored.of(halfway_run(folder, file, "other" if what == "other inputs" else "x"), 2)
+    if what == "damaged":
+        content = bytearray(file.read_bytes())
+        content[len(content) // 2] ^= 1
+        file.write_bytes(content)
+    elif what == "none of its own":
+        file.write_text("something else")
+    left, found = scored.of(halfway_run(folder, file))
+    assert left == n and found is not None and found.equals(whole)
+    assert "all starts over" in caplog.text
+
+
+def test_where_memory_did_not_suffice_a_scoring_goes_on_with_the_batches_that_fitted(
+    folder: Path, tmp_path: Path, scored: Batches
+) -> None:
+    file, scored.room = tmp_path / "halfway.pt", 20
+    of_all, whole = scored.of(halfway_run(folder, tmp_path / "whole.pt"))
+    scored.of(halfway_run(folder, file), of_all - 2)
+    left, found = scored.of(halfway_run(folder, file))
+    assert left == 2 and found is not None and found.equals(whole)

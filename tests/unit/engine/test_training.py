@@ -24,7 +24,8 @@ from rmtension.base.processes import together
 from rmtension.engine import training
 from rmtension.engine.ablation import Mask
 from rmtension.engine.activations import activation_statistics
-from rmtension.engine.checkpoints import State, resume, save, write_checkpoint
+from rmtension.base.checkpoints import write_checkpoint
+from rmtension.engine.checkpoints import State, resume, save
 from rmtension.engine.evaluation import candidate_scores
 from rmtension.engine.lean import Kept
 from rmtension.engine.packing import Packed, pack
@@ -285,14 +286,14 @@ def test_a_wrong_checkpoint_is_refused_and_said_so(
     inflict(tmp_path / "c")
     assert train(tmp_path / "c") == train(tmp_path / "d")
     [warning] = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
-    assert "training starts over" in warning and said in warning and "\n" not in warning
+    assert "all starts over" in warning and said in warning and "\n" not in warning
     assert not (tmp_path / "exploded").exists()
 
 
 def test_a_checkpoint_of_another_key_is_refused(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     train_and_die(tmp_path / "c", 5, key="other")
     train(tmp_path / "c")
-    assert "training starts over: it is of other settings" in caplog.text
+    assert "all starts over: it is of other settings" in caplog.text
 
 
 @pytest.mark.parametrize(("keep", "done"), [("last", 5), ("best", 5), ("best", 6), ("best", 10)])
