@@ -115,7 +115,8 @@ def stages(folder: Path, models: Path) -> dict[str, dict[str, Any]]:
         "evaluate.py": {
             "input": {"reward_model": rm, "comparisons": file["comparisons"], "selected": file["sets"]}
             | {"activations": [], "code": []},
-            "settings": inference | {"ablations": ["none", "mean-p50"]},
+            "settings": inference | {"ablations": ["none", "mean-p50"], "checkpoint": str(folder / "halfway.pt")},
+            "resources": {"checkpoint_minutes": 10},
         },
     }
 

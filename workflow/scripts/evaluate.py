@@ -7,7 +7,7 @@ job = jobs.start(snakemake)
 from pathlib import Path
 
 from rmtension.base.device import start_torch
-from rmtension.base.files import read_table, write_parquet
+from rmtension.base.files import read_table, remove_leftovers, write_parquet
 from rmtension.data.comparisons import read_comparisons
 from rmtension.engine.evaluation import evaluate, read_previous, scoring_fingerprint
 from rmtension.engine.passes import Halfway
@@ -35,5 +35,6 @@ scores = evaluate(
     halfway=halfway,
 )
 write_parquet(scores, output)
+remove_leftovers(halfway.file)
 halfway.file.unlink(missing_ok=True)
 job.finish(device)

@@ -9,9 +9,9 @@ from pathlib import Path
 from rmtension.base.files import write_parquet
 from rmtension.data.comparisons import read_judged
 from rmtension.engine.lengths import lengths
-from rmtension.engine.reading import load_reader
+from rmtension.engine.reading import load_backbone_reader
 
-reader = load_reader(Path(snakemake.input.backbone).parent)
+reader = load_backbone_reader(Path(snakemake.input.backbone).parent)
 comparisons = read_judged(snakemake.params.settings["judged"])
 write_parquet(lengths(reader, comparisons), Path(snakemake.output[0]))
 job.finish()

@@ -68,7 +68,8 @@ def model_contrasts_table(results: Results) -> pl.DataFrame:
         frame = difference.frame("difference_mean").hstack(limits(difference, results.bootstrap.confidence))
         named = frame.select(*keys, "difference_mean", difference_low="low", difference_high="high", p="p",
                              first=pl.lit(first), second=pl.lit(second))  # fmt: skip
-        frames.append(discovery_rates(held(named, "difference"), ["regime"]).select(frames[0].columns))
+        named = results.floored(held(named, "difference"))
+        frames.append(discovery_rates(named, ["regime"]).select(frames[0].columns))
     return results.sorted(pl.concat(frames), by)
 
 

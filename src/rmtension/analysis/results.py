@@ -149,13 +149,16 @@ class Results:
         n = pl.col("n").sum().cast(pl.Float64)
         return counts.group_by(TASK, maintain_order=True).agg(least=2.0 ** (1 - n))
 
+    def floored(self, frame: pl.DataFrame) -> pl.DataFrame:
+        """Rows of tasks with no p below the least."""
+        beside = frame.join(self.least_p, on=TASK, how="left", maintain_order="left")
+        least = pl.when(pl.col("p").is_not_null()).then("least")
+        return beside.with_columns(p=pl.max_horizontal("p", least)).drop("least")
+
     def table(self, figures: Draws, by: list[str], name: str, **others: Draws) -> pl.DataFrame:
         """`Bootstrap.summary` of one or more figures side by side, rows in the study's order of each of `by`."""
         frame = held(self.bootstrap.summary(figures, by, name), name)
-        if {*TASK} <= {*by}:
-            floored = frame.join(self.least_p, on=TASK, how="left", maintain_order="left")
-            frame = floored.with_columns(p=pl.max_horizontal("p", pl.when(pl.col("p").is_not_null()).then("least")))
-            frame = frame.drop("least")
+        frame = self.floored(frame) if {*TASK} <= {*by} else frame
         for other, draws in others.items():
             beside = held(self.bootstrap.summary(draws, by, other), other).drop("p", "n_seeds")
             frame = frame.join(beside, on=by, how="left", nulls_equal=True, maintain_order="left")

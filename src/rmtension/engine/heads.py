@@ -96,7 +96,7 @@ def layers_of(tensors: Mapping[str, Tensor]) -> list[Layer]:
 def without_head(folder: Path, config: Any) -> str:
     """What is to be said of weights that hold no head; LLaMA-Factory writes it to a file of its own."""
     for file in sorted({*folder.glob("*.safetensors")} - {*weight_files(folder)}):
-        with suppress(SafetensorError), safe_open(file, framework="pt") as tensors:
+        with suppress(SafetensorError, OSError), safe_open(file, framework="pt") as tensors:
             names = sorted(tensors.keys())
             if [1, config.get_text_config().hidden_size] in [tensors.get_slice(name).get_shape() for name in names]:
                 held = f"no head among its tensors, but {file.name} has {', '.join(names[:2])}"

@@ -85,7 +85,8 @@ def without_weights(folder: Path) -> str | None:
 def weights_elsewhere(folder: Path) -> str | None:
     """A setting by which transformers would read other weights than those that are linked and fetched."""
     named = settings_of(folder / "config.json").get("transformers_weights")
-    return named and f"'transformers_weights' in config.json names {named}: call that {WEIGHTS}, and remove the setting"
+    said = f"'transformers_weights' in config.json names {named}: call that {WEIGHTS}, and remove the setting"
+    return said if named else None
 
 
 def without_settings(folder: Path) -> str | None:

@@ -141,6 +141,14 @@ def load_reader(folder: Path, template: str | None = None) -> Reader:
     return ChatReader(folder) if template == CHAT else Reader(folder, template)
 
 
+def load_backbone_reader(folder: Path) -> Reader:
+    """As the reward models trained from the backbone in `folder` read, whose padding token is the tokenizer's; of the
+    folder of a given reward model its own."""
+    return (
+        load_reader(folder) if is_there(folder / GIVEN) else Reader(folder, "hh", load_tokenizer(folder).pad_token_id)
+    )
+
+
 def own_template(folder: Path) -> str:
     """The form in which the reward model in `folder` reads dialogues: hh, unless GIVEN says otherwise."""
     file = folder / GIVEN

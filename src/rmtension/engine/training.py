@@ -27,7 +27,7 @@ from rmtension.engine.lean import Kept, KeptOnDisk
 from rmtension.engine.learner import Learner
 from rmtension.engine.packing import Packed
 from rmtension.engine.placement import Replicated
-from rmtension.engine.reading import Reader
+from rmtension.engine.reading import Reader, load_backbone_reader
 from rmtension.engine.repairs import Frozen, Projected
 from rmtension.engine.reward_model import enough_memory, new_reward_model, pack_comparisons, save_reward_model
 from rmtension.engine.sharding import Sharded
@@ -224,7 +224,7 @@ def train_reward_model(
     The same in each of several processes that train together; the first of them writes.
     """
     model = new_reward_model(run.backbone, run.seed, run.settings.head_deviation)
-    reader = Reader(run.backbone, "hh", model.config.get_text_config().pad_token_id)
+    reader = load_backbone_reader(run.backbone)
     max_tokens = min(run.settings.max_tokens, longest_text(model.config))
     train, sources, train_left_out = packed_pairs(reader, run.train, max_tokens)
     looked_at = run.settings.evaluation_pairs, run.seed

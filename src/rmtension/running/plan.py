@@ -24,7 +24,7 @@ SCHEMA = {
 ON_CPU = ("backbone", "check_given", "adopt", "merge")  # with a model's threads, but on no GPU
 GENERAL = [
     "operations: 2 a token and parameter outside embeddings, and attention, for a forward pass; 3 such for training",
-    "memory of a job on a GPU is the GPU's, else the machine's; checkpoints, deleted after training, take another"
+    "memory of a job on a GPU is the GPU's, else the machine's; checkpoints of training, deleted after it, take another"
     f" {BYTES['training']} bytes a parameter on disk for every training that runs",
     "rules without a model: seconds as measured on the small study of the tests; tables, by the size of what they read",
     "not counted: downloads, the hub's cache, waiting in a queue, and whatever runs twice",

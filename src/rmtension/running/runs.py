@@ -108,13 +108,16 @@ def of_slurm(run: Run, command: Sequence[str], fault: str) -> str:
     """What a command about a run's jobs prints; UserError with that run, and `fault` for what it does not do."""
     try:
         return subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    except (OSError, subprocess.CalledProcessError) as error:
-        said = (getattr(error, "stderr", "") or str(error)).split("\n")[0]
-        raise UserError(
-            f"process {run.process} on {run.host} may have left SLURM jobs that still write, and {command[0]} {fault}: "
-            f"{said}; end them with `scancel --name={run.slurm_name()}` and start again, or, if these results have "
-            "left that cluster, delete .snakemake/runs"
-        ) from error
+    except OSError as error:
+        said = str(error)
+    except subprocess.CalledProcessError as error:
+        said = error.stderr or str(error)
+    first = said.partition("\n")[0]
+    raise UserError(
+        f"process {run.process} on {run.host} may have left SLURM jobs that still write, and {command[0]} {fault}: "
+        f"{first}; end them with `scancel --name={run.slurm_name()}` and start again, or, if these results have left "
+        "that cluster, delete .snakemake/runs"
+    )
 
 
 def jobs_of(run: Run, name: str) -> list[str]:

@@ -112,7 +112,8 @@ class Compute(Section):
     checkpoint_minutes: int = Field(
         10,
         ge=0,
-        description="Minutes between checkpoints that training and scoring resume from; 0: one after every step or batch.",
+        description="Minutes between checkpoints that training and scoring resume from; 0: one after every step or "
+        "batch.",
     )
 
     @model_validator(mode="after")

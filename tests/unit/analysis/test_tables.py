@@ -16,7 +16,7 @@ import pytest
 from example_results import CAUSES, HEADS, LAYERS, NEURONS, SETTINGS, STUDY, TASKS, example
 
 from rmtension.analysis.ablation_tables import contrasted
-from rmtension.analysis.accuracy_tables import contrasts_table
+from rmtension.analysis.accuracy_tables import contrasts_table, model_contrasts_table
 from rmtension.analysis.loading import STYLES, load_control_overlaps, same_style
 from rmtension.analysis.score_tables import histogram
 from rmtension.analysis.tables import TABLES, make_tables
@@ -425,18 +425,20 @@ def test_rows_follow_the_study_with_averages_and_all_models_last() -> None:
                      ("harmless", "tact & <tone>"), ("harmless", "average")]  # fmt: skip
 
 
-def test_no_p_value_lies_below_that_of_a_sign_test() -> None:
+@pytest.mark.parametrize(("column", "make", "keys"), [
+    ("regime", contrasts_table, {"model": OVERALL, "first": "helpful", "second": "harmless"}),
+    ("model", model_contrasts_table, {"regime": "helpful"}),
+])  # fmt: skip
+def test_no_p_value_lies_below_that_of_a_sign_test(column: str, make: Any, keys: dict[str, str]) -> None:
     """Of four comparisons that all agree every draw does, and a coin throws four alike one time in eight."""
-    is_helpful = pl.col("regime") == "helpful"
-    scores = pl.concat(RESULTS.scores).with_columns(chosen=pl.when(is_helpful).then(1.0).otherwise(0.0), rejected=0.5)
+    is_first = pl.col(column) == {"regime": "helpful", "model": next(iter(STUDY.models))}[column]
+    scores = pl.concat(RESULTS.scores).with_columns(chosen=pl.when(is_first).then(1.0).otherwise(0.0), rejected=0.5)
     few = scores.filter(pl.col("task") != "tact & <tone>", ~pl.col("comparison_id").str.contains(r"/[4-9]$"))
     both = pl.col("comparison_id").str.ends_with("/0")  # get this one right
     many = scores.filter(pl.col("task") == "tact & <tone>").with_columns(
         chosen=pl.when(both).then(1.0).otherwise("chosen")
     )
-    made = contrasts_table(replace(RESULTS, scores=[few, many])).filter(
-        model=OVERALL, first="helpful", second="harmless"
-    )
+    made = make(replace(RESULTS, scores=[few, many])).filter(**keys)
     found = {task: (p, q) for task, p, q in made.select("task", "p", "q").rows()}
     drawn = 2 / (1 + STUDY.analysis.draws)  # of one draw
     assert found["sums"][0] == max(drawn, 2 / 2**8)  # four in either benchmark

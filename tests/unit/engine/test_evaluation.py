@@ -164,12 +164,13 @@ def test_means_are_computed_beside_the_zeros_that_are_there(folder: Path, comput
 # --- cut off and resumed --------------------------------------------------------------------------------------
 
 
-class CutOff(Exception):
+class CutOffError(Exception):
     """As a signal that nothing can catch, but that a test can."""
 
 
 class Batches:
-    """Counts the batches that are scored; the one after `most` ends the run, and of more than `room` tokens none fits."""
+    """Counts the batches that are scored; the one after `most` ends the run, and none of more than `room` tokens fits
+    the memory."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.scored, self.most, self.room, score = 0, 10**6, 10**6, evaluation.ablated_scores
@@ -178,7 +179,7 @@ class Batches:
             if batch.tokens.numel() > self.room:
                 raise torch.OutOfMemoryError
             if self.scored == self.most:
-                raise CutOff
+                raise CutOffError
             self.scored += 1
             return score(model, masks, batch)
 
@@ -188,7 +189,7 @@ class Batches:
         self.scored, self.most = 0, most
         try:
             found = run()
-        except CutOff:
+        except CutOffError:
             return self.scored, None
         return self.scored, found
 

@@ -19,12 +19,12 @@ from hypothesis import strategies as st
 from tiny_models import pairs, random_model, texts
 from torch import Tensor, nn
 
+from rmtension.base.checkpoints import write_checkpoint
 from rmtension.base.errors import UserError
 from rmtension.base.processes import together
 from rmtension.engine import training
 from rmtension.engine.ablation import Mask
 from rmtension.engine.activations import activation_statistics
-from rmtension.base.checkpoints import write_checkpoint
 from rmtension.engine.checkpoints import State, resume, save
 from rmtension.engine.evaluation import candidate_scores
 from rmtension.engine.lean import Kept
