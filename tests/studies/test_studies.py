@@ -264,7 +264,7 @@ TESTABLE = {
     "C10": {"tasks"},
     "C11": {"regimes"},
     "C12": {"own tasks", "mixture"},
-    "D1": {"own orientation"},
+    "D1": {"late over early"},
     "A1": {"swept", "contrast", "attribution"},
     "P1": {"recovery"},
     "G1": {"cosine"},
@@ -305,6 +305,8 @@ def measured(tables: dict[str, pl.DataFrame]) -> set[str]:
         "lead along length": tables["length_lead"]["correlation_mean"].count() > 0,
         "recovery": bool(recovered["recovery_difference_mean"].count()),
         "cosine": bool(cosines.count() + against["cosine_difference_mean"].count()),
+        # None where no decile of loudness is in every third, as in two layers.
+        "late over early": tables["thirds"].filter(third="late")["difference_mean"].count() > 0,
         "balanced lead": not balanced.join(singles, on=["first", "second"], how="semi").is_empty(),
     }
     return {name for name, holds in has.items() if holds}
