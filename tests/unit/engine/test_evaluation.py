@@ -236,7 +236,7 @@ def test_what_is_not_of_this_scoring_is_not_gone_on_from(
     elif what == "none of its own":
         file.write_text("something else")
     left, found = scored.of(halfway_run(folder, file))
-    assert left == n and found is not None and found.equals(whole)
+    assert left == n and found is not None and whole is not None and found.equals(whole)
     assert "all starts over" in caplog.text
 
 
@@ -247,4 +247,4 @@ def test_where_memory_did_not_suffice_a_scoring_goes_on_with_the_batches_that_fi
     of_all, whole = scored.of(halfway_run(folder, tmp_path / "whole.pt"))
     scored.of(halfway_run(folder, file), of_all - 2)
     left, found = scored.of(halfway_run(folder, file))
-    assert left == 2 and found is not None and found.equals(whole)
+    assert left == 2 and found is not None and whole is not None and found.equals(whole)
