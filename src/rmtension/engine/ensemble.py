@@ -36,25 +36,6 @@ def spread(scores: pl.DataFrame, name: str) -> float:
     return float(root)
 
 
-def part_scores(
-    folder: Path,
-    files: Sequence[Path],
-    validation: Path,
-    code: Sequence[Path],
-    budget: int,
-    threads: int,
-    precision: str,
-    device: torch.device,
-) -> list[pl.DataFrame]:
-    """Unablated scores by the reward model in `folder` of each file of comparisons, with the model loaded once."""
-    loaded, found = load(folder, device), []
-    for file in files:
-        inputs = scoring_fingerprint(folder, file, code, budget, threads, precision, device)
-        found.append(evaluate(folder, read_comparisons(file), NO_SETS, ["none"], None, inputs, budget, device,
-                              is_judged=file != validation, precision=precision, loaded=loaded))  # fmt: skip
-    return found
-
-
 def score_ensemble(
     parts: Mapping[str, Path],
     files: Sequence[Path],
@@ -70,8 +51,17 @@ def score_ensemble(
     parts: their folders by regime; validation: of the files the one whose pairs' margins are the unit of each part's
     rewards; code: what the scores depend on. UserError where a part has no margins there.
     """
-    how = code, budget, threads, precision, device
-    scores = [part_scores(folder, files, validation, *how) for folder in parts.values()]
+
+    def unablated(folder: Path) -> list[pl.DataFrame]:
+        """By one part, which is loaded once."""
+        loaded, found = load(folder, device), []
+        for file in files:
+            inputs = scoring_fingerprint(folder, file, code, budget, threads, precision, device)
+            found.append(evaluate(folder, read_comparisons(file), NO_SETS, ["none"], None, inputs, budget, device,
+                                  is_judged=file != validation, precision=precision, loaded=loaded))  # fmt: skip
+        return found
+
+    scores = [unablated(folder) for folder in parts.values()]
     row = files.index(validation)
     spreads = [spread(of_part[row], str(folder)) for of_part, folder in zip(scores, parts.values(), strict=True)]
     origins = {regime: fingerprint(folder / CHECKSUMS) for regime, folder in parts.items()}

@@ -9,8 +9,6 @@ import typer
 
 from rmtension.base.errors import UserError
 
-MADE = "\n\nMade by `rmtension report` from the study's results. "  # below the title of each page
-
 
 def check(
     texts: Annotated[list[Path], typer.Argument(metavar="TEXT", help="Markdown, HTML, or LaTeX (.tex).")],
@@ -56,6 +54,7 @@ def refuse_others(page: Path) -> None:
     """UserError where a page or one of its figures would take the place of what `rmtension report` has not written."""
     from rmtension.base.files import reading
     from rmtension.report.figures import FIGURES
+    from rmtension.report.markdown import MADE
 
     if page.is_dir():
         raise UserError(f"{page}: a folder; name the page to write")

@@ -24,6 +24,8 @@ from rmtension.report.page import GIVEN, SIGNED, TRAINED, as_compared, decimals
 from rmtension.study.naming import AVERAGE, OVERALL
 from rmtension.study.study import Study
 
+MADE = "\n\nMade by `rmtension report` from the study's results. "  # below the title of each page
+
 Row = Mapping[str, Any]
 # What is concluded in sentences without a table's figures; those with them have their tables here instead.
 IN_WORDS = {
@@ -117,9 +119,9 @@ def write_page(page: Path, study: Study, results: Path) -> None:
         "Caveats": [f"- {caveat}" for caveat in parts.caveats()],
     }
     head = (
-        f"# Helpful and harmless in {kind} reward models: {study.name}\n\nMade by `rmtension report` from the study's "
-        "results. Figures stand as mean [low, high], accuracies in percent, their differences in points; `rmtension "
-        "check` holds each against the cell that it is bound to."
+        f"# Helpful and harmless in {kind} reward models: {study.name}{MADE}Figures stand as mean [low, high], "
+        "accuracies in percent, their differences in points; `rmtension check` holds each against the cell that it is "
+        "bound to."
     )
     texts = [head, *(f"## {heading}\n\n" + "\n".join(lines).strip() for heading, lines in sections.items() if lines)]
     write_text("\n\n".join(texts) + "\n", page)
