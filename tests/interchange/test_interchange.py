@@ -19,7 +19,7 @@ import polars as pl
 import pytest
 import torch
 from project import ROOT, Project
-from tiny_models import save_backbone
+from tiny_models import TWO, save_backbone
 from tokenizers import Tokenizer, pre_tokenizers
 
 from rmtension.analysis.official import official_metrics, sections
@@ -44,7 +44,6 @@ from rmtension.study.benchmarks import PublishedBenchmark
 CPU = torch.device("cpu")
 HUMAN, ASSISTANT = "\n\nHuman: ", "\n\nAssistant: "
 PUBLISHED = ROOT / "data" / "reward-bench" / "filtered.parquet"
-FAMILIES = ["gpt2", "llama"]  # plain and gated MLPs, learnt and rotary positions
 ENVIRONMENTS = {"transformers_4": "rewardbench"}
 MADE = synthetic.preference_pairs("helpful", 60, seed=5).select("chosen", "rejected")
 
@@ -81,7 +80,7 @@ def as_messages(pairs: pl.DataFrame) -> list[dict[str, Any]]:
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random reward model of each family, as this project saves it, and its backbone."""
     folder = tmp_path_factory.mktemp("models")
-    for family in FAMILIES:
+    for family in TWO:
         save_backbone(family, folder / f"{family}-backbone")
         model = new_reward_model(folder / f"{family}-backbone", seed=0, head_deviation=0.1)
         save_reward_model(model, load_tokenizer(folder / f"{family}-backbone"), folder / family)
@@ -119,7 +118,7 @@ def rewardbench(models: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[
         upstream = folder / rows / "allenai" / "reward-bench" / "data"
         upstream.mkdir(parents=True)
         read().write_parquet(upstream / "filtered-00000-of-00001.parquet")
-        for family in FAMILIES:
+        for family in TWO:
             shutil.copytree(models / family, folder / rows / family)
             for size in (1, 8) if rows == "made" else (1,):
                 job = {"folder": str(folder / rows), "model": family, "batch_size": size, "torch_dtype": "float32"}
@@ -139,7 +138,7 @@ def our_scores(folder: Path, rows: str, scratch: Path) -> pl.DataFrame:
 
 
 @pytest.mark.parametrize("rows", ["made", "published"])
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", TWO)
 def test_rewardbench_decides_as_we_do(
     rows: str, family: str, models: Path, rewardbench: dict[tuple[str, str, int], dict[str, Any]], tmp_path: Path
 ) -> None:
@@ -170,7 +169,7 @@ def test_padding_on_the_left_moves_only_absolute_positions(
         return float(max(abs(a["scores_chosen"] - b["scores_chosen"]) for a, b in zip(one, eight, strict=True)))
 
     assert shift("gpt2") > 1e-2
-    assert max(shift(family) for family in FAMILIES if family != "gpt2") < 2e-5
+    assert max(shift(family) for family in TWO if family != "gpt2") < 2e-5
 
 
 # --- transformers 4 -------------------------------------------------------------------------------------------
@@ -313,12 +312,12 @@ def trl(models: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dic
     jobs = [
         {"model": str(models / family), "chat_template": None, "pairs": pairs, "scored": [], "steps": 8,
          "output": str(folder / family)}
-        for family in FAMILIES
+        for family in TWO
     ]  # fmt: skip
-    return dict(zip(FAMILIES, run_with("trl", jobs, folder), strict=True))
+    return dict(zip(TWO, run_with("trl", jobs, folder), strict=True))
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", TWO)
 def test_trl_has_our_tokens_and_our_loss(family: str, models: Path, trl: dict[str, dict[str, Any]]) -> None:
     tokenizer, model = load_tokenizer(models / family), load_reward_model(models / family, CPU)
     chosen, rejected = ([[text] for text in MADE[side][:16]] for side in ("chosen", "rejected"))
@@ -331,7 +330,7 @@ def test_trl_has_our_tokens_and_our_loss(family: str, models: Path, trl: dict[st
     assert trl[family]["loss"] == pytest.approx(loss, abs=1e-6)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", TWO)
 def test_trl_trains_a_saved_reward_model_further(family: str, trl: dict[str, dict[str, Any]]) -> None:
     assert trl[family]["loss_after"] < trl[family]["loss"] - 0.01
     # A constant in all rewards has no gradient, as the loss is of differences.

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from unittest.mock import patch
 
 import numpy as np
+import pytest
 import torch
 from torch import Tensor, nn
 from transformers import (
@@ -77,6 +78,10 @@ CONFIGS: dict[str, PretrainedConfig] = {
     "qwen3": Qwen3Config(**GROUPED, head_dim=6),  # four heads of 6 in a width of 16, as in the real ones
     "smollm3": SmolLM3Config(**GROUPED, pad_token_id=0, no_rope_layers=[1, 0, 1]),
 }
+
+# For what does not hang on how a backbone computes: plain and gated MLPs, learnt and rotary positions.
+TWO = ["gpt2", "llama"]
+two_families = pytest.mark.parametrize("family", TWO)
 
 
 def random_model(family: str, seed: int = 0, **changes: Any) -> Any:

@@ -592,6 +592,19 @@ def tables(project: Project) -> str:
     return "\n".join(lines)
 
 
+def page_answers(page: str) -> dict[str, str]:
+    """Change -> the jobs that run after it, as the page has them."""
+    rows = [line.split("|") for line in page.splitlines() if line.startswith("| ")]
+    return {name.strip(): jobs.strip() for _, name, _, jobs, *_ in rows}
+
+
+def one_of_each(page: str) -> list[Row]:
+    """Of all changes that the page has the same answer to, the first; and each after which nothing should run."""
+    rows, answer = [row for make in SECTIONS.values() for row in make()], page_answers(page)
+    first = {(row.study, answer[row.name]): row for row in reversed(rows)}
+    return [row for row in rows if row in first.values() or answer[row.name] == "nothing"]
+
+
 def renewed(page: str, project: Project) -> str:
     return f"{page.split(START)[0]}{START}\n\n{tables(project).rstrip()}\n"
 

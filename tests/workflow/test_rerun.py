@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import runpy
+from collections import defaultdict
 from pathlib import Path
 
 import polars as pl
@@ -20,12 +21,18 @@ from incremental import (
     SETTINGS,
     STUDIES,
     Row,
+    after_events,
     alike,
     answers,
     beside_rows,
     comment,
+    described,
+    file_rows,
     is_wing,
     jobs_of,
+    kind,
+    one_of_each,
+    page_answers,
     prepared,
     read_rows,
     renewed,
@@ -41,6 +48,22 @@ STUDY = {"data_cards": 1, "cards": 1, "explore": 1} | dict.fromkeys(ANALYSIS, 1)
 REFERENCE = runpy.run_path(str(ROOT / "docs" / "study_reference.py"))
 
 
+@pytest.mark.sample
+def test_one_change_of_each_kind_runs_what_the_page_says(project: Project) -> None:
+    page = PAGE.read_text(encoding="utf-8")
+    rows, project = one_of_each(page), prepared(project)
+    found = dict(zip((row.name for row in rows), map(described, answers(project, rows)), strict=True))
+    assert 100 < len(found) < 200 and found == {row.name: page_answers(page)[row.name] for row in rows}
+    assert set(map(described, after_events(project).values())) == {"nothing"}
+
+
+def test_modules_that_the_same_scripts_import_have_one_answer() -> None:
+    answer, answers_of = page_answers(PAGE.read_text(encoding="utf-8")), defaultdict(set)
+    for row in file_rows():
+        answers_of[kind(row)].add(answer[row.name])
+    assert len(answers_of) > 100 and {len(found) for found in answers_of.values()} == {1}
+
+
 @pytest.mark.page
 def test_the_page_is_what_dry_runs_say(project: Project) -> None:
     page = PAGE.read_text(encoding="utf-8")
@@ -54,7 +77,8 @@ def test_a_setting_that_takes_on_the_value_of_another_is_a_change(project: Proje
     assert len(rows) > 20
     planned = answers(prepared(project, [ALIKE]), rows)
     found = {row.name: set(jobs) for row, jobs in zip(rows, planned, strict=True)}
-    assert found == {row.name: rules_of(jobs_on_page(f"`{row.name}`")) for row in rows}
+    answer = page_answers(PAGE.read_text(encoding="utf-8"))
+    assert found == {row.name: rules_of(answer[f"`{row.name}`"]) for row in rows}
 
 
 def rules_of(jobs: str) -> set[str]:
@@ -148,11 +172,6 @@ def test_every_key_of_a_study_is_on_the_page() -> None:
     assert keys - listed == set(), "give them another value in SETTINGS of tests/workflow/incremental.py"
 
 
-def jobs_on_page(change: str) -> str:
-    [jobs] = re.findall(rf"^\| {re.escape(change)} \|[^|]*\| ([^|]*) \|", PAGE.read_text(encoding="utf-8"), flags=re.M)
-    return str(jobs)
-
-
 @pytest.mark.parametrize(
     ("change", "jobs"),
     [
@@ -171,12 +190,12 @@ def jobs_on_page(change: str) -> str:
     ],
 )  # fmt: skip
 def test_the_page_keeps_what_was_promised(change: str, jobs: str) -> None:
-    assert jobs_on_page(change) == jobs
+    assert page_answers(PAGE.read_text(encoding="utf-8"))[change] == jobs
 
 
 def test_nothing_runs_for_what_no_result_depends_on() -> None:
-    section = PAGE.read_text(encoding="utf-8").split(f"## {NOTHING}\n")[1]
-    rows = [row.split("|")[3].strip() for row in section.splitlines() if row.startswith("| ")][1:]
+    _, section = PAGE.read_text(encoding="utf-8").split(f"## {NOTHING}\n")
+    rows = [*page_answers(section).values()][1:]
     assert len(rows) > 15 and set(rows) == {"nothing"}
 
 

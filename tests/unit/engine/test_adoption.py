@@ -15,7 +15,7 @@ import polars as pl
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tiny_models import save_backbone
+from tiny_models import save_backbone, two_families
 from tokenizers import AddedToken
 from tokenizers.processors import TemplateProcessing
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedTokenizerFast
@@ -53,6 +53,7 @@ def trained(backbone: Path, tmp_path: Path) -> Path:
     return folder
 
 
+@two_families
 def test_what_is_adopted_is_what_was_given(backbone: Path, trained: Path, tmp_path: Path) -> None:
     adopt_reward_model(trained, backbone, tmp_path / "output", {"python": "3"})
     files = {file.name: file for file in (tmp_path / "output").iterdir()}
@@ -158,6 +159,7 @@ FAULTS: dict[str, tuple[Callable[[Path], Any], str]] = {
 }  # fmt: skip
 
 
+@two_families
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_fault_is_one_line(fault: str, backbone: Path, trained: Path, tmp_path: Path) -> None:
     if family_of(trained) == "mistral" and fault.startswith("layers of a window"):
@@ -181,6 +183,7 @@ def with_further_token(folder: Path, **token: bool) -> Path:
     return folder
 
 
+@two_families
 def test_a_token_of_texts_that_the_backbone_lacks_is_one_line(backbone: Path, trained: Path, tmp_path: Path) -> None:
     """Statistics of change run the texts' tokens through the backbone."""
     line = "its tokenizer reads token '<new>' of texts, for which the backbone has no embedding"
@@ -188,6 +191,7 @@ def test_a_token_of_texts_that_the_backbone_lacks_is_one_line(backbone: Path, tr
         adopt_reward_model(with_further_token(trained), backbone, tmp_path / "output", {})
 
 
+@two_families
 def test_a_special_token_matters_where_a_text_has_it(backbone: Path, trained: Path, tmp_path: Path) -> None:
     folder, file = tmp_path / "output", tmp_path / "pairs.parquet"
     adopt_reward_model(with_further_token(trained, special=True), backbone, folder, {})
@@ -206,6 +210,7 @@ def test_a_special_token_matters_where_a_text_has_it(backbone: Path, trained: Pa
         adopt_reward_model(trained, backbone, tmp_path / "other", {})
 
 
+@two_families
 def test_tuples_in_place_of_named_outputs_make_no_difference(backbone: Path, trained: Path, tmp_path: Path) -> None:
     for folder in (backbone, trained):
         reconfigure(folder, {"return_dict": False})
@@ -214,6 +219,7 @@ def test_tuples_in_place_of_named_outputs_make_no_difference(backbone: Path, tra
     assert json.loads((tmp_path / "new" / "config.json").read_text()).get("return_dict", True)
 
 
+@two_families
 def test_another_size_than_the_backbones_is_named(backbone: Path, trained: Path, tmp_path: Path) -> None:
     config = json.loads((backbone / "config.json").read_text())
     fewer = {"n_layer": 2} if "n_layer" in config else {"num_hidden_layers": 2}
@@ -222,6 +228,7 @@ def test_another_size_than_the_backbones_is_named(backbone: Path, trained: Path,
         adopt_reward_model(trained, backbone, tmp_path / "output", {})
 
 
+@two_families
 def test_texts_may_end_in_another_token_than_padding(backbone: Path, trained: Path, tmp_path: Path) -> None:
     """As TRL ends them: the reward model is then read at that token, here as in transformers itself."""
     end_texts_with("<|end|>", trained)
@@ -230,6 +237,7 @@ def test_texts_may_end_in_another_token_than_padding(backbone: Path, trained: Pa
     assert tokenise(tokenizer, ["a"])[0][-1] == tokenizer.eos_token_id != tokenizer.pad_token_id
 
 
+@two_families
 def test_half_precision_is_read_as_float32(backbone: Path, trained: Path, tmp_path: Path) -> None:
     model = AutoModelForSequenceClassification.from_pretrained(trained).bfloat16()
     model.save_pretrained(trained)

@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
-from tiny_models import CONFIGS
+from tiny_models import CONFIGS, two_families
 from transformers import AutoModelForSequenceClassification, GPT2Config
 
 from rmtension.base.errors import UserError
@@ -97,6 +97,7 @@ def test_the_weights_of_a_neuron_are_those_that_it_lives_by(family: str) -> None
     torch.testing.assert_close(after[:, others], before[:, others])
 
 
+@two_families
 def test_a_made_backbone_learns_the_tokens_that_it_will_read(
     family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tiny_models import CONFIGS, GATED, NEURONS, WEIGHTS, WORDS, plain
+from tiny_models import CONFIGS, GATED, NEURONS, WEIGHTS, WORDS, plain, two_families
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
@@ -145,6 +145,7 @@ def test_pairs_are_drawn_by_the_seed_and_two_are_needed(folder: Path, family: st
         conflict(folder, {"long": files["long"]}, [("long", "long")], Conflict(), 512, 99, CPU)
 
 
+@two_families
 def test_gradients_that_are_no_number_are_one_line(folder: Path) -> None:
     file = folder / "model.safetensors"
     tensors = load_file(file)

@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
-from tiny_models import WORDS
+from tiny_models import WORDS, two_families
 
 from rmtension.engine.decisions import SAMPLE, Rewards, decide
 from rmtension.engine.evaluation import evaluate
@@ -65,6 +65,7 @@ def test_every_pair_is_in_the_order_of_float32(seed: int) -> None:
     assert (rough[~kept] == truth[~kept]).all() and (rough[kept] != truth[kept]).mean() > 0.99
 
 
+@two_families
 def test_a_study_in_bfloat16_decides_as_one_in_float32(folder: Path) -> None:
     generator = np.random.default_rng(0)
 
@@ -94,6 +95,7 @@ def test_a_study_in_bfloat16_decides_as_one_in_float32(folder: Path) -> None:
             assert np.median([error for kind, error in errors if kind == "bfloat16"]) > 1e-5
 
 
+@two_families
 def test_what_is_no_more_than_the_sample_is_scored_once(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     rows = pl.DataFrame({"comparison_id": ["c0", "c1"], "task": "t", "orientation": "helpful"} | {
         "chosen": [[WORDS[1]], [WORDS[2]]], "rejected": [[WORDS[3]], [WORDS[4]]]})  # fmt: skip

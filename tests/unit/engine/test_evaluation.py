@@ -9,7 +9,7 @@ from typing import Any
 import polars as pl
 import pytest
 import torch
-from tiny_models import CONFIGS, WORDS
+from tiny_models import CONFIGS, WORDS, two_families
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from rmtension.engine import evaluation
@@ -64,6 +64,7 @@ def test_scores_are_those_of_transformers_alone(folder: Path) -> None:
                 assert score == pytest.approx(alone, abs=1e-5)
 
 
+@two_families
 def test_correct_is_strict_over_all_candidates(folder: Path) -> None:
     scores = run(folder, ROWS, ["none", "a"])
     assert scores.schema == SCHEMA
@@ -74,6 +75,7 @@ def test_correct_is_strict_over_all_candidates(folder: Path) -> None:
     assert tie["chosen_scores"] == tie["rejected_scores"] and tie["correct"] is False
 
 
+@two_families
 def test_what_cannot_be_scored_is_kept_as_null(folder: Path, family: str) -> None:
     too_long = " ".join(["w5"] * (CONFIGS[family].max_position_embeddings + 1))
     rows = comparisons((["w1"], [too_long]), (["w1"], ["w2"]), (["w1"], [""]))
@@ -82,6 +84,7 @@ def test_what_cannot_be_scored_is_kept_as_null(folder: Path, family: str) -> Non
     assert scores["chosen_scores"].is_null().to_list() == [True, False, True] * 2
 
 
+@two_families
 def test_an_ablation_without_neurons_changes_nothing(folder: Path) -> None:
     names = ["none", "empty", "a", "b", "heads"]
     scores = run(folder, ROWS, names)
@@ -104,6 +107,7 @@ def computed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return counts
 
 
+@two_families
 def test_only_what_is_missing_is_computed(folder: Path, computed: list[int]) -> None:
     first = run(folder, ROWS, ["none", "a"])
     assert run(folder, ROWS, ["none", "a"], previous=first).equals(first)
@@ -119,6 +123,7 @@ def test_only_what_is_missing_is_computed(folder: Path, computed: list[int]) -> 
     assert computed == [1], "a set of other neurons under the same name"
 
 
+@two_families
 def test_what_is_ablated_alike_is_computed_once(folder: Path, computed: list[int]) -> None:
     """Whatever its name: an empty set, the same neurons in another order, what an earlier file calls otherwise."""
     both = pl.concat([SELECTED, TWIN])
@@ -140,6 +145,7 @@ MEANS = pl.DataFrame(
 )
 
 
+@two_families
 def test_means_are_computed_beside_the_zeros_that_are_there(folder: Path, computed: list[int]) -> None:
     """Those of a set without neurons are no ablation, and only the means of a set's own neurons are its content."""
     zeros, means = ["none", "a", "heads", "empty"], ["a@mean", "b@mean", "empty@mean"]
@@ -208,6 +214,7 @@ def halfway_run(folder: Path, file: Path, inputs: str = "x", minutes: float = 0)
     return lambda: evaluate(folder, MANY, SELECTED, names, None, inputs, 30, CPU, halfway=halfway)
 
 
+@two_families
 def test_a_scoring_that_was_cut_off_goes_on_and_ends_with_the_same_scores(
     folder: Path, tmp_path: Path, scored: Batches
 ) -> None:
@@ -222,6 +229,7 @@ def test_a_scoring_that_was_cut_off_goes_on_and_ends_with_the_same_scores(
     assert not (tmp_path / "late.pt").exists(), "no minute has passed"
 
 
+@two_families
 @pytest.mark.parametrize("what", ["other inputs", "damaged", "none of its own"])
 def test_what_is_not_of_this_scoring_is_not_gone_on_from(
     what: str, folder: Path, tmp_path: Path, scored: Batches, caplog: pytest.LogCaptureFixture
@@ -240,6 +248,7 @@ def test_what_is_not_of_this_scoring_is_not_gone_on_from(
     assert "all starts over" in caplog.text
 
 
+@two_families
 def test_where_memory_did_not_suffice_a_scoring_goes_on_with_the_batches_that_fitted(
     folder: Path, tmp_path: Path, scored: Batches
 ) -> None:

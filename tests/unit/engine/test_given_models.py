@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tiny_models import save_backbone
+from tiny_models import save_backbone, two_families
 
 from rmtension.base.errors import UserError
 from rmtension.engine.adoption import adopt_reward_model
@@ -38,6 +38,7 @@ def given(label: str | None = None) -> GivenModel:
     return GivenModel(kind="given", path="rm", label=label)
 
 
+@two_families
 def test_every_place_has_the_same_files(folder: Path, tmp_path: Path) -> None:
     place, other, said = tmp_path / "backbones/rm", tmp_path / "reward_models/rm", {"python": "3"}
     give_reward_model(given("quality"), str(tmp_path), place)
@@ -59,6 +60,7 @@ def test_every_place_has_the_same_files(folder: Path, tmp_path: Path) -> None:
     assert (unlabelled / "checksums.json").read_bytes() != (place / "checksums.json").read_bytes()
 
 
+@two_families
 def test_what_a_study_says_of_it_is_not_lost_in_another(folder: Path, tmp_path: Path) -> None:
     give_reward_model(given("quality"), str(tmp_path), tmp_path / "given")
     put_reward_model(tmp_path / "given", tmp_path / "put", "rm", {})
@@ -68,6 +70,7 @@ def test_what_a_study_says_of_it_is_not_lost_in_another(folder: Path, tmp_path: 
     adopt_reward_model(folder, tmp_path / "backbone", tmp_path / "adopted", {})
 
 
+@two_families
 def test_a_project_may_be_moved(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "project").mkdir()
     monkeypatch.chdir(tmp_path / "project")
@@ -82,18 +85,21 @@ def test_a_project_may_be_moved(folder: Path, tmp_path: Path, monkeypatch: pytes
         assert all(file.resolve().is_relative_to(tmp_path / "moved") for file in linked.iterdir())
 
 
+@two_families
 def test_nobody_is_told_to_train_what_is_given(folder: Path, tmp_path: Path) -> None:
     assert "its rewards are not finite: train it anew" in str(not_finite(folder, "its rewards"))
     give_reward_model(given(), str(tmp_path), tmp_path / "given")
     assert str(not_finite(tmp_path / "given", "x")) == f"{tmp_path / 'given'}: x are not finite: leave it out"
 
 
+@two_families
 def test_a_label_that_it_has_not_is_one_line(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"rm: no label 'qualty'; did you mean 'quality'\?$"):
         give_reward_model(given("qualty"), str(tmp_path), tmp_path / "output")
     assert not (tmp_path / "output").exists()
 
 
+@two_families
 @pytest.mark.parametrize(
     ("tensor", "line"), [("score.weight", "no head among its tensors"), ("not.there", r"its head \(not\.there, score")]
 )

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.numpy import load_file
-from tiny_models import random_model
+from tiny_models import random_model, two_families
 
 from rmtension.base.errors import UserError
 from rmtension.engine.merging import merge_reward_models
@@ -24,6 +24,7 @@ def other(folder: Path, family: str, tmp_path: Path) -> Path:
     return tmp_path / "other"
 
 
+@two_families
 @pytest.mark.parametrize("weights", [(0.5, 0.5), (0.3, 0.7), (1.0, 0.0)])
 def test_each_weight_is_the_average_in_float64_rounded_once(
     folder: Path, other: Path, weights: tuple[float, float], tmp_path: Path
@@ -41,6 +42,7 @@ def test_each_weight_is_the_average_in_float64_rounded_once(
     assert (said["method"], said["parts"], said["weights"]) == ("merged", ["a", "b"], [*weights])
 
 
+@two_families
 def test_parts_of_other_shapes_are_one_line(folder: Path, other: Path, family: str, tmp_path: Path) -> None:
     """As of a reward model trained elsewhere, with embeddings of further tokens."""
     wide = random_model(family, seed=1)
@@ -51,6 +53,7 @@ def test_parts_of_other_shapes_are_one_line(folder: Path, other: Path, family: s
     assert not (tmp_path / "merged").exists()
 
 
+@two_families
 def test_parts_with_other_tokenizers_are_one_line(folder: Path, other: Path, tmp_path: Path) -> None:
     file = other / "tokenizer.json"
     file.write_text(file.read_text().replace('"w1"', '"another"'))

@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
-from tiny_models import WORDS, plain_activations
+from tiny_models import WORDS, plain_activations, two_families
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from rmtension.base.errors import UserError
@@ -105,6 +105,7 @@ def test_scores_without_a_neuron_are_those_of_the_plain_model(folder: Path) -> N
         assert row["correct"] == (row["chosen_scores"][0] > row["rejected_scores"][0])
 
 
+@two_families
 def test_no_pair_that_can_be_read_is_one_line(folder: Path) -> None:
     with pytest.raises(UserError, match="no pair within the 64 tokens that it reads"):
         explore_neurons(folder, pairs(TEXTS[-1:]), NEURONS, most=1, budget=99, device=CPU)

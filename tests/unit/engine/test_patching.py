@@ -9,7 +9,7 @@ from typing import Any
 import polars as pl
 import pytest
 import torch
-from tiny_models import CONFIGS, WORDS, random_model
+from tiny_models import CONFIGS, WORDS, random_model, two_families
 from torch import Tensor, nn
 from transformers import AutoModelForSequenceClassification
 
@@ -98,6 +98,7 @@ def test_scores_are_those_of_two_plain_models(budget: int, folder: Path, donors:
     assert found.filter(ablation="some")["chosen_scores"].equals(found.filter(ablation="again")["chosen_scores"])
 
 
+@two_families
 def test_a_model_that_is_its_own_donor_is_as_it_was(folder: Path, donors: dict[str, Path]) -> None:
     itself = patch(
         folder, {"itself": folder}, comparisons(TEXTS), SELECTED, ["empty", "some", "all"], 1000, "float32", CPU
@@ -108,6 +109,7 @@ def test_a_model_that_is_its_own_donor_is_as_it_was(folder: Path, donors: dict[s
     assert unpatched not in [part["chosen_scores"].to_list() for part in other.partition_by("donor")]
 
 
+@two_families
 def test_what_cannot_be_read_is_null(folder: Path, family: str, caplog: pytest.LogCaptureFixture) -> None:
     too_long = " ".join(["w5"] * (CONFIGS[family].max_position_embeddings + 1))
     rows = [(["w1"], [too_long]), (["w1 w2"], ["w1 w3"])]

@@ -16,7 +16,7 @@ import transformers
 from chat_templates import DATED, TEMPLATES, save_chat_model
 from hypothesis import given
 from hypothesis import strategies as some
-from tiny_models import save_backbone
+from tiny_models import save_backbone, two_families
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from rmtension.base.errors import UserError
@@ -96,6 +96,7 @@ def table(*rows: tuple[list[str], list[str]]) -> pl.DataFrame:
     )
 
 
+@two_families
 @pytest.mark.parametrize("pad", ["<pad>", "</s>"])
 @pytest.mark.parametrize("name", TEMPLATES)
 def test_rewards_of_a_chat_template(name: str, pad: str, family: str, tmp_path: Path) -> None:
@@ -112,6 +113,7 @@ def test_rewards_of_a_chat_template(name: str, pad: str, family: str, tmp_path: 
 PADDED = ["Cold water.<pad>", "Cold.<pad><pad>", "<pad>", "Cold<pad> water.", "Cold water. <pad> ", "Cold water."]
 
 
+@two_families
 @pytest.mark.parametrize("template", ["hh", "none", "paper"])
 def test_a_text_is_scored_before_the_padding_that_it_ends_in(template: str, family: str, tmp_path: Path) -> None:
     """As transformers has it, which scores nothing but padding at its first token."""

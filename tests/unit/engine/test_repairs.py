@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
-from tiny_models import NEURONS, block, pairs, random_model, texts
+from tiny_models import NEURONS, block, pairs, random_model, texts, two_families
 from torch import Tensor
 
 from rmtension.engine import training
@@ -179,6 +179,7 @@ def weights_of(model: Any, layer: int, neuron: int) -> list[Tensor]:
     return [*(weight[neuron] for weight in into), place.from_neurons[neuron]]
 
 
+@two_families
 def test_frozen_neurons_keep_their_weights_to_the_bit_and_the_rest_learns(family: str, tmp_path: Path) -> None:
     ours, untrained = random_model(family), random_model(family)
     trained(ours, partial(Frozen, HELD), tmp_path)

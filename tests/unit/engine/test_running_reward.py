@@ -12,7 +12,7 @@ import polars as pl
 import pytest
 import torch
 from chat_templates import TEMPLATES, save_chat_model
-from tiny_models import block
+from tiny_models import block, two_families
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from typer.testing import CliRunner
@@ -103,6 +103,7 @@ def test_the_last_token_that_is_scored_is_the_last_that_is_shown(tmp_path: Path)
     assert line["scores"] == pytest.approx(truncated_rewards(folder, chat_ids(folder, "Cold water"), 1), abs=1e-5)
 
 
+@two_families
 @pytest.mark.parametrize("template", IDS)
 def test_comparisons_of_a_study(template: str, family: str, tmp_path: Path) -> None:
     """Both texts of a pair, one that begins as the other does; and one that is too long."""

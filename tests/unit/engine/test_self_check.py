@@ -12,7 +12,7 @@ from unittest.mock import Mock
 import numpy as np
 import pytest
 import torch
-from tiny_models import save_backbone
+from tiny_models import save_backbone, two_families
 from tokenizers.processors import TemplateProcessing
 from transformers import (
     AttentionInterface,
@@ -116,6 +116,7 @@ SPOILT = {
 }
 
 
+@two_families
 @pytest.mark.parametrize("fault", SPOILT)
 def test_a_spoilt_packed_form_is_one_line(fault: str, backbone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(self_check, *SPOILT[fault])
@@ -124,6 +125,7 @@ def test_a_spoilt_packed_form_is_one_line(fault: str, backbone: Path, monkeypatc
     assert not (backbone.parent / "new").exists()
 
 
+@two_families
 def test_a_release_that_loses_the_batch_on_its_way_is_one_line(backbone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where keywords of a model's call no longer come to attention; of reward models and made backbones too."""
 

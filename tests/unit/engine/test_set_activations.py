@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tiny_models import CONFIGS, WORDS, plain_activations
+from tiny_models import CONFIGS, WORDS, plain_activations, two_families
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from rmtension.base.errors import UserError
@@ -62,6 +62,7 @@ def test_means_are_those_of_each_text_and_neuron_alone(is_signed: bool, budget: 
                 assert row["mean"] == pytest.approx(np.mean(of_set if is_signed else np.abs(of_set)), abs=1e-6)
 
 
+@two_families
 def test_what_cannot_be_read_is_null(folder: Path, family: str, caplog: pytest.LogCaptureFixture) -> None:
     too_long = " ".join(["w5"] * (CONFIGS[family].max_position_embeddings + 1))
     rows = [("w1", too_long), ("w1 w2", "w1 w3"), ("w1", "")]
@@ -73,6 +74,7 @@ def test_what_cannot_be_read_is_null(folder: Path, family: str, caplog: pytest.L
     assert nothing.schema == SCHEMA and len(nothing) == 4 and nothing["mean"].null_count() == 4
 
 
+@two_families
 def test_activations_that_are_no_number_are_one_line(folder: Path) -> None:
     file = folder / "model.safetensors"
     tensors = load_file(file)

@@ -10,7 +10,7 @@ from typing import Any
 
 import gguf
 import pytest
-from tiny_models import CONFIGS, save_backbone
+from tiny_models import CONFIGS, save_backbone, two_families
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
@@ -92,6 +92,7 @@ def test_the_rules_tell_themselves_apart() -> None:
     assert len({str([trained(rules).encode(text).ids for text in TEXTS]) for rules in RULES}) == len(RULES)
 
 
+@two_families
 @pytest.mark.parametrize("rules", RULES)
 @pytest.mark.parametrize("named", CLASSES)
 def test_ids_are_those_of_tokenizer_json_whatever_class_is_named(
@@ -104,6 +105,7 @@ def test_ids_are_those_of_tokenizer_json_whatever_class_is_named(
     assert ours(tmp_path) == expected(tmp_path)
 
 
+@two_families
 @pytest.mark.parametrize("rules", ["SmolLM2", "Llama 3"])
 def test_a_reward_model_keeps_its_backbones_tokens(rules: str, family: str, tmp_path: Path) -> None:
     """From a folder, by training's saving, to a reward model that another study adopts."""
@@ -127,6 +129,7 @@ def test_a_reward_model_keeps_its_backbones_tokens(rules: str, family: str, tmp_
     assert elsewhere(TEXTS[:2])["input_ids"] == expected(origin)[:2]
 
 
+@two_families
 def test_a_made_backbone_is_read_by_the_rules_that_it_was_made_with(family: str, tmp_path: Path) -> None:
     pretraining = {"texts": 20, "epochs": 1}
     made = {"kind": "made", "family": family, "layers": 2, "width": 16, "heads": 2, "neurons": 20, "vocabulary": 300}
