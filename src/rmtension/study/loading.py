@@ -93,6 +93,6 @@ def describe(error: Any) -> str:
         message = "this key is missing"
     elif error["type"] == "missing":
         message = "this key is missing"
-    elif error["type"] != "unknown_key" and isinstance(error["input"], int | float | str | bool):
+    elif isinstance(error["input"], int | float | str | bool):
         message = f"{message}; got {error['input']!r}"
     return f"{'.'.join(keys)}: {message}" if keys else message

@@ -19,7 +19,6 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from pydantic_core import PydanticCustomError
 
 
 def six_digits(percent: float) -> float:
@@ -78,8 +77,7 @@ class Section(BaseModel):
     def refuse_unknown_keys(cls, data: Any) -> Any:
         unknown = [key for key in data if key not in cls.model_fields] if isinstance(data, Mapping) else []
         if unknown:
-            message = f"unknown key '{unknown[0]}'; {nearest(str(unknown[0]), cls.model_fields)}"
-            raise PydanticCustomError("unknown_key", "{message}", {"message": message})
+            raise ValueError(f"unknown key '{unknown[0]}'; {nearest(str(unknown[0]), cls.model_fields)}")
         return data
 
     @model_validator(mode="before")
@@ -157,17 +155,16 @@ class Located(Section):
 def refuse_repeats(key: str, values: list[Any]) -> None:
     repeated = [value for value in dict.fromkeys(values) if values.count(value) > 1]
     if repeated:
-        raise PydanticCustomError("repeated", "{m}", {"m": f"{key}: {repeated[0]} is given more than once"})
+        raise ValueError(f"{key}: {repeated[0]} is given more than once")
 
 
 def refuse_taken(key: str, word: str, names: Iterable[str]) -> None:
     """Where a name would be mistaken for a word that tables have in its place."""
     if word in names:
-        raise PydanticCustomError("taken", "{m}", {"m": f"{key}: '{word}' has a meaning of its own; give another name"})
+        raise ValueError(f"{key}: '{word}' has a meaning of its own; give another name")
 
 
 def require_known(key: str, names: Iterable[str], known: Iterable[str]) -> None:
     for name in names:
         if name not in known:
-            message = f"{key}: unknown name '{name}'; {nearest(name, known)}"
-            raise PydanticCustomError("unknown_name", "{message}", {"message": message})
+            raise ValueError(f"{key}: unknown name '{name}'; {nearest(name, known)}")

@@ -7,7 +7,6 @@ from itertools import product
 from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
-from pydantic_core import PydanticCustomError
 
 from rmtension.study.benchmarks import Benchmark, OwnBenchmark, PublishedBenchmark
 from rmtension.study.compatibility import AUTHORS, with_authors_choices
@@ -66,7 +65,7 @@ class Study(Section):
     @model_validator(mode="after")
     def given_models_are_only_looked_at(self) -> Self:
         for key, wrong in beside_given(self) if self.given else []:
-            raise PydanticCustomError("given", "{m}", {"m": f"{key}: a given reward model is as it is: {wrong}"})
+            raise ValueError(f"{key}: a given reward model is as it is: {wrong}")
         return self
 
     @model_validator(mode="after")
@@ -156,8 +155,8 @@ def require_known_names(study: Study) -> None:
         require_known(f"models.{name}.trained", model.trained, study.regimes)
         for place in model.trained:
             if place not in study.with_models():
-                message = f"models.{name}.trained.{place}: an ensemble has no reward model of its own; leave it out"
-                raise PydanticCustomError("no_model", "{m}", {"m": message})
+                key = f"models.{name}.trained.{place}"
+                raise ValueError(f"{key}: an ensemble has no reward model of its own; leave it out")
         for place, folders in model.trained.items():
             require_known(f"models.{name}.trained.{place}", map(str, folders), list(map(str, study.seeds)))
     require_known("ablation.sweep_benchmarks", study.ablation.sweep_benchmarks, study.benchmarks)
@@ -166,29 +165,27 @@ def require_known_names(study: Study) -> None:
         require_known("patching.benchmarks", study.patching.benchmarks, study.benchmarks)
     for key in ("patching", "conflict"):
         if getattr(study, key) is not None and not study.mixed_regimes():
-            message = f"{key}: it looks at regimes trained on two others' data, and none is: leave it out, or add one"
-            raise PydanticCustomError("no_mixed", "{m}", {"m": message})
+            looked_at = "it looks at regimes trained on two others' data"
+            raise ValueError(f"{key}: {looked_at}, and none is: leave it out, or add one")
     require_known("ablation.scoring", [study.ablation.scoring], study.neurons.scorings)
     if study.activations.stable is not None and study.ablation.scoring in ATTRIBUTED:
-        message = f"activations.stable: sets by '{study.ablation.scoring}' are not made of activations: leave it out"
-        raise PydanticCustomError("unmeasured", "{m}", {"m": message})
+        sets = f"sets by '{study.ablation.scoring}'"
+        raise ValueError(f"activations.stable: {sets} are not made of activations: leave it out")
 
 
 def require_sizes(study: Study) -> None:
     """Sets are no larger than made models, and hold a neuron; the sizes of others are known once they are read."""
     for name, n_neurons in made_neurons(study.models).items():
         if wrong := misfit(name, n_neurons, study.ablation.percent, study.ablation.swept):
-            raise PydanticCustomError("misfit", "{m}", {"m": wrong})
+            raise ValueError(wrong)
 
 
 def refuse_lean_parts(study: Study) -> None:
     """Lean training takes the weights whole: Adafactor looks at rows and columns."""
     for name, model in study.models.items():
         if model.compute.sharded and study.training.memory == "lean":
-            message = (
-                f"training.memory: lean, while models.{name}.compute.sharded spreads weights: leave out one of them"
-            )
-            raise PydanticCustomError("lean", "{m}", {"m": message})
+            spread = f"models.{name}.compute.sharded spreads weights"
+            raise ValueError(f"training.memory: lean, while {spread}: leave out one of them")
 
 
 def require_parts(study: Study, name: str, mixes: Sequence[str]) -> None:
@@ -196,8 +193,7 @@ def require_parts(study: Study, name: str, mixes: Sequence[str]) -> None:
     singles = study.single_regimes()
     for part in mixes:
         if part in study.regimes and part not in singles:
-            message = f"regimes.{name}.mixes: '{part}' itself is made of two others; {nearest(part, singles)}"
-            raise PydanticCustomError("mixed", "{m}", {"m": message})
+            raise ValueError(f"regimes.{name}.mixes: '{part}' itself is made of two others; {nearest(part, singles)}")
     require_known(f"regimes.{name}.mixes", mixes, singles)
 
 
