@@ -89,25 +89,24 @@ def as_compared(comparisons: pl.LazyFrame, study: Study, sides: Sequence[str]) -
 def load_scores(folder: Path, study: Study) -> Frames:
     """Every score file of a study: model, regime, seed, benchmark, ablation, comparison_id, orientation, task; chosen,
     the lowest score of the chosen responses, and rejected, the highest of the rejected ones."""
-    return Files([extremes(frame, study) for _, frame in scan_scores(folder, study)])
+    return Files([extremes(frame, study) for _, frame in scan_scores(folder, study, study.benchmarks)])
 
 
 def load_lists(folder: Path, study: Study) -> pl.DataFrame:
     """What load_scores has, but chosen_scores and rejected_scores, of each reward model unablated, without its own top
     neurons, and without what a mixed one's parts share or have alone."""
     frames = []
-    for regime, frame in scan_scores(folder, study):
+    for regime, frame in scan_scores(folder, study, study.benchmarks):
         of = frame.filter(pl.col("ablation").is_in(listed(study, regime))).select(*KEYS, *SIDES)
         frames.append(of.with_columns(CATEGORIES))
     return pl.concat(frames).collect()
 
 
-def scan_scores(folder: Path, study: Study) -> Iterator[tuple[str, pl.LazyFrame]]:
-    """The regime of every score file, and its rows."""
-    for (model, regime, seed), benchmark in product(reward_models(study, study.regimes), study.benchmarks):
+def scan_scores(folder: Path, study: Study, benchmarks: Iterable[str]) -> Iterator[tuple[str, pl.LazyFrame]]:
+    """The regime of every score file of these benchmarks, and its rows."""
+    for (model, regime, seed), benchmark in product(reward_models(study, study.regimes), benchmarks):
         path = folder / "scores" / model / regime / f"seed-{seed}" / f"{benchmark}.parquet"
-        names: list[str | int] = [model, regime, seed, benchmark]
-        yield regime, scan(path, SCORES, zip([*REWARD_MODEL, "benchmark"], names, strict=True))
+        yield regime, scan(path, SCORES, model=model, regime=regime, seed=seed, benchmark=benchmark)
 
 
 def extremes(scores: pl.LazyFrame, study: Study) -> pl.LazyFrame:
@@ -123,7 +122,7 @@ def load_patched(folder: Path, study: Study) -> Frames:
     frames = []
     for (regime, benchmark), model, seed in product(patched_on(study), study.models, study.seeds):
         path = folder / "patched" / model / regime / f"seed-{seed}" / f"{benchmark}.parquet"
-        frame = scan(path, PATCHED, zip([*REWARD_MODEL, "benchmark"], [model, regime, seed, benchmark], strict=True))
+        frame = scan(path, PATCHED, model=model, regime=regime, seed=seed, benchmark=benchmark)
         named = frame.with_columns(ablation=pl.concat_str("donor", "ablation", separator="/"))
         frames.append(extremes(named, study))
     return Files(frames)
@@ -206,42 +205,36 @@ def reward_models(study: Study, regimes: Iterable[str]) -> Iterator[tuple[str, s
     return product(study.models, regimes, study.seeds)
 
 
-def scan(path: Path, columns: Columns, keys: Iterator[tuple[str, str | int]]) -> pl.LazyFrame:
-    """A stage's parquet file with the names it stands for as columns."""
-    return scan_table(path, columns).select(*columns).with_columns(**{name: pl.lit(value) for name, value in keys})
+def scan(path: Path, columns: Columns, **keys: str | int) -> pl.LazyFrame:
+    """A stage's parquet file with what it stands for as columns."""
+    named = {name: pl.lit(value) for name, value in keys.items()}
+    return scan_table(path, columns).select(*columns).with_columns(**named)
 
 
 def load_stage(folder: Path, study: Study, stage: str, columns: Columns) -> list[pl.LazyFrame]:
     """The files of a stage that writes one for each reward model, with model, regime and seed as columns."""
-    frames = []
-    for reward_model in reward_models(study, study.with_neurons()):
-        model, regime, seed = reward_model
-        path = folder / stage / model / regime / f"seed-{seed}.parquet"
-        frames.append(scan(path, columns, zip(REWARD_MODEL, reward_model, strict=True)))
-    return frames
+    return [
+        scan(folder / stage / model / regime / f"seed-{seed}.parquet", columns, model=model, regime=regime, seed=seed)
+        for model, regime, seed in reward_models(study, study.with_neurons())
+    ]
 
 
 def load_validation(folder: Path, study: Study) -> pl.DataFrame:
     """What load_scores has with lists, of the regimes' validation splits under the name VALIDATION."""
-    frames = []
-    for model, regime, seed in reward_models(study, study.regimes):
-        path = folder / "scores" / model / regime / f"seed-{seed}" / f"{VALIDATION}.parquet"
-        names: list[str | int] = [model, regime, seed, VALIDATION]
-        frames.append(scan(path, SCORES, zip([*REWARD_MODEL, "benchmark"], names, strict=True)))
-    return pl.concat(frame.with_columns(CATEGORIES) for frame in frames).collect()
+    return pl.concat(of.with_columns(CATEGORIES) for _, of in scan_scores(folder, study, [VALIDATION])).collect()
 
 
 def load_lengths(folder: Path, study: Study) -> pl.DataFrame:
     """model, benchmark, comparison_id, orientation, task, chosen_tokens, rejected_tokens (lists): how many tokens of
     its own each candidate has by each backbone's tokenizer."""
-    frames = [scan(folder / "lengths" / f"{m}.parquet", LENGTHS, iter([("model", m)])) for m in study.models]
+    frames = [scan(folder / "lengths" / f"{m}.parquet", LENGTHS, model=m) for m in study.models]
     return pl.concat(frames).collect()
 
 
 def load_words(folder: Path, study: Study) -> pl.DataFrame:
     """regime, benchmark, comparison_id, orientation, task, chosen_scores, rejected_scores (lists): by the words that
     each regime's train pairs prefer; repairs have the pairs of what they repair."""
-    frames = [scan(folder / "words" / f"{r}.parquet", WORDS, iter([("regime", r)])) for r in study.plain_regimes()]
+    frames = [scan(folder / "words" / f"{r}.parquet", WORDS, regime=r) for r in study.plain_regimes()]
     return pl.concat(frames).collect()
 
 
@@ -282,7 +275,7 @@ def load_control_overlaps(folder: Path, study: Study) -> pl.DataFrame:
         own = (study.ablation.matched_set, study.ablation.main_set, scoring)
         named = pl.LazyFrame([own, *matched], schema=["ablation", "target", "set"], orient="row")
         path = folder / "selected" / model / regime / f"seed-{seed}" / "sets.parquet"
-        sets = scan(path, SETS, zip(REWARD_MODEL, (model, regime, seed), strict=True))
+        sets = scan(path, SETS, model=model, regime=regime, seed=seed)
         place = [*REWARD_MODEL, "layer", "neuron"]
         targets = sets.select(*place, target="ablation").with_columns(met=True)
         both = sets.join(named, on="ablation").join(targets, on=[*place, "target"], how="left")
