@@ -197,15 +197,9 @@ def base(wildcards):
     return [] if study.given else BACKBONE
 
 
-def parts_reward_models(wildcards):
-    """Reward models of a regime's parts."""
-    return [REWARD_MODEL.replace("{regime}", part) for part in study.regimes[wildcards.regime].mixes]
-
-
-def parts_neurons(wildcards):
-    """Rankings of the reward models of a mixed regime's parts."""
-    regimes = study.regimes[wildcards.regime].mixes
-    return [f"{RESULTS}/neurons/{{model}}/{regime}/seed-{{seed}}.parquet" for regime in regimes]
+def of_parts(pattern):
+    """A file of the reward model of each of a regime's parts, as a function of the wildcards."""
+    return lambda wildcards: [pattern.replace("{regime}", part) for part in study.regimes[wildcards.regime].mixes]
 
 
 def attributions(wildcards):
@@ -221,12 +215,6 @@ def objectives(wildcards):
 def objectives_pairs(wildcards):
     """Pairs of each objective that nothing was trained on."""
     return [f"{RESULTS}/data/{regime}/test.parquet" for regime in objectives(wildcards)]
-
-
-def parts_activations(wildcards):
-    """Activation statistics of the reward models of a regime's parts."""
-    regimes = study.regimes[wildcards.regime].mixes
-    return [f"{RESULTS}/activations/{{model}}/{regime}/seed-{{seed}}.parquet" for regime in regimes]
 
 
 def frozen(wildcards):

@@ -5,7 +5,7 @@ ruleorder: ensemble > train
 
 rule ensemble:
     input:
-        parts=parts_reward_models,
+        parts=of_parts(REWARD_MODEL),
         # Whose margins are the unit of each part's rewards.
         validation=f"{RESULTS}/data/{{regime}}/validation.parquet",
         comparisons=lambda wildcards: [comparisons_of(wildcards.regime, name) for name in scored_on(study)],

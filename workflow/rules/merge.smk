@@ -4,7 +4,7 @@ ruleorder: adopt > merge > train
 
 rule merge:
     input:
-        parts=parts_reward_models,
+        parts=of_parts(REWARD_MODEL),
         code=code("merge.py"),
     output:
         REWARD_MODEL,

@@ -4,7 +4,7 @@
 rule patch:
     input:
         reward_model=REWARD_MODEL,
-        donors=parts_reward_models,
+        donors=of_parts(REWARD_MODEL),
         comparisons=lambda wildcards: comparisons_of(wildcards.regime, wildcards.benchmark),
         selected=rules.select_sets.output[0],
         code=code("patch.py"),

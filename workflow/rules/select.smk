@@ -5,7 +5,7 @@
 rule select_sets:
     input:
         neurons=rules.neurons.output[0],
-        parts=parts_neurons,
+        parts=of_parts(rules.neurons.output[0]),
         activations=rules.activations.output.neurons,
         code=code("select_sets.py"),
     output:
@@ -61,8 +61,8 @@ rule select:
 # Before its reward model: what the parts' neurons say that its training leaves as it is.
 rule select_frozen:
     input:
-        neurons=parts_neurons,
-        activations=parts_activations,
+        neurons=of_parts(rules.neurons.output[0]),
+        activations=of_parts(rules.activations.output.neurons),
         code=code("select_frozen.py"),
     output:
         f"{RESULTS}/selected/{RM}/frozen.parquet",
