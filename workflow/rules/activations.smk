@@ -30,9 +30,7 @@ rule activations:
             standing=study.standing,
             max_tokens=study.training.max_tokens,
             budget=compute("inference_tokens"),
-            precision=compute("inference_precision"),
-            threads=compute("threads"),
-            gpus=scoring_gpus,
+            **ARITHMETIC,
         ),
     message:
         "Activation statistics of {wildcards.model}, {wildcards.regime}, seed {wildcards.seed}"

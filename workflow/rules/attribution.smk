@@ -26,9 +26,7 @@ rule attribution:
             max_tokens=study.training.max_tokens,
             # Activations are kept for a backward pass, as in training.
             budget=compute("training_tokens"),
-            precision=compute("inference_precision"),
-            threads=compute("threads"),
-            gpus=scoring_gpus,
+            **ARITHMETIC,
         ),
     message:
         "Attributions of {wildcards.model}, {wildcards.regime}, seed {wildcards.seed}"

@@ -146,6 +146,10 @@ def scoring_gpus(wildcards):
     return min(compute("gpus")(wildcards), 1)
 
 
+# Settings of every job that computes in a reward model and does not train it: on what, and how exactly.
+ARITHMETIC = {"precision": compute("inference_precision"), "threads": compute("threads"), "gpus": scoring_gpus}
+
+
 # Folder of each reward model that was trained elsewhere, by its place in the study.
 ADOPTED = {RM.format(model=m, regime=r, seed=seed): folder for (m, r, seed), folder in places.adopted(study).items()}
 

@@ -27,9 +27,7 @@ rule conflict:
             two=lambda wildcards: compared_objectives(study, wildcards.regime),
             max_tokens=study.training.max_tokens,
             budget=compute("training_tokens"),
-            precision=compute("inference_precision"),
-            threads=compute("threads"),
-            gpus=scoring_gpus,
+            **ARITHMETIC,
         ),
     message:
         "Gradients of objectives in {wildcards.model}, {wildcards.regime}, seed {wildcards.seed}"

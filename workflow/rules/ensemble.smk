@@ -31,9 +31,7 @@ rule ensemble:
             code("ensemble.py"),
             mixes=lambda wildcards: study.regimes[wildcards.regime].mixes,
             budget=compute("inference_tokens"),
-            precision=compute("inference_precision"),
-            threads=compute("threads"),
-            gpus=scoring_gpus,
+            **ARITHMETIC,
         ),
     message:
         "Score everything with {wildcards.model}, {wildcards.regime}, seed {wildcards.seed}"

@@ -29,9 +29,7 @@ rule evaluate:
             code("evaluate.py"),
             ablations=lambda wildcards: ablated_sets(study, wildcards.regime, wildcards.benchmark),
             budget=compute("inference_tokens"),
-            precision=compute("inference_precision"),
-            threads=compute("threads"),
-            gpus=scoring_gpus,
+            **ARITHMETIC,
             checkpoint=lambda wildcards: f"{RESULTS}/checkpoints/scores/{RM}/{{benchmark}}.pt".format(**wildcards),
         ),
     message:

@@ -46,9 +46,7 @@ rule passages:
             seed=study.explore.seed,
             sets=lambda wildcards: explored_sets(study, wildcards.regime),
             budget=compute("inference_tokens"),
-            precision=compute("inference_precision"),
-            threads=compute("threads"),
-            gpus=scoring_gpus,
+            **ARITHMETIC,
         ),
     message:
         "What neurons read and do in {wildcards.model}, {wildcards.regime}, seed {wildcards.seed}"
@@ -82,9 +80,7 @@ rule running_rewards:
             running=study.explore.running,
             seed=study.explore.seed,
             budget=compute("inference_tokens"),
-            precision=compute("inference_precision"),
-            threads=compute("threads"),
-            gpus=scoring_gpus,
+            **ARITHMETIC,
         ),
     message:
         "Rewards token by token of {wildcards.model}, {wildcards.regime}, seed {wildcards.seed}"

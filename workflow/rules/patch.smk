@@ -27,9 +27,7 @@ rule patch:
             donors=lambda wildcards: study.regimes[wildcards.regime].mixes,
             sets=lambda wildcards: [one.name for one in compared_sets(study, wildcards.regime)],
             budget=compute("inference_tokens"),
-            precision=compute("inference_precision"),
-            threads=compute("threads"),
-            gpus=scoring_gpus,
+            **ARITHMETIC,
         ),
     message:
         "Patch {wildcards.model}, {wildcards.regime}, seed {wildcards.seed} on {wildcards.benchmark}"

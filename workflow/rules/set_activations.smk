@@ -26,9 +26,7 @@ rule set_activations:
             sets=observed_sets(study),
             is_signed=study.neurons.magnitude == "mean",
             budget=compute("inference_tokens"),
-            precision=compute("inference_precision"),
-            threads=compute("threads"),
-            gpus=scoring_gpus,
+            **ARITHMETIC,
         ),
     message:
         "Sets in the test pairs of {wildcards.model}, {wildcards.regime}, seed {wildcards.seed}"
