@@ -12,17 +12,13 @@ FIGURES = provenance.registered("report.figures", "FIGURES")
 PATCHED = [
     file
     for regime, benchmark in patched_on(study)
-    for file in expand(
-        f"{RESULTS}/patched/{{model}}/{regime}/seed-{{seed}}/{benchmark}.parquet", model=study.models, seed=study.seeds
-    )
+    for file in reward_models(f"{RESULTS}/patched/{RM}/{benchmark}.parquet", [regime])
 ]
 CONFLICTS = [
     file
     for regime in study.regimes
     if compared_objectives(study, regime)
-    for file in expand(
-        f"{RESULTS}/conflicts/{{model}}/{regime}/seed-{{seed}}.parquet", model=study.models, seed=study.seeds
-    )
+    for file in reward_models(f"{RESULTS}/conflicts/{RM}.parquet", [regime])
 ]
 RECKONED = yaml.safe_load(Path(resource("plan.yaml")).read_text(encoding="utf-8"))
 

@@ -136,6 +136,11 @@ def compute(field):
     return lambda wildcards: getattr(study.models[wildcards.model].compute, field)
 
 
+def of_regime(field):
+    """What the study says of the job's regime, as a function of the wildcards."""
+    return lambda wildcards: getattr(study.regimes[wildcards.regime], field)
+
+
 def by_attempt(amount):
     """A resource that grows: after a failed attempt a job asks for as much again. `amount` may depend on the wildcards."""
     return lambda wildcards, attempt: attempt * (amount(wildcards) if callable(amount) else amount)

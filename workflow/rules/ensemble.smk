@@ -29,7 +29,7 @@ rule ensemble:
     params:
         settings=settings(
             code("ensemble.py"),
-            mixes=lambda wildcards: study.regimes[wildcards.regime].mixes,
+            mixes=of_regime("mixes"),
             budget=compute("inference_tokens"),
             **ARITHMETIC,
         ),

@@ -24,8 +24,8 @@ rule merge:
     params:
         settings=settings(
             code("merge.py"),
-            mixes=lambda wildcards: study.regimes[wildcards.regime].mixes,
-            weights=lambda wildcards: study.regimes[wildcards.regime].weights,
+            mixes=of_regime("mixes"),
+            weights=of_regime("weights"),
             threads=compute("threads"),
         ),
     message:

@@ -24,7 +24,7 @@ rule patch:
     params:
         settings=settings(
             code("patch.py"),
-            donors=lambda wildcards: study.regimes[wildcards.regime].mixes,
+            donors=of_regime("mixes"),
             sets=lambda wildcards: [one.name for one in compared_sets(study, wildcards.regime)],
             budget=compute("inference_tokens"),
             **ARITHMETIC,

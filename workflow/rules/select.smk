@@ -80,8 +80,8 @@ rule select_frozen:
     params:
         settings=settings(
             code("select_frozen.py"),
-            frozen=lambda wildcards: study.regimes[wildcards.regime].frozen,
-            mixes=lambda wildcards: study.regimes[wildcards.regime].mixes,
+            frozen=of_regime("frozen"),
+            mixes=of_regime("mixes"),
             scoring=study.ablation.scoring,
             percent=study.ablation.percent,
         ),

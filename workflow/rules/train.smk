@@ -30,12 +30,12 @@ rule train:
         settings=settings(
             code("train.py"),
             training=study.training,
-            epochs=lambda wildcards: study.regimes[wildcards.regime].epochs,
+            epochs=of_regime("epochs"),
             budget=compute("training_tokens"),
             threads=compute("threads"),
             gpus=compute("gpus"),
             sharded=compute("sharded"),
-            method=lambda wildcards: study.regimes[wildcards.regime].method,
+            method=of_regime("method"),
             parts=lambda wildcards: (
                 study.regimes[wildcards.regime].mixes if wildcards.regime in study.repairs() else []
             ),
