@@ -47,8 +47,7 @@ PASSAGES = {
 }
 WITHOUT = {
     **dict.fromkeys(NEURON, pl.Int32()),
-    **{name: SCHEMA[name] for name in ("comparison_id", "task", "orientation")},
-    **{name: SCHEMA[name] for name in ("chosen_scores", "rejected_scores", "correct")},
+    **{name: kind for name, kind in SCHEMA.items() if name not in ("ablation", "precision", "fingerprint")},
 }
 
 

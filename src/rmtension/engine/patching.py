@@ -17,19 +17,14 @@ from rmtension.engine.ablation import Mask, by_layer
 from rmtension.engine.activations import observed_neurons
 from rmtension.engine.architectures import activation_modules, longest_text
 from rmtension.engine.decisions import precise_rewards
+from rmtension.engine.evaluation import SCHEMA as SCORES
 from rmtension.engine.evaluation import refuse_what_is_no_number, score_lists, with_comparisons
 from rmtension.engine.packing import Batch
 from rmtension.engine.passes import Find
 from rmtension.engine.reading import load_reader, pack_table
 from rmtension.engine.reward_model import hidden_states, load_reward_model, score
 
-SCHEMA: dict[str, pl.DataType] = {
-    **dict.fromkeys(["donor", "ablation", "comparison_id", "task", "orientation"], pl.String()),
-    "chosen_scores": pl.List(pl.Float32()),
-    "rejected_scores": pl.List(pl.Float32()),
-    "correct": pl.Boolean(),
-    "precision": pl.String(),
-}
+SCHEMA = {"donor": pl.String(), **{name: kind for name, kind in SCORES.items() if name != "fingerprint"}}
 Members = Sequence[Tensor]  # of a set, by layer: indices of its neurons
 
 
