@@ -34,8 +34,8 @@ from rmtension.engine.lengths import lengths
 from rmtension.engine.passages import explore_neurons
 from rmtension.engine.patching import patch
 from rmtension.engine.reading import load_reader
+from rmtension.engine.running_reward import judged_rewards
 from rmtension.engine.set_activations import set_activations
-from rmtension.engine.token_rewards import judged_rewards
 from rmtension.engine.training import TrainingRun, train_reward_model
 from rmtension.neurons.ranking import PLACE, oriented_sets, rankings, sets_to_frame
 from rmtension.report.bindings import check_text

@@ -9,7 +9,7 @@ from pathlib import Path
 from rmtension.base.device import arithmetic, start_torch
 from rmtension.base.files import write_parquet
 from rmtension.data.comparisons import evenly, read_judged
-from rmtension.engine.token_rewards import judged_rewards
+from rmtension.engine.running_reward import judged_rewards
 
 settings, folder = snakemake.params.settings, Path(snakemake.input.reward_model).parent
 device = start_torch(settings["threads"], settings["gpus"], settings["precision"])

@@ -21,7 +21,7 @@ from rmtension.engine.architectures import longest_text
 from rmtension.engine.evaluation import refuse_what_is_no_number
 from rmtension.engine.packing import PREFIX, Batch, Packed, Tokens, pack
 from rmtension.engine.passes import token_values
-from rmtension.engine.reading import Reader, load_reader
+from rmtension.engine.reading import Reader, load_reader, own_template
 from rmtension.engine.reward_model import hidden_states, load_reward_model, rewards
 from rmtension.neurons.ranking import NO_SETS
 
@@ -127,6 +127,16 @@ def running_rewards(
         else:
             values += [(*place, None, None) for place in places]
     return pl.DataFrame(values, SCHEMA, orient="row")
+
+
+def judged_rewards(folder: Path, comparisons: pl.DataFrame, budget: int, device: torch.device) -> pl.DataFrame:
+    """running_rewards, in the form in which the study reads the reward model in `folder`, with each one's benchmark.
+
+    comparisons: benchmark, comparison_id, chosen and rejected (lists of texts).
+    """
+    texts = comparisons.select(n=pl.col("chosen").list.len() + pl.col("rejected").list.len())["n"]
+    benchmark = comparisons.select(pl.col("benchmark").repeat_by(texts)).explode("benchmark")
+    return benchmark.hstack(running_rewards(folder, comparisons, own_template(folder), budget, device))
 
 
 def readable(reader: Reader, texts: Sequence[str], longest: int) -> list[Along]:
