@@ -9,9 +9,9 @@ import polars as pl
 import polars.selectors as cs
 
 from rmtension.analysis.results import Results
+from rmtension.analysis.statistics import with_mean_of_models
 from rmtension.base.sums import summable
 from rmtension.study.measured import own_tests
-from rmtension.study.naming import OVERALL
 
 SCHEMA = {
     **dict.fromkeys(["switch", "key", "setting", "quantity", "model", "regime"], pl.String()),
@@ -100,10 +100,8 @@ def rm_bench(_tables: Tables, results: Results) -> pl.DataFrame:
     sides = []
     for frame, correct in ((same, pl.col("chosen_scores") > pl.col("rejected_scores")), (scores, strict)):
         by_seed = frame.group_by("model", "regime", "seed", maintain_order=True).agg(accuracy=100 * correct.mean())
-        mean = summable(pl.col("accuracy")).mean()
-        per_model = by_seed.group_by("model", "regime", maintain_order=True).agg(mean)
-        overall = per_model.group_by("regime", maintain_order=True).agg(mean, model=pl.lit(OVERALL))
-        sides.append(pl.concat([per_model, overall.select(per_model.columns)]))
+        means = by_seed.group_by("model", "regime", maintain_order=True).agg(summable(pl.col("accuracy")).mean())
+        sides.append(with_mean_of_models(means, ["regime"], ["accuracy"]))
     return compared("accuracy", "accuracy on RM-Bench (%)", *sides)
 
 

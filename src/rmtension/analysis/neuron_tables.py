@@ -16,7 +16,7 @@ from rmtension.analysis.oriented import Mask, by_reward_model
 from rmtension.analysis.resampling import Array
 from rmtension.analysis.results import Results, empty_table
 from rmtension.analysis.sets import mixtures
-from rmtension.analysis.statistics import REWARD_MODEL
+from rmtension.analysis.statistics import REWARD_MODEL, with_mean_of_models
 from rmtension.base.sums import summable
 from rmtension.neurons.ranking import NEURON
 from rmtension.study.naming import OVERALL, THIRDS
@@ -164,9 +164,7 @@ def rmsd_table(results: Results) -> pl.DataFrame:
         averaged.append((model, regime, spread(np.mean(neurons, axis=0))[0]))
     figures = pl.DataFrame(by_seed, schema=[*REWARD_MODEL, *names], orient="row")
     per_model = pl.DataFrame(averaged, schema=[*by, "rmsd"], orient="row")
-    over_models = summable(pl.col("rmsd")).mean()
-    overall = per_model.group_by("regime", maintain_order=True).agg(over_models, model=pl.lit(OVERALL))
-    first = pl.concat([per_model.select(*by, "rmsd"), overall.select(*by, "rmsd")])
+    first = with_mean_of_models(per_model, ["regime"], ["rmsd"])
     draws = {name: results.bootstrap.constant(figures.select(*REWARD_MODEL, name), name) for name in names}
     table = results.table(draws.pop("rmsd"), by, "rmsd", **draws).drop("p")
     return table.join(first, on=by, maintain_order="left").select(*by, "rmsd", pl.exclude(*by, "rmsd"))

@@ -14,11 +14,11 @@ import polars.selectors as cs
 from rmtension.analysis.length_tables import with_rest
 from rmtension.analysis.results import Results, empty_table
 from rmtension.analysis.sets import NONE
-from rmtension.analysis.statistics import REWARD_MODEL, TASK, Draws, concat, shares
+from rmtension.analysis.statistics import REWARD_MODEL, TASK, Draws, concat, shares, with_mean_of_models
 from rmtension.base.sums import summable
 from rmtension.study.data import Method
 from rmtension.study.measured import own_tests
-from rmtension.study.naming import AVERAGE, BOTH, OVERALL, OWN_TASKS, OWN_TEST
+from rmtension.study.naming import AVERAGE, BOTH, OWN_TASKS, OWN_TEST
 from rmtension.study.sources import regime_sources
 from rmtension.study.study import Study
 
@@ -127,17 +127,13 @@ def costs(study: Study, pairs_seen: pl.DataFrame) -> pl.DataFrame:
         rows.append((model, repair, method, paid[0], needed, len(parts) if method == "ensemble" else 1))
     names = dict.fromkeys(["model", "regime", "method"], pl.String) | dict.fromkeys(COSTS, pl.Float64)
     means = pl.DataFrame(rows, schema=names, orient="row").group_by("model", "regime", "method", maintain_order=True)
-    of_models = means.agg(pl.col(COSTS).mean())
-    overall = of_models.group_by("regime", "method", maintain_order=True).agg(pl.col(COSTS).mean())
-    return pl.concat([of_models, overall.select(pl.lit(OVERALL).alias("model"), pl.all())])
+    return with_mean_of_models(means.agg(pl.col(COSTS).mean()), ["regime", "method"], COSTS)
 
 
 def loudness(of_seeds: pl.DataFrame) -> pl.DataFrame:
     """model, regime, loudness (see load_loudness): means over seeds, and over models."""
-    mean = summable(pl.col("loudness")).mean()
-    means = of_seeds.group_by("model", "regime", maintain_order=True).agg(mean)
-    overall = means.group_by("regime", maintain_order=True).agg(mean)
-    return pl.concat([means, overall.select(pl.lit(OVERALL).alias("model"), pl.all())])
+    means = of_seeds.group_by("model", "regime", maintain_order=True).agg(summable(pl.col("loudness")).mean())
+    return with_mean_of_models(means, ["regime"], ["loudness"])
 
 
 def repair_table(results: Results) -> pl.DataFrame:

@@ -12,9 +12,8 @@ from rmtension.analysis.mixed_tables import paired
 from rmtension.analysis.resampling import divide
 from rmtension.analysis.results import Results, empty_table
 from rmtension.analysis.sets import mixtures, own_sets, with_values
-from rmtension.analysis.statistics import REWARD_MODEL, Block, Draws, summed_up
+from rmtension.analysis.statistics import REWARD_MODEL, Block, Draws, summed_up, with_mean_of_models
 from rmtension.base.sums import summable
-from rmtension.study.naming import OVERALL
 
 
 def moments(results: Results, block: Block, keyed: list[tuple[pl.DataFrame, dict[str, Any]]]) -> Draws:
@@ -133,8 +132,8 @@ def histogram(scores: pl.DataFrame, bins: int = 40) -> pl.DataFrame:
         left=pl.col("least") + pl.col("bin") * pl.col("width"),
         right=pl.col("least") + (pl.col("bin") + 1) * pl.col("width"),
     )
-    share = summable(pl.col("share")).mean()
-    over = shares.group_by("model", *shape, "bin", "left", "right", maintain_order=True).agg(share)
-    overall = over.group_by(*shape, "bin", "left", "right", maintain_order=True).agg(share, model=pl.lit(OVERALL))
+    over = shares.group_by("model", *shape, "bin", "left", "right", maintain_order=True)
+    means = over.agg(summable(pl.col("share")).mean())
+    both = with_mean_of_models(means, [*shape, "bin", "left", "right"], ["share"])
     keys = ["model", *shape]
-    return pl.concat([over, overall.select(over.columns)]).sort(*keys, "bin").select(*keys, "left", "right", "share")
+    return both.sort(*keys, "bin").select(*keys, "left", "right", "share")

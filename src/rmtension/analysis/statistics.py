@@ -135,6 +135,12 @@ def with_overall(per_model: Draws, overall: Draws) -> Draws:
     return Draws(both.keys, np.add(both.values, 0.0, out=both.values))
 
 
+def with_mean_of_models(of_models: pl.DataFrame, by: Sequence[str], columns: Sequence[str]) -> pl.DataFrame:
+    """Rows of each of `by`, and under the model OVERALL the plain means of the columns; `by`: keys but `model`."""
+    means = of_models.group_by(by, maintain_order=True).agg(summable(pl.col(columns)).mean(), model=pl.lit(OVERALL))
+    return pl.concat([of_models, means.select(of_models.columns)])
+
+
 def summed_up(parts: Iterable[Draws], by: Sequence[str]) -> Draws:
     """Sums over the rows of each group in all parts together, of which no two need be held at once."""
 
