@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import polars as pl
 
-from rmtension.analysis.ablation_tables import where_held
+from rmtension.analysis.ablation_tables import change, where_held
 from rmtension.analysis.patching import places
 from rmtension.analysis.results import Results, empty_table
-from rmtension.analysis.sets import NONE, mean_sizes
+from rmtension.analysis.sets import mean_sizes
 from rmtension.analysis.statistics import Draws, concat
 from rmtension.study.naming import THIRDS, thirds_names
 
@@ -21,17 +21,14 @@ def deltas(results: Results, sets: pl.DataFrame) -> Draws | None:
     sets: third, ablation.
     """
     study, parts = results.study, list[Draws]()
-    kept, on = pl.col("ablation").is_in(["none", *sets["ablation"]]), ["model", "regime", "seed"]
+    kept = pl.col("ablation").is_in(["none", *sets["ablation"]])
     for orientation in study.single_regimes():
         own = [name for name in study.with_neurons() if orientation in (study.regimes[name].mixes or [name])]
         scored = [block.of_units(kept, pl.col("regime").is_in(own)) for block in results.blocks]
         for tasks, accuracy in places(results.study, results.bootstrap, scored, orientation):
-            delta = accuracy.joined(sets, ["ablation"]).minus(accuracy.filter(NONE), on)
-            keys = {"orientation": pl.lit(orientation), "tasks": pl.lit(tasks)}
-            parts.append(Draws(delta.keys.with_columns(**keys), delta.values))
-    if not parts:
-        return None
-    return where_held(results, concat(parts))
+            side = pl.lit(orientation).alias("orientation"), pl.lit(tasks).alias("tasks")
+            parts.append(change(accuracy, sets)[2].with_columns(*side))
+    return where_held(results, concat(parts)) if parts else None
 
 
 def thirds_table(results: Results) -> pl.DataFrame:
