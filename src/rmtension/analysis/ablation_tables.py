@@ -89,8 +89,7 @@ def shared_contrasts_table(results: Results) -> pl.DataFrame:
 def control_overlap_table(results: Results) -> pl.DataFrame:
     """model, regime, set (of a scoring, or of the mixed reward model); share in percent of its matched-random control
     that lies in the set itself. Where it is high, loudness alone nearly fixes the set, and the control says little."""
-    by = ["model", "regime", "set"]
-    return results.table(results.bootstrap.constant(results.control_overlaps, "share"), by, "share").drop("p")
+    return results.table_of_seeds(results.control_overlaps, ["model", "regime", "set"], "share")
 
 
 def ablation_curve_table(results: Results) -> pl.DataFrame:

@@ -85,7 +85,5 @@ def official_table(results: Results) -> pl.DataFrame:
         named = scores.join(subset_names(benchmark.kind), on="task", how="left", maintain_order="left")
         named = named.with_columns(subset=pl.coalesce("subset", "task"))
         frames.append(official_metrics(named, benchmark.kind, [*REWARD_MODEL, "ablation"]))
-    frames = [frame.select(*REWARD_MODEL, *by[2:], "value") for frame in frames if len(frame)]
-    if not frames:
-        return empty_table(["value"], by)
-    return results.table(results.bootstrap.constant(pl.concat(frames), "value"), by, "value").drop("p")
+    frames = [frame.select(*by, "seed", "value") for frame in frames if len(frame)]
+    return results.table_of_seeds(pl.concat(frames), by, "value") if frames else empty_table(["value"], by)

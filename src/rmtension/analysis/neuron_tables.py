@@ -35,7 +35,7 @@ def depth_table(results: Results) -> pl.DataFrame:
                     share = 100 * float(in_layers[thirds == i].sum() / in_layers.sum())
                     rows.append((of.model, regime, of.scoring, selection, third, seed, share))
     frame = pl.DataFrame(rows, schema=[*by, "seed", "share"], orient="row")
-    return results.table(results.bootstrap.constant(frame, "share"), by, "share").drop("p")
+    return results.table_of_seeds(frame, by, "share")
 
 
 def top_neurons_table(results: Results) -> pl.DataFrame:
@@ -78,8 +78,7 @@ def neuron_overlap_table(results: Results) -> pl.DataFrame:
     if not rows:
         return empty_table(["jaccard"], by, "intersection_mean", "union_mean", "chance")
     frame = pl.DataFrame(rows, schema=[*by, "seed", *names], orient="row")
-    draws = {name: results.bootstrap.constant(frame.select(*by, "seed", name), name) for name in names}
-    table = results.table(draws.pop("jaccard"), by, "jaccard", **draws).drop("p")
+    table = results.table_of_seeds(frame, by, *names)
     dropped = [f"{name}_{part}" for name in ("intersection", "union", "chance") for part in ("sd", "low", "high")]
     return table.drop(dropped).rename({"chance_mean": "chance"})
 
@@ -103,7 +102,7 @@ def neuron_retention_table(results: Results) -> pl.DataFrame:
     if not rows:
         return empty_table(["retained"], by)
     frame = pl.DataFrame(rows, schema=[*by, "seed", "retained"], orient="row")
-    return results.table(results.bootstrap.constant(frame, "retained"), by, "retained").drop("p")
+    return results.table_of_seeds(frame, by, "retained")
 
 
 def stability_table(results: Results) -> pl.DataFrame:
@@ -165,6 +164,5 @@ def rmsd_table(results: Results) -> pl.DataFrame:
     figures = pl.DataFrame(by_seed, schema=[*REWARD_MODEL, *names], orient="row")
     per_model = pl.DataFrame(averaged, schema=[*by, "rmsd"], orient="row")
     first = with_mean_of_models(per_model, ["regime"], ["rmsd"])
-    draws = {name: results.bootstrap.constant(figures.select(*REWARD_MODEL, name), name) for name in names}
-    table = results.table(draws.pop("rmsd"), by, "rmsd", **draws).drop("p")
+    table = results.table_of_seeds(figures, by, *names)
     return table.join(first, on=by, maintain_order="left").select(*by, "rmsd", pl.exclude(*by, "rmsd"))

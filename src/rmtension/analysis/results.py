@@ -165,6 +165,11 @@ class Results:
         last = [column for column in ("n_seeds", "p") if column in frame.columns]
         return self.sorted(frame.select(pl.exclude(last), *last), by)
 
+    def table_of_seeds(self, frame: pl.DataFrame, by: list[str], name: str, *others: str) -> pl.DataFrame:
+        """The table of figures on which no comparison has a bearing: columns of a frame, beside `by` and seed."""
+        draws = {n: self.bootstrap.constant(frame.select(*by, "seed", n), n) for n in (name, *others)}
+        return self.table(draws.pop(name), by, name, **draws).drop("p")
+
     def sorted(self, frame: pl.DataFrame, by: list[str]) -> pl.DataFrame:
         ranks = [
             pl.col(key).cast(pl.Enum(list(dict.fromkeys(self.order[key])))) if key in self.order else pl.col(key)
