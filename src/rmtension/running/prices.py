@@ -184,11 +184,10 @@ class GradientPrices(Prices):
             pairs = self.amounts.volume(objective, "test")
             n = sum(n for n, *_ in pairs)
             operations += 3 * min(1, (settings.max_pairs or n) / n) * size.forward(pairs)
-        device, compute = self.machines.device_of(model), study.models[model].compute
-        seconds = self.machines.seconds(model, device, "training", compute.inference_precision, operations)
-        tokens = max(compute.training_tokens, 2 * study.training.max_tokens)
+        device, precision = self.machines.device_of(model), study.models[model].compute.inference_precision
+        seconds = self.machines.seconds(model, device, "training", precision, operations)
         memory = BYTES["weights"] * (size.parameters + 4 * size.computing)
-        memory += 2 * BYTES["kept"] * tokens * size.layers * size.width
+        memory += kept_for_a_backward_pass(size, study, model, in_float32=True)
         disk = BYTES["statistics_row"] * len(two) * size.layers * size.neurons
         return seconds, memory + BYTES["process"], disk
 
