@@ -59,18 +59,11 @@ def candidate_values(
     Batches are of at most `budget` tokens, or fewer where memory does not suffice.
     """
     sizes = [len(packed.ends) for packed in comparisons]
-    return values(what, find, comparisons, sizes, rows, kind, budget, device, halfway)
-
-
-def token_values(
-    what: str, find: Find, comparisons: Sequence[Packed], rows: int, kind: DTypeLike, budget: int, device: torch.device
-) -> NDArray[Any]:
-    """The same of every token of packed comparisons [rows, tokens]."""
-    return values(what, find, comparisons, list(map(len, comparisons)), rows, kind, budget, device)
+    return found_values(what, find, comparisons, sizes, rows, kind, budget, device, halfway)
 
 
 @torch.inference_mode()
-def values(
+def found_values(
     what: str,
     find: Find,
     comparisons: Sequence[Packed],
@@ -81,7 +74,7 @@ def values(
     device: torch.device,
     halfway: Halfway | None = None,
 ) -> NDArray[Any]:
-    """All that `find` finds, so many columns of each comparison."""
+    """All that `find` finds, so many columns of each comparison: one for each of its candidates, or of its tokens."""
     ends = np.cumsum([0, *sizes])
     before = halfway.read() if halfway else None
 

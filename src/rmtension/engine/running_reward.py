@@ -20,7 +20,7 @@ from rmtension.engine.activations import RESPONSES
 from rmtension.engine.architectures import longest_text
 from rmtension.engine.evaluation import refuse_what_is_no_number
 from rmtension.engine.packing import PREFIX, Batch, Packed, Tokens, pack
-from rmtension.engine.passes import token_values
+from rmtension.engine.passes import found_values
 from rmtension.engine.reading import Reader, load_reader, own_template
 from rmtension.engine.reward_model import hidden_states, load_reward_model, rewards
 from rmtension.neurons.ranking import NO_SETS
@@ -90,13 +90,13 @@ def running(
 
     UserError naming the reward model's `folder` where one is no number.
     """
-    find = partial(token_rewards, model, mask)
-    found = token_values("running rewards", find, comparisons, 1, np.float32, budget, device)
+    find, sizes = partial(token_rewards, model, mask), list(map(len, comparisons))
+    found = found_values("running rewards", find, comparisons, sizes, 1, np.float32, budget, device)
     refuse_what_is_no_number(folder, found)
-    for packed, end in zip(comparisons, np.cumsum([len(packed) for packed in comparisons]), strict=True):
-        values = found[0, end - len(packed) : end]
-        prefix = values[packed.segments == PREFIX]
-        yield [np.append(prefix, values[packed.segments == PREFIX + i]) for i in range(1, 1 + len(packed.ends))]
+    for packed, end in zip(comparisons, np.cumsum(sizes), strict=True):
+        of_tokens = found[0, end - len(packed) : end]
+        prefix = of_tokens[packed.segments == PREFIX]
+        yield [np.append(prefix, of_tokens[packed.segments == PREFIX + i]) for i in range(1, 1 + len(packed.ends))]
 
 
 def running_rewards(
