@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from rmtension.report.ablation_figures import set_name
-from rmtension.report.drawing import Pages, colour, crossed, estimates, finished, look, parts, unique
+from rmtension.report.drawing import Pages, colour, crossed, estimates, finished, look, parts, row_axis, unique
 
 LARGEST = 1e3  # beyond any axis
 WIDTH = 2.9  # inches of a panel, names of sets included
@@ -29,8 +29,7 @@ def by_set(ax: Axes, cell: pl.DataFrame, value: str, names: Sequence[str], kinds
         y = [names.index(name)] * len(points)
         ax.hlines(y, low, high, color=shape["color"], linewidth=1.2)
         ax.plot(mean, y, **shape | {"markerfacecolor": shape["color"] if filled else "white"})
-    ax.set_yticks(range(len(names)), names)
-    ax.set_ylim(len(names) - 0.5, -0.5)
+    row_axis(ax, [(name,) for name in names], 0)
     ax.xaxis.set_major_locator(MaxNLocator(5))
     ax.grid(axis="x")
 

@@ -7,7 +7,7 @@ from matplotlib.ticker import MaxNLocator
 
 from rmtension.report.ablation_figures import set_name
 from rmtension.report.cause_figures import of_several
-from rmtension.report.drawing import Pages, crossed, estimates, finished, look, parts, unique
+from rmtension.report.drawing import Pages, crossed, estimates, finished, look, parts, row_axis, unique
 
 VALUE = {"zero": "at zero", "mean": "at their means"}
 
@@ -29,7 +29,6 @@ def tension(table: pl.DataFrame) -> Pages:
             y = [names.index(name) + 0.72 * (place - 0.5) for name in points["name"]]
             ax.hlines(y, low, high, color=shape["color"], linewidth=1)
             ax.plot(mean, y, **shape)
-        ax.set_yticks(range(len(names)), names)
-        ax.set_ylim(len(names) - 0.5, -0.5)
+        row_axis(ax, [(name,) for name in names], 0)
         ax.xaxis.set_major_locator(MaxNLocator(5))
     return finished(pages, "change in accuracy without the set (points); hollow: controls", same="x")
