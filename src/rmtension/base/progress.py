@@ -8,12 +8,14 @@ from datetime import timedelta
 
 logger = logging.getLogger(__name__)
 
+INTERVAL = 10.0  # seconds
+
 
 class Progress:
-    """Counts towards a total and logs at most one line every `interval` seconds, and one at the end."""
+    """Counts towards a total and logs at most one line every INTERVAL seconds, and one at the end."""
 
-    def __init__(self, what: str, total: int, unit: str, done: int = 0, interval: float = 10.0) -> None:
-        self.what, self.total, self.unit, self.interval = what, total, unit, interval
+    def __init__(self, what: str, total: int, unit: str, done: int = 0) -> None:
+        self.what, self.total, self.unit = what, total, unit
         self.first = self.done = done
         self.tokens = 0
         self.started = self.logged = time.monotonic()
@@ -23,7 +25,7 @@ class Progress:
         self.done += count
         self.tokens += tokens
         now = time.monotonic()
-        if now - self.logged < self.interval and self.done < self.total:
+        if now - self.logged < INTERVAL and self.done < self.total:
             return
         self.logged = now
         seconds = max(now - self.started, 1e-9)
