@@ -28,6 +28,7 @@ from rmtension.analysis.study_holes import (
     Hole,
     Search,
     Settings,
+    abridged,
     adopted,
     backbone,
     benchmarks,
@@ -36,7 +37,6 @@ from rmtension.analysis.study_holes import (
     drawn,
     given,
     left_out,
-    listing,
     mean_values,
     merged,
     metrics_without,
@@ -110,7 +110,7 @@ def empty_metrics(study: Study, tables: Tables) -> Iterator[Hole]:
         empty = [m for m in metrics["metric"] if m.partition(":")[0] not in explained]
         if empty:
             why = "a subset is not in its file, or none of that subset could be scored"
-            yield Hole(f"official metrics of {name[0]}: {listing(empty)} (official)", why, {})
+            yield Hole(f"official metrics of {name[0]}: {abridged(empty)} (official)", why, {})
 
 
 # --- claims and published figures -----------------------------------------------------------------------------
@@ -125,7 +125,7 @@ def paper_tasks(study: Study, tables: Tables, tasks: pl.DataFrame) -> Iterator[H
             absent = [subset for subset in subsets_left_out(name, benchmark) if subset in subsets]
             if absent:
                 settings = {"benchmarks": {name: {"tasks": ALL}}}
-                yield Hole(listing(absent), f"benchmarks.{name}.tasks names others", settings)
+                yield Hole(abridged(absent), f"benchmarks.{name}.tasks names others", settings)
 
 
 def more_comparisons(study: Study, tables: Tables) -> Iterator[Hole]:

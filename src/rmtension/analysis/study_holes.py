@@ -65,7 +65,8 @@ def merged(*parts: Settings) -> dict[str, Any]:
     return both
 
 
-def listing(words: list[str]) -> str:
+def abridged(words: list[str]) -> str:
+    """Words one behind the other; of many the first few, and how many more there are."""
     return ", ".join(words if len(words) <= 8 else [*words[:6], f"and {len(words) - 6} more"])
 
 
@@ -135,7 +136,7 @@ def benchmarks(study: Study, _tables: Tables, kinds: Sequence[str] = tuple(PUBLI
     present = {benchmark.kind for benchmark in study.benchmarks.values()}
     for kind in (kind for kind in kinds if kind not in present):
         tasks = known_tasks(kind).filter(pl.col("orientation") != UNORIENTED)["task"].unique(maintain_order=True)
-        what = f"{len(tasks)} tasks of {kind}: {listing(tasks.to_list())}"
+        what = f"{len(tasks)} tasks of {kind}: {abridged(tasks.to_list())}"
         what += "; its official metrics (official)" if kind in EARNED else ""
         entry = {unused(kind, study.benchmarks): {"kind": kind, **PUBLISHED[kind].place}}
         yield Hole(what, f"no benchmark of kind {kind}", {"benchmarks": entry})
@@ -164,8 +165,8 @@ def left_out(study: Study, _tables: Tables) -> Iterator[Hole]:
     for name, benchmark in study.benchmarks.items():
         if isinstance(benchmark, PublishedBenchmark) and (subsets := subsets_left_out(name, benchmark)):
             metrics = metrics_without(benchmark.kind, subsets)
-            what = f"subsets of {name}: {listing(subsets)}"
-            what += f"; so its official metrics {listing(metrics)} are empty (official)" if metrics else ""
+            what = f"subsets of {name}: {abridged(subsets)}"
+            what += f"; so its official metrics {abridged(metrics)} are empty (official)" if metrics else ""
             why = "`tasks` names others" if benchmark.tasks else "tasks without an orientation are taken only if named"
             yield Hole(what, why, {"benchmarks": {name: {"tasks": ALL}}})
 
@@ -264,7 +265,7 @@ def repairs(study: Study, _tables: Tables, wanted: Mapping[str, dict[str, Any]] 
             # What is trained sees the same pairs as the mixed one.
             same = {method: {"epochs": epochs} for method in ("projected", "frozen") if epochs != EPOCHS}
             added = {name: {"mixes": mixes, **how, **same.get(how["method"], {})} for name, how in names.items()}
-            named = listing([*lacking])
+            named = abridged([*lacking])
             what = f"how much of what {mixed} falls short by other ways close (repair, repair_contrasts): {named}"
             yield Hole(what, f"no such regime beside {mixed}", {"regimes": added})
 

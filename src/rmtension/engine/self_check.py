@@ -29,7 +29,7 @@ WORK = 2**36  # weights times tokens of a probe in between: some seconds on a CP
 NOISE = 1e-4  # of what is compared; float32 leaves some 1e-6
 
 
-def read_dialogue(folder: Path, tokenizer: Any) -> Tokens:
+def dialogue_ids(folder: Path, tokenizer: Any) -> Tokens:
     """The ids of a short dialogue; UserError where they are others each time."""
     once, again = tokenise(tokenizer, [DIALOGUE, DIALOGUE])
     if not np.array_equal(once, again):
@@ -105,7 +105,7 @@ def check_states(folder: Path, model: Any, tokenizer: Any) -> None:
     Both forms are of the same weights in memory. What a setting, a family or a release of transformers has that the
     packed form does not know, is found here: windows under another name, attention that is not causal, another mask.
     """
-    texts = probes(read_dialogue(folder, tokenizer), model)
+    texts = probes(dialogue_ids(folder, tokenizer), model)
     window = max(1, len(texts[0]) // 3)
     with opening(folder, "model"), plain(model), narrowed(model, window):
         theirs = [alone(model.base_model, text).last_hidden_state[0] for text in texts]
@@ -137,7 +137,7 @@ def check_ending(folder: Path, tokenizer: Any, padding: int | None) -> None:
 @torch.inference_mode()
 def check_score(folder: Path, model: Any, tokenizer: Any) -> None:
     """UserError where the score of a text that a reward model itself gives is not that of its last token."""
-    text, longest = read_dialogue(folder, tokenizer), longest_text(model.config)
+    text, longest = dialogue_ids(folder, tokenizer), longest_text(model.config)
     if len(text) > longest:
         raise UserError(f"{folder}: it reads {longest} tokens at most, fewer than a short dialogue has")
     with opening(folder, "model"), plain(model):
