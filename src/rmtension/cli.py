@@ -21,6 +21,8 @@ from rmtension.running.commands import bundle
 if TYPE_CHECKING:
     import polars as pl
 
+    from rmtension.engine.scoring import Scorer
+
 app = typer.Typer(
     name="rmtension",
     help="How helpfulness and harmlessness pull against each other inside a reward model: questions to a study.",
@@ -143,16 +145,20 @@ def score(
         print("texts are read in the form hh; its tokenizer has another of its own, --template chat", file=sys.stderr)
     for answer in scorer.answers(rows, tokens):
         print(answer, flush=True)
-    if n := scorer.unscored - len(scorer.refused):
-        left_out = f"{n} of {scorer.texts} texts are empty or longer than {scorer.longest} tokens"
-        print(f"{left_out}: their scores are null", file=sys.stderr)
-    if scorer.refused:
-        refused = f"{len(scorer.refused)} of {scorer.texts} texts cannot be read: their scores are null"
-        print(f"{refused}; the first is at {scorer.refused[0]}", file=sys.stderr)
-    for oddity, n in scorer.oddities.items():
-        print(f"{n} of {scorer.texts} texts {oddity}", file=sys.stderr)
+    for remark in remarks(scorer):
+        print(remark, file=sys.stderr)
     if not scorer.texts:
         raise UserError(f"{'standard input' if file == '-' else file}: no rows")
+
+
+def remarks(scorer: Scorer) -> Iterator[str]:
+    """On texts that could not be scored, and on those that are odd."""
+    if n := scorer.unscored - len(scorer.refused):
+        yield f"{n} of {scorer.texts} texts are empty or longer than {scorer.longest} tokens: their scores are null"
+    if scorer.refused:
+        refused = f"{len(scorer.refused)} of {scorer.texts} texts cannot be read: their scores are null"
+        yield f"{refused}; the first is at {scorer.refused[0]}"
+    yield from (f"{n} of {scorer.texts} texts {oddity}" for oddity, n in scorer.oddities.items())
 
 
 def size_of(percent: float, count: int | None) -> float | str:
