@@ -53,7 +53,9 @@ def shrunk(study: Settings) -> Settings:
         model |= {"source": {"kind": kind, "path": files[kind]} | fewer, "compute": {"mem_mb": 1000, "runtime": 5}}
     for part, fewer in (("sources", {"max_train": 30, "max_test": 4}), ("benchmarks", {"max_per_task": 2})):
         study[part] = {
-            name: one | {"path": folder_of(one), "hub": None} | fewer if {"path", "hub"} & {*one} else one
+            name: one | ({"path": folder_of(one), "hub": None} if "hub" in one else {}) | fewer
+            if {"path", "hub"} & {*one}
+            else one
             for name, one in study[part].items()
         }
     sizes = study["ablation"]["sweep"]
