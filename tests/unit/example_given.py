@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from typing import Any
 
 import polars as pl
@@ -27,9 +28,12 @@ def cards(study: Study) -> dict[str, pl.DataFrame]:
     others = [(name, task, side, "synthetic") for name, of in TASKS.items() for task, side, *_ in of]
     benchmarks = pl.DataFrame([*own, *others], ["benchmark", "task", "orientation", "kind"], orient="row")
     data = {"regime": singles, "split": "test", "source": singles, "orientation": singles, "pairs": 11}
+    trained = [*product(study.models, study.regimes)]
     return {
         "models_card": pl.DataFrame({"model": [*study.models], "kind": "given", "source": "x"}),
         "data_card": pl.DataFrame(data),
         "benchmarks_card": benchmarks.with_columns(chosen=pl.lit("1"), rejected=pl.lit("1"), comparisons=10),
-        "training_card": pl.DataFrame({"model": [*study.models], "method": "given"}),
+        "training_card": pl.DataFrame(trained, ["model", "regime"], orient="row").with_columns(
+            seeds=pl.lit(", ".join(map(str, study.seeds))), method=pl.lit("given")
+        ),
     }

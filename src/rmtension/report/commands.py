@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from rmtension.base.errors import UserError
+
+if TYPE_CHECKING:
+    from rmtension.study.study import Study
 
 
 def check(
@@ -66,6 +69,42 @@ def refuse_others(page: Path) -> None:
             raise UserError(f"{file}: not written by `rmtension report`; name another page, or move it away")
 
 
+def made_with(results: Path) -> dict[str, list[str]]:
+    """What finished results are of, as `asked_for` says it of a study; by tables, which may be all that was kept."""
+    from rmtension.base.files import read_table
+
+    names = ("models_card", "training_card", "benchmark_accuracy")
+    models, trained, scored = (read_table(results / f"tables/{name}.parquet") for name in names)
+    seeds = ", ".join(trained["seeds"]).split(", ")  # of each model and regime
+    return {
+        "models": [f"{name} ({kind})" for name, kind in models.select("model", "kind").rows()],
+        "regimes": trained["regime"].unique(maintain_order=True).to_list(),
+        "benchmarks": scored["benchmark"].unique(maintain_order=True).to_list(),
+        "seeds": list(dict.fromkeys(seeds)),
+    }
+
+
+def asked_for(study: Study) -> dict[str, list[str]]:
+    """Its models, each with its kind, and its regimes, benchmarks and seeds."""
+    return {
+        "models": [f"{name} ({model.source.kind})" for name, model in study.models.items()],
+        "regimes": list(study.regimes),
+        "benchmarks": list(study.benchmarks),
+        "seeds": list(map(str, study.seeds)),
+    }
+
+
+def refuse_others_results(file: Path, study: Study, results: Path) -> None:
+    """UserError where results are not of the study of a file, or it was changed since they were made."""
+    from rmtension.study.section import listing
+
+    asked = asked_for(study)
+    for what, made in made_with(results).items():
+        if {*made} != {*asked[what]}:
+            differs = f"made with {what} {listing(made)}, but {file} says {listing(asked[what])}"
+            raise UserError(f"{results}: {differs}: run the study first, or name its own results")
+
+
 def report(
     study: Annotated[Path, typer.Argument(help="The file of a study that has run.")],
     page: Annotated[Path, typer.Argument(help="The Markdown page to write; its figures go into figures/ beside it.")],
@@ -86,5 +125,7 @@ def report(
     from rmtension.report.markdown import write_page
 
     read = read_finished(study)
-    write_page(page, read, results or Path("results") / read.name)
+    folder = results or Path("results") / read.name
+    refuse_others_results(study, read, folder)
+    write_page(page, read, folder)
     print(f"written: {page}")

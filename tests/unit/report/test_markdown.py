@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import html
+import json
 import re
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
-from example_given import GIVEN, cards
-from example_results import SETTINGS, STUDY, example
+from example_given import GIVEN, OF_GIVEN, cards
+from example_results import CAUSES, SETTINGS, STUDY, example
 from typer.testing import CliRunner
 
 from rmtension.analysis.holes import holes_table
@@ -17,13 +19,17 @@ from rmtension.analysis.ledger import ledger
 from rmtension.analysis.tables import make_tables
 from rmtension.base.errors import UserError
 from rmtension.cli import app
-from rmtension.report.commands import refuse_others
+from rmtension.data.hub import read_finished
+from rmtension.report.commands import refuse_others, refuse_others_results
 from rmtension.report.markdown import fewest, write_page
 from rmtension.study.naming import OVERALL
 from rmtension.study.study import Study
 
-TRAINING = {"seeds": "0, 7", "method": "joint", "steps": 133.5, "train_pairs": 1069.0, "train_left_out": 3.0,
+TRAINING = {"method": "joint", "steps": 133.5, "train_pairs": 1069.0, "train_left_out": 3.0,
             "kept_step": 40.0, "kept_loss": 0.60149, "kept_accuracy": 67.97}  # fmt: skip
+
+ROOT = Path(__file__).parents[3]
+COMMITTED = sorted(ROOT.glob("docs/results/*/claims.parquet"))
 
 
 def write_results(study: Study, folder: Path) -> None:
@@ -33,7 +39,7 @@ def write_results(study: Study, folder: Path) -> None:
     tables["benchmark_accuracy"] = tables["benchmark_accuracy"].with_columns(n_unscored=pl.lit(2.0))
     if not study.given:
         trained = [pl.lit(value).alias(name) for name, value in TRAINING.items()]
-        tables["training_card"] = pl.DataFrame({"model": [*study.models], "regime": "helpful"}).with_columns(trained)
+        tables["training_card"] = tables["training_card"].with_columns(trained)
         tables["models_card"] = tables["models_card"].with_columns(kind=pl.lit("made"))
     (folder / "tables").mkdir(parents=True)
     for name, table in tables.items():
@@ -125,6 +131,62 @@ def test_what_it_has_not_written_is_not_replaced(other: str, written: tuple[Stud
         CliRunner().invoke(app, ["report", "study.yaml", str(tmp_path / "mine.md")], catch_exceptions=False)
     assert [place for place in tmp_path.rglob("*") if place.is_file()] == [file]
     refuse_others(written[1])
+
+
+# What is another in a study file than in the one that ran -> the change, and what the file then says.
+OTHERS: dict[str, tuple[dict[str, Any], str]] = {
+    "models": ({"models": {"zebra": SETTINGS["models"]["zebra"]}}, "zebra (made)"),
+    "regimes": (
+        {"regimes": SETTINGS["regimes"] | {"again": SETTINGS["regimes"]["mixed"]}},
+        "helpful, harmless, mixed, again",
+    ),
+    "benchmarks": (
+        {"benchmarks": SETTINGS["benchmarks"] | {"three": SETTINGS["benchmarks"]["two"]}},
+        "own-test, one, two, three",
+    ),
+    "seeds": ({"seeds": [9]}, "9"),
+}
+
+
+@pytest.mark.parametrize("what", OTHERS)
+def test_results_of_another_study_are_no_report_of_this_one(
+    what: str, written: tuple[Study, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where a study file was changed since it ran."""
+    monkeypatch.chdir(tmp_path)
+    (study, page), (change, said) = written, OTHERS[what]
+    Path("s.yaml").write_text(json.dumps(SETTINGS | (OF_GIVEN if study.given else CAUSES) | change))
+    results, kind = page.parents[1] / "results/mine", "given" if study.given else "made"
+    made = {"models": [f"{name} ({kind})" for name in study.models], "regimes": study.regimes,
+            "benchmarks": study.benchmarks, "seeds": map(str, study.seeds)}  # fmt: skip
+    with pytest.raises(UserError) as raised:
+        CliRunner().invoke(app, ["report", "s.yaml", "mine.md", "--results", str(results)], catch_exceptions=False)
+    start, end = (
+        f"{results}: made with {what} ",
+        f", but s.yaml says {said}: run the study first, or name its own results",
+    )
+    message = str(raised.value)
+    assert message.startswith(start) and message.endswith(end)
+    assert {*message.removeprefix(start).removesuffix(end).split(", ")} == {*made[what]}
+    assert not Path("mine.md").exists()
+
+
+def test_results_of_a_study_are_a_report_of_it(
+    written: tuple[Study, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    study, page = written
+    Path("s.yaml").write_text(json.dumps(SETTINGS | (OF_GIVEN if study.given else CAUSES)))
+    results = str(page.parents[1] / "results/mine")
+    CliRunner().invoke(app, ["report", "s.yaml", "mine.md", "--results", results], catch_exceptions=False)
+    bound = re.compile("<!-- .*? -->")  # where tables lie, as seen from the page
+    assert bound.sub("", Path("mine.md").read_text()) == bound.sub("", page.read_text())
+
+
+@pytest.mark.parametrize("claims", COMMITTED, ids=lambda file: file.parent.name)
+def test_committed_results_are_of_their_study(claims: Path) -> None:
+    file = ROOT / f"studies/{claims.parent.name}.yaml"
+    refuse_others_results(file, read_finished(file), claims.parent)
 
 
 def test_a_table_that_is_changed_or_gone_is_told(written: tuple[Study, Path]) -> None:
