@@ -61,12 +61,18 @@ def refuse_others(page: Path) -> None:
 
     if page.is_dir():
         raise UserError(f"{page}: a folder; name the page to write")
-    figures = [page.parent / "figures" / f"{page.stem}-{name}.png" for name in FIGURES]
     with reading(page):
         is_own = page.exists() and MADE in page.read_text(encoding="utf-8", errors="replace")
-    for file in [page, *figures]:
-        if file.exists() and not is_own:
-            raise UserError(f"{file}: not written by `rmtension report`; name another page, or move it away")
+    if is_own:
+        return
+    advice = "name another page, or move it away"
+    if page.exists():
+        raise UserError(f"{page}: not written by `rmtension report`; {advice}")
+    for figure in (page.parent / "figures" / f"{page.stem}-{name}.png" for name in FIGURES):
+        if figure.exists():  # perhaps of a page whose name ends otherwise
+            raise UserError(
+                f"{figure}: there already, and of no page {page.name} that `rmtension report` wrote; {advice}"
+            )
 
 
 def made_with(results: Path) -> dict[str, list[str]]:

@@ -122,15 +122,33 @@ def test_the_same_results_give_the_same_bytes(written: tuple[Study, Path]) -> No
     assert [file.read_bytes() for file in files] == before
 
 
-@pytest.mark.parametrize("other", ["mine.md", "figures/mine-surface.png"])
-def test_what_it_has_not_written_is_not_replaced(other: str, written: tuple[Study, Path], tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("other", "fault"),
+    {
+        "mine.md": "not written by `rmtension report`",
+        "figures/mine-surface.png": r"there already, and of no page mine\.md that `rmtension report` wrote",
+    }.items(),
+)
+def test_what_it_has_not_written_is_not_replaced(
+    other: str, fault: str, written: tuple[Study, Path], tmp_path: Path
+) -> None:
     file = tmp_path / other
     file.parent.mkdir(exist_ok=True)
     file.write_text("years of work; see what is made by `rmtension report` from the study's results")
-    with pytest.raises(UserError, match=f"^{file}: not written by `rmtension report`; name another page"):
+    with pytest.raises(UserError, match=f"^{file}: {fault}; name another page, or move it away$"):
         CliRunner().invoke(app, ["report", "study.yaml", str(tmp_path / "mine.md")], catch_exceptions=False)
     assert [place for place in tmp_path.rglob("*") if place.is_file()] == [file]
     refuse_others(written[1])
+
+
+def test_figures_of_another_page_are_not_replaced(written: tuple[Study, Path]) -> None:
+    """As of one whose name ends otherwise: it is not said that they are someone else's."""
+    page = written[1]
+    fault = (
+        r"mine-surface\.png: there already, and of no page mine\.txt that `rmtension report` wrote; name another page"
+    )
+    with pytest.raises(UserError, match=fault):
+        refuse_others(page.with_suffix(".txt"))
 
 
 # What is another in a study file than in the one that ran -> the change, and what the file then says.
