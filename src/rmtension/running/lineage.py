@@ -26,6 +26,8 @@ def in_study(place: Path) -> tuple[Path, Path]:
         for folder in named.parents:
             if (folder / "provenance").is_dir():
                 return folder, named.relative_to(folder)
+    if (place / "provenance").is_dir():
+        raise UserError(f"{place}: a study's whole folder: name a file in it, or one reward model's folder")
     raise UserError(f"{place}: no result of a study: no folder above it holds provenance/, where jobs leave records")
 
 

@@ -286,6 +286,10 @@ def test_a_row_is_of_the_very_table_that_is_named(study: Path) -> None:
 
 MISTAKES: dict[str, tuple[list[str], str]] = {
     "no result": (["mine.jsonl"], "mine.jsonl: no result of a study"),
+    "a whole study": (
+        ["results/s"],
+        "results/s: a study's whole folder: name a file in it, or one reward model's folder",
+    ),
     "no record": (["results/s/logs/x.log"], "results/s/logs/x.log: it is not here, or no job has left a record of it"),
     "several jobs": (["results/s/scores"], "results/s/scores: 2 jobs have made what is in it"),
     "no wildcard": ([f"{TABLE}.csv", "--where", "task=x"], "--where task: no job has 'task'; known: benchmark, model,"),
@@ -301,6 +305,12 @@ def test_a_users_mistake_is_one_line(mistake: str) -> None:
     with pytest.raises(UserError) as error:
         CliRunner().invoke(app, ["provenance", *arguments], catch_exceptions=False)
     assert expected in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_whole_study_is_known_from_inside(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir("results/s")
+    with pytest.raises(UserError, match=r"^\.: a study's whole folder: name a file in it"):
+        Lineage(Path("."))
 
 
 def test_the_command() -> None:
