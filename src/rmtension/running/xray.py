@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import psutil
 import yaml
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from rmtension.base.device import visible_gpus
 from rmtension.base.errors import UserError
@@ -34,7 +34,7 @@ from rmtension.study.inputs import data_files
 from rmtension.study.loading import load_study
 from rmtension.study.models import GivenModel
 from rmtension.study.naming import AVERAGE, UNORIENTED
-from rmtension.study.section import COMMIT
+from rmtension.study.section import COMMIT, Name
 from rmtension.study.study import VALIDATION, Study
 
 TEMPLATE = RESOURCES / "xray.yaml"
@@ -160,6 +160,15 @@ def cleaned(name: str, otherwise: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "-", name).lstrip("._-")[:80] or otherwise
 
 
+def refuse_name(name: str) -> None:
+    """UserError where no study can have it; a study file that is not written yet would be blamed for it."""
+    try:
+        TypeAdapter(Name).validate_python(name)
+    except ValidationError:
+        rule = "letters, digits, '.', '_' and '-', of which the first is a letter or a digit, and at most 100 of them"
+        raise UserError(f"--name '{name}': a name is {rule}") from None
+
+
 def unique(names: Sequence[str], taken: Sequence[str] = ()) -> list[str]:
     """The same names, numbered where they occur again, or are among those that a study has another use for."""
     found = [*taken]
@@ -222,6 +231,8 @@ def make_xray(
     name: str | None,
 ) -> Xray:
     """The study of these reward models, and what it takes; UserError where one of them or of the files is of no use."""
+    if name is not None:
+        refuse_name(name)
     models = dict(zip(unique([name_of(place) for place in places]), given_models(places, head), strict=True))
     named = name or f"xray-{next(iter(models))}" + (f"-and-{len(models) - 1}-more" if len(models) > 1 else "")
     file = file or Path("studies", f"{named}.yaml")

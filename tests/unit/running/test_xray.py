@@ -219,6 +219,17 @@ def test_a_study_that_cannot_be_read_is_one_line(here: Path, is_folder: bool) ->
         run(here, *OWN, "--study", "x.yaml")
 
 
+@pytest.mark.parametrize("name", ["a/b", "../x", "-x", "a\nb", "", "x" * 101])
+def test_a_name_that_no_study_can_have_is_told_as_it_was_given(here: Path, name: str) -> None:
+    with pytest.raises(UserError) as caught:
+        run(here, *OWN, "--name", name)
+    said = name.replace("\n", "\\n")
+    assert str(caught.value).startswith(
+        f"--name '{said}': a name is letters, digits, '.', '_' and '-', of which the first"
+    )
+    assert "\n" not in str(caught.value) and not Path("studies").exists()
+
+
 @pytest.mark.parametrize("mistake", REFUSED)
 def test_a_mistake_is_one_line_and_nothing_is_written(here: Path, mistake: str) -> None:
     model, do, expected = REFUSED[mistake]
