@@ -443,11 +443,18 @@ def test_mistakes_of_neurons(study: Path, tmp_path: Path) -> None:
         assert "\n" not in str(raised.value)
 
 
-def test_an_empty_set_overlaps_with_nothing(study: Path) -> None:
+@pytest.mark.parametrize("percent", [0, 0.001])
+def test_a_share_that_holds_no_neuron_is_no_set(study: Path, percent: float) -> None:
     ranking = study / "neurons/m/helpful/seed-0.parquet"
-    for sets, message in (([ranking, ranking], "so small a share holds no neuron"), ([ranking], "name two or more")):
-        with pytest.raises(UserError, match=message):
-            run("neurons", "overlap", *sets, "--percent", 0.001 if len(sets) > 1 else 10)
+    said = f"^{ranking}: so small a share holds none of the 12 units by 'magnitude': give a larger --percent$"
+    for command in (["show", ranking], ["overlap", ranking, ranking]):
+        with pytest.raises(UserError, match=said):
+            run("neurons", *command, "--percent", percent)
+
+
+def test_one_set_overlaps_with_nothing(study: Path) -> None:
+    with pytest.raises(UserError, match="name two or more"):
+        run("neurons", "overlap", study / "neurons/m/helpful/seed-0.parquet")
 
 
 def test_what_a_terminal_has_no_letter_for_ends_nothing(tmp_path: Path) -> None:
@@ -462,4 +469,4 @@ def test_sets_of_models_of_different_shape_do_not_overlap(study: Path) -> None:
     other = study / "neurons/m/harmless/seed-0.parquet"
     pl.read_parquet(other).filter(pl.col("layer") < 2).write_parquet(other)
     with pytest.raises(UserError, match="of models of different shape"):
-        run("neurons", "overlap", ranking, other)
+        run("neurons", "overlap", ranking, other, "--percent", 25)

@@ -65,6 +65,9 @@ class NeuronSet(NamedTuple):
             if (sized(size)[1] or 0) > len(of_scoring):
                 raise UserError(f"{place}: there are {len(of_scoring)} units by '{scoring}': give a smaller count")
             top = oriented_set(ranked, scoring, size)
+            if top.is_empty():
+                small = f"so small a share holds none of the {len(of_scoring)} units by '{scoring}'"
+                raise UserError(f"{place}: {small}: give a larger --percent")
             members = of_scoring.join(top, on=UNIT, how="semi").select(*UNIT, "score", "rank").sort("rank")
             units = of_scoring.select(UNIT)
         else:
@@ -105,13 +108,11 @@ def beside(file: Path, stage: str) -> Path:
 
 def overlaps(sets: Sequence[NeuronSet]) -> pl.DataFrame:
     """Of every two sets: first, second (places), their sizes, intersection, union, their Jaccard index, and `chance`,
-    the index of random sets of those sizes. UserError where they are of models of different shape, or one is empty."""
+    the index of random sets of those sizes. UserError where they are of models of different shape."""
     rows = []
     for one, other in combinations(sets, 2):
         if not one.units.sort(UNIT).equals(other.units.sort(UNIT)):
             raise UserError(f"{one.place} and {other.place}: of models of different shape, or neurons and heads")
-        if one.members.is_empty() or other.members.is_empty():
-            raise UserError(f"{one.place} and {other.place}: so small a share holds no neuron; give a larger --percent")
         both = len(one.members.join(other.members, on=UNIT, how="semi"))
         sizes = len(one.members), len(other.members)
         met = sizes[0] * sizes[1] / len(one.units)
