@@ -390,9 +390,14 @@ def lock(
     rmtension lock studies/paper.yaml
     """
     from rmtension.data import hub
+    from rmtension.study.places import from_hub
 
-    for name, commit in hub.lock(study).items():
+    added = hub.lock(study)
+    for name, commit in added.items():
         print(f"{name}: {commit}")
+    if not added:
+        known = "nothing to look up: the commits of all that it reads from the hub are known"
+        print(f"{study}: {known if from_hub(hub.read_study(study)) else 'it reads nothing from the hub'}")
 
 
 app.command()(report)

@@ -15,6 +15,7 @@ import polars as pl
 import pytest
 import torch
 from chat_templates import TEMPLATES, save_chat_model
+from example_results import SETTINGS
 from tiny_models import block, random_model
 from tokenizers import Tokenizer, models
 from transformers import (
@@ -341,6 +342,26 @@ def test_help_needs_none_of_the_heavy_libraries() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=600, check=True)
     assert done.stdout.endswith("[]\n")
     assert "Examples:" in done.stdout
+
+
+# --- lock -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("benchmark", "said"),
+    [
+        ({"kind": "synthetic", "per_task": 4}, "it reads nothing from the hub"),
+        (
+            {"kind": "rm-bench", "hub": "x/y", "revision": "c" * 40},
+            "nothing to look up: the commits of all that it reads from the hub are known",
+        ),
+    ],
+)
+def test_where_no_commit_is_looked_up_that_is_said(tmp_path: Path, benchmark: dict[str, Any], said: str) -> None:
+    file = tmp_path / "s.yaml"
+    file.write_text(json.dumps(SETTINGS | {"benchmarks": {"own-test": {"kind": "regime-test"}, "one": benchmark}}))
+    assert run("lock", file) == f"{file}: {said}\n"
+    assert list(tmp_path.iterdir()) == [file]
 
 
 # --- neurons --------------------------------------------------------------------------------------------------
