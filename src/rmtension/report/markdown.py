@@ -21,7 +21,7 @@ from rmtension.report.exhibits import Exhibit
 from rmtension.report.figures import FIGURES, make_figures, write_png
 from rmtension.report.given_conclusions import with_parts
 from rmtension.report.page import GIVEN, SIGNED, TRAINED, as_compared, decimals
-from rmtension.study.naming import AVERAGE, OVERALL
+from rmtension.study.naming import AVERAGE, OVERALL, UNORIENTED
 from rmtension.study.study import Study
 
 MADE = "\n\nMade by `rmtension report` from the study's results. "  # below the title of each page
@@ -100,6 +100,7 @@ def write_page(page: Path, study: Study, results: Path) -> None:
     sections = {
         "What can be concluded": [f"**{name}** {cell(said[name])}\n" for name in IN_WORDS[kind] if name in said],
         "On each test split": parts.tests(),
+        "On benchmarks without an orientation": parts.unoriented(),
         "What mixing costs, and what helps": [] if study.given else parts.repairs(),
         "Claims": parts.verdicts(claims),
         "On tasks": [*parts.figure("surface"), *parts.read("surface"), *parts.tasks()],
@@ -197,17 +198,26 @@ class Parts:
 
     def tests(self) -> list[str]:
         """Accuracy on each regime's own test split, beside the best rule on each source of it."""
-        tests = self.tables["benchmarks_card"].filter(kind="regime-test")["benchmark"].unique(maintain_order=True)
-        source = self.source("benchmark_accuracy")
+        card = self.tables["benchmarks_card"].filter(kind="regime-test")
+        return self.whole(card, lambda row: {"orientation": row["regime"], "benchmark": row["benchmark"]})
+
+    def unoriented(self) -> list[str]:
+        """Accuracy on each benchmark of which no task has an orientation, so that none is in an average over tasks."""
+        is_oriented = pl.col("orientation") != UNORIENTED
+        card = self.tables["benchmarks_card"].filter(~is_oriented.any().over("benchmark"))
+        return self.whole(card, lambda row: {"benchmark": row["benchmark"]})
+
+    def whole(self, card: pl.DataFrame, place: Callable[[Row], dict[str, object]]) -> list[str]:
+        """Accuracy on all comparisons of the card's benchmarks, beside the best rule on each task in a row's place."""
+        benchmarks, source = card["benchmark"].unique(), self.source("benchmark_accuracy")
         names = ["model", "regime", "benchmark"] if self.study.given else ["regime", "benchmark"]
 
         def cells(row: Row) -> list[str]:
             accuracy = source.estimate(row, [f"accuracy_{end}" for end in LIMITS], 1)
             counts = [source.number(row, column, ".0f") for column in ("n_comparisons", "n_unscored")]
-            best = self.best_rule(orientation=row["regime"], benchmark=row["benchmark"])
-            return [*(cell(row[name]) for name in names), accuracy, *counts, best]
+            return [*(cell(row[name]) for name in names), accuracy, *counts, self.best_rule(**place(row))]
 
-        rows = self.shown("benchmark_accuracy").filter(pl.col("benchmark").is_in(tests.implode())).rows(named=True)
+        rows = self.shown("benchmark_accuracy").filter(pl.col("benchmark").is_in(benchmarks.implode())).rows(named=True)
         return table_of(
             [*names, "accuracy", "comparisons", "not scored", "best rule without a model"], map(cells, rows)
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from rmtension.cli import app
 from rmtension.data.hub import read_finished
 from rmtension.report.commands import refuse_others, refuse_others_results
 from rmtension.report.markdown import fewest, write_page
-from rmtension.study.naming import OVERALL
+from rmtension.study.naming import OVERALL, UNORIENTED
 from rmtension.study.study import Study
 
 TRAINING = {"method": "joint", "steps": 133.5, "train_pairs": 1069.0, "train_left_out": 3.0,
@@ -105,6 +106,22 @@ def test_own_tests_alone_are_enough(tmp_path: Path) -> None:
     write_page(tmp_path / "mine.md", study, tmp_path / "results/mine")
     page = (tmp_path / "mine.md").read_text()
     assert "## On each test split" in page and "| None |" not in page
+
+
+def test_benchmarks_whose_tasks_are_in_no_average_have_a_section(written: tuple[Study, Path], tmp_path: Path) -> None:
+    study, page = written
+    heading = "## On benchmarks without an orientation\n"
+    assert heading not in page.read_text()
+    folder = shutil.copytree(page.parents[1] / "results/mine", tmp_path / "results/mine")
+    card = pl.read_parquet(folder / "tables/benchmarks_card.parquet")
+    nowhere = pl.when(benchmark="two").then(pl.lit(UNORIENTED)).otherwise("orientation")
+    card.with_columns(orientation=nowhere).write_parquet(folder / "tables/benchmarks_card.parquet")
+    write_page(tmp_path / "mine.md", study, folder)
+    section = BOUND.sub(r"\1", (tmp_path / "mine.md").read_text().split(heading)[1].split("\n## ")[0])
+    rows = pl.read_parquet(folder / "tables/benchmark_accuracy.parquet").filter(benchmark="two")
+    rows = rows.filter((pl.col("model") == OVERALL) != study.given)
+    shown = [[cell.strip() for cell in line.split("|")[1:-1]] for line in section.splitlines() if "| two |" in line]
+    assert [float(line[-4]) for line in shown] == [round(mean, 1) for mean in rows["accuracy_mean"]] != []
 
 
 def test_pictures_are_there(written: tuple[Study, Path]) -> None:
