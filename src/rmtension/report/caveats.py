@@ -25,7 +25,8 @@ ORDINARY = [
 def caveats(study: Study, left_out: Sequence[str]) -> list[str]:
     """left_out: of each benchmark with comparisons that could not be scored, `so many of so many on it`."""
     rest = (
-        f" the largest count left out by any model and regime was {', '.join(left_out)}."
+        f" the largest count left out by any model and regime was {', '.join(left_out)}. Rules without a model score "
+        "all: where some were left out, a reward model is held against none (dotted in the figure `surface`)."
         if left_out
         else " all of them."
     )

@@ -78,20 +78,27 @@ def rules(tables: Tables) -> Iterator[str]:
     places = ruled(tables["surface"], tables["benchmarks_card"]).drop_nulls("accuracy_mean")
     places = places.filter(pl.col("own") | (pl.col("task") == AVERAGE))
     models = judged(places, tables["accuracy"], tables["benchmark_accuracy"]).drop_nulls("accuracy_mean")
-    above = list[str]()
+    above, apart = list[str](), list[str]()
     for of in places.partition_by(PLACE, maintain_order=True):
         best = of.row(of["accuracy_mean"].arg_max() or 0, named=True)
-        here = models.join(of, on=PLACE, how="semi", maintain_order="left").select("regime", *ESTIMATE).rows()
+        here = models.join(of, on=PLACE, how="semi", maintain_order="left").select("regime", *ESTIMATE, "same").rows()
         where = f"{best['orientation']}'s own test split" if best["own"] else f"the {best['orientation']} tasks"
-        above += [
-            f"{regime} on {where}" for regime, _, low, _ in here if low is not None and low > best["accuracy_mean"]
-        ]
+        above += [f"{regime} on {where}" for regime, _, low, _, same in here
+                  if same and low is not None and low > best["accuracy_mean"]]  # fmt: skip
+        apart += [f"{regime} on {where}" for regime, *_, same in here if not same]
         if here:
             right = [f"{mean:.1f} % ({regime})" for regime, mean, *_ in here]
             yield (f"On {where}, accuracy is {listed(right)}; without a model the best of {counted(len(of), 'rule')}, "
                    f"{rule(best['rule'])}, reaches {best['accuracy_mean']:.1f} %.")  # fmt: skip
     if len(models):
         yield f"Above the best rule with the whole interval: {listed(above) or 'none'}."
+        yield from on_others(apart)
+
+
+def on_others(places: Sequence[str]) -> Iterator[str]:
+    """Where reward models are not held against rules, as they left comparisons unscored that rules score."""
+    if places:
+        yield f"Not held against rules, which score all comparisons, as some could not be scored: {listed(places)}."
 
 
 def rule(name: str) -> str:

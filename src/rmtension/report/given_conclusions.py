@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 
 import polars as pl
 
-from rmtension.report.conclusions import Tables, counted, listed, unmeasured, verdicts
+from rmtension.report.conclusions import Tables, counted, listed, on_others, unmeasured, verdicts
 from rmtension.report.glance import PAIR, interval, judged_in, on_one_kind, side
 from rmtension.study.measured import own_tests
 from rmtension.study.naming import AVERAGE, OWN_TASKS, OWN_TEST
@@ -83,10 +83,12 @@ def right(tables: Tables) -> Iterator[str]:
     is_one = len({model for place in places for model in place.models}) == 1
     of = [(place.where if is_one else f"{model} on {place.where}", row, place)
           for place in places for model, row in place.models.items()]  # fmt: skip
-    above = [name for name, row, place in of if side(row, "accuracy", place.best) > 0]
+    above = [name for name, row, place in of if row["same"] and side(row, "accuracy", place.best) > 0]
+    apart = [name for name, row, _ in of if not row["same"]]
     below = [name for name, row, place in of if side(row, "accuracy", place.chance) < 0]
     if of:
         yield f"Surely more than the best rule without a model: {listed(above) or 'nowhere'}."
+        yield from on_others(apart)
         yield f"Surely less than chance: {listed(below) or 'nowhere'}."
 
 

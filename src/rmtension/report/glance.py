@@ -14,7 +14,8 @@ from rmtension.study.naming import AVERAGE, OVERALL, OWN_TASKS, OWN_TEST
 
 Row = Mapping[str, Any]
 PAIR = 50.0  # percent of pairs that are right by chance
-ACCURACY = "Accuracy (%) beside the best of the rules without a model, and chance"
+ACCURACY = "Accuracy (%) beside the best of the rules without a model, and chance; ‡: of what the model could score, "
+ACCURACY += "while rules score all"
 SETS = "Change in accuracy (points) with a set of neurons at zero; †: surely missed more than random neurons, as many, "
 SETS += "as deep and as loud"
 
@@ -23,7 +24,7 @@ class Place(NamedTuple):
     """Where reward models are judged: an orientation's own test split, or its tasks on average."""
 
     where: str
-    models: dict[str, Row]  # of each, accuracy_mean, accuracy_low and accuracy_high
+    models: dict[str, Row]  # of each, accuracy_mean, accuracy_low, accuracy_high, and same: see judged
     rule: str
     best: float  # accuracy of that rule, the best one without a model
     chance: float
@@ -68,7 +69,9 @@ def accuracy_beside_rules(places: list[Place]) -> pl.DataFrame:
     models = list(dict.fromkeys(model for place in places for model in place.models))
     rows = []
     for place in places:
-        cells = {model: interval(row, "accuracy") for model, row in place.models.items()}
+        cells = {
+            model: interval(row, "accuracy") + ("" if row["same"] else " ‡") for model, row in place.models.items()
+        }
         without = {"by chance": f"{place.chance:.0f}", "best rule": f"{place.best:.1f}: {place.rule}"}
         rows.append({"on": place.where} | without | {model: cells.get(model, "") for model in models})
     return pl.DataFrame(rows)

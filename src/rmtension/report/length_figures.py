@@ -70,7 +70,8 @@ def named(places: pl.DataFrame) -> pl.DataFrame:
 
 
 def draw_places(ax: Axes, rows: Rows, regimes: list[str], rules: pl.DataFrame, models: pl.DataFrame) -> None:
-    """Within a row a line for each regime, its own words' rule on it, and a line for the rules that go by length."""
+    """Within a row a line for each regime, its own words' rule on it, and a line for the rules that go by length. The
+    line is dotted where the rules were judged on more comparisons."""
     row_axis(ax, [(name,) for _, name in rows], 0)
     ax.grid(False, axis="y")
     ax.hlines([i + 0.5 for i in range(len(rows))], -2, 102, color="0.9", linewidth=0.8, zorder=0)
@@ -85,7 +86,8 @@ def draw_places(ax: Axes, rows: Rows, regimes: list[str], rules: pl.DataFrame, m
     for i, regime in enumerate(regimes):
         points, words, shape = models.filter(regime=regime), rules.filter(rule=WORDS + regime), look(regimes, regime)
         x, low, high = estimates(points, "accuracy")
-        ax.hlines(at(points, i), low, high, color=shape["color"], linewidth=1)
+        lines: Any = ["solid" if same else "dotted" for same in points["same"]] or "solid"
+        ax.hlines(at(points, i), low, high, color=shape["color"], linewidth=1, linestyles=lines)
         ax.plot(x, at(points, i), **shape | {"linestyle": "none"})
         label = WORDS + regime if len(words) else None
         hollow: dict[str, Any] = {"linestyle": "none", "markerfacecolor": "white", "label": label}

@@ -14,24 +14,25 @@ ESTIMATE = ["accuracy_mean", "accuracy_low", "accuracy_high"]
 
 
 def ruled(surface: pl.DataFrame, card: pl.DataFrame) -> pl.DataFrame:
-    """PLACE, own, rule, n_comparisons, accuracy_mean: of each orientation its own test split (own), its tasks, and
-    their average.
+    """PLACE, own, rule, n_comparisons, accuracy_mean, of (the benchmarks that its comparisons are of): of each
+    orientation its own test split (own), its tasks, and their average.
 
     A task of two benchmarks counts once, as the mean of the two. Places of an orientation follow each other, and so do
     those of a benchmark.
     """
     n, accuracy, columns = pl.col("n_comparisons"), pl.col("accuracy_mean"), [*PLACE, "own", "rule"]
     mean, pooled = (summable(numbers) for numbers in (accuracy, n * accuracy))
+    of = pl.col("benchmark").unique(maintain_order=True)
     is_own = pl.col("benchmark").is_in(card.filter(kind="regime-test")["benchmark"].to_list())
     oriented = surface.filter(pl.col("orientation") != UNORIENTED).with_columns(own=is_own)
     tests = oriented.filter("own").with_columns(task=pl.lit(OWN)).group_by(columns, maintain_order=True)
-    own = tests.agg(n.sum(), accuracy_mean=pooled.sum() / n.sum())
+    own = tests.agg(n.sum(), accuracy_mean=pooled.sum() / n.sum(), of=of)
     shared = oriented.filter(~pl.col("own")).group_by("orientation", "task", "own", "rule", maintain_order=True)
-    tasks = shared.agg(n.sum(), accuracy_mean=mean.mean(), benchmark=pl.col("benchmark").str.join(" and "))
+    tasks = shared.agg(n.sum(), accuracy_mean=mean.mean(), benchmark=pl.col("benchmark").str.join(" and "), of=of)
     averages = tasks.group_by("orientation", "own", "rule", maintain_order=True).agg(
-        n.sum(), accuracy_mean=mean.mean(), benchmark=pl.lit(EVERY), task=pl.lit(AVERAGE)
+        n.sum(), accuracy_mean=mean.mean(), benchmark=pl.lit(EVERY), task=pl.lit(AVERAGE), of=pl.col("of").explode()
     )
-    columns += ["n_comparisons", "accuracy_mean"]
+    columns += ["n_comparisons", "accuracy_mean", "of"]
     rows, row = pl.concat(part.select(columns) for part in (own, tasks, averages)).with_row_index("row"), pl.col("row")
     return rows.sort(row.min().over("orientation"), row.min().over(PLACE[:2]), row).drop("row")
 
@@ -52,14 +53,24 @@ def judged_each(places: pl.DataFrame, accuracy: pl.DataFrame, tests: pl.DataFram
 
 
 def judged(places: pl.DataFrame, accuracy: pl.DataFrame, tests: pl.DataFrame) -> pl.DataFrame:
-    """regime, PLACE, ESTIMATE of the reward models in the places of `ruled`; accuracy, tests: the tables accuracy and
-    benchmark_accuracy. On an own test split those of its regime alone, and if they were judged on the same comparisons.
+    """regime, PLACE, ESTIMATE, same of the reward models in the places of `ruled`; accuracy, tests: the tables accuracy
+    and benchmark_accuracy. On an own test split those of its regime alone, and if they were judged on the same
+    comparisons. same: whether they scored all comparisons of the benchmarks there, as rules do.
     """
-    places, count = places.select(*PLACE, "own", "n_comparisons").unique(maintain_order=True), pl.col("n_comparisons")
+    key, count = [*PLACE, "own", "n_comparisons"], pl.col("n_comparisons")
+    places = places.select(*key, "of").unique(key, keep="first", maintain_order=True)
     own, shared = places.filter("own"), places.filter(~pl.col("own"))
     tests = tests.with_columns(count.cast(places.schema["n_comparisons"]), orientation="regime")
     found = [
         tests.join(own, on=["orientation", "benchmark", "n_comparisons"], maintain_order="left"),
         accuracy.join(shared, on=["orientation", "task"], maintain_order="left"),
     ]
-    return pl.concat(part.filter(model=OVERALL).select("regime", *PLACE, *ESTIMATE) for part in found)
+    rows = pl.concat(part.filter(model=OVERALL).select("regime", *PLACE, *ESTIMATE, "of") for part in found)
+    return rows.with_columns(pl.Series("same", are_whole(rows, tests.filter(model=OVERALL)), pl.Boolean)).drop("of")
+
+
+def are_whole(rows: pl.DataFrame, tests: pl.DataFrame) -> list[bool]:
+    """Of each row, whether its regime left no comparison of the benchmarks `of` unscored. Of one task alone that is not
+    known: benchmark_accuracy tells it of all tasks of a benchmark together."""
+    partly = set(tests.filter(pl.col("n_unscored") > 0).select("regime", "benchmark").rows())
+    return [partly.isdisjoint((regime, name) for name in of or []) for regime, of in rows.select("regime", "of").rows()]

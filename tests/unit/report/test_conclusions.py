@@ -67,8 +67,10 @@ TABLES = {
         "model", "regime", "orientation", "task", *VALUES,
     ),
     "benchmark_accuracy": frame(
-        [(OVERALL, "helpful", "own", 40.0, 64.0, 61.0, 67.0), (OVERALL, "mixed", "own", 70.0, 99.0, 99.0, 99.0)],
-        "model", "regime", "benchmark", "n_comparisons", *VALUES,
+        [(OVERALL, "helpful", "own", 40.0, 0.0, 64.0, 61.0, 67.0)]
+        + [(OVERALL, "mixed", "own", 70.0, 0.0, 99.0, 99.0, 99.0)]
+        + [(OVERALL, r, b, 12.0, 0.0, 50.0, 40.0, 60.0) for r in ("helpful", "mixed") for b in ("one", "two")],
+        "model", "regime", "benchmark", "n_comparisons", "n_unscored", *VALUES,
     ),
 }  # fmt: skip
 
@@ -86,6 +88,27 @@ def test_rules_are_held_against_the_reward_models_of_the_same_comparisons() -> N
     text = conclusions(STUDY, worse, ledger())["Rules without a model."]
     assert "the best of 1 rule, the words that mixed pairs prefer, reaches 55.0 %" in text
     assert text.endswith("interval: helpful on the helpful tasks and mixed on the helpful tasks.")
+
+
+@pytest.mark.parametrize(
+    ("regime", "benchmark", "above", "apart"),
+    [
+        ("helpful", "one", "mixed on the helpful tasks", "helpful on the helpful tasks"),
+        ("mixed", "two", "helpful on the helpful tasks", "mixed on the helpful tasks"),
+        ("helpful", "own", "helpful on the helpful tasks and mixed on the helpful tasks",
+         "helpful on helpful's own test split"),
+    ],
+)  # fmt: skip
+def test_reward_models_are_held_against_rules_on_the_same_comparisons_alone(
+    regime: str, benchmark: str, above: str, apart: str
+) -> None:
+    is_short = (pl.col("regime") == regime) & (pl.col("benchmark") == benchmark)
+    counts = TABLES["benchmark_accuracy"].with_columns(n_unscored=pl.when(is_short).then(0.5).otherwise(0.0))
+    worse = TABLES | {"surface": TABLES["surface"].filter(rule="words:mixed"), "benchmark_accuracy": counts}
+    assert conclusions(STUDY, worse, ledger())["Rules without a model."].endswith(
+        f"Above the best rule with the whole interval: {above}. Not held against rules, which score all comparisons, "
+        f"as some could not be scored: {apart}."
+    )
 
 
 def by_name(*sentences: str) -> dict[str, list[str]]:

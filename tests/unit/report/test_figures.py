@@ -91,7 +91,7 @@ def rules_and_calibration(of_models: pl.DataFrame, places: pl.DataFrame) -> Tabl
     """The tables about rules, length and calibration; places: benchmark, orientation, task of all but the own tests."""
     names = pl.DataFrame({"benchmark": [*OWN["benchmark"].unique(), *places["benchmark"].unique(maintain_order=True)]})
     regimes, sizes = pl.DataFrame({"regime": REGIMES}), pl.DataFrame({"n_comparisons": [40.0, 20, 60]})
-    tests = crossed(of_models, regimes.hstack(sizes), names)
+    tests = crossed(of_models, regimes.hstack(sizes), names).with_columns(n_unscored=pl.lit(0.0))
     everywhere = pl.concat([OWN, places.select(*OWN.columns[:3], n_comparisons=pl.lit(50, pl.UInt32))])
     ablations = {"ablation": ["none", "magnitude-p10"]}
     bins = crossed(of_models, regimes, names, ablations, {"left": [x / 20 for x in range(10, 20)]})
@@ -358,6 +358,17 @@ def test_an_own_test_on_other_comparisons_is_not_drawn() -> None:
     [ax] = panels(redrawn("surface", {"benchmark_accuracy": longer}))
     assert not any(near(series(ax)[regime], row) for regime in REGIMES for row in (1, 10))
     assert near(series(ax)["longer"], 1)
+
+
+def test_a_line_is_dotted_where_rules_were_judged_on_more_comparisons() -> None:
+    is_short = (pl.col("regime") == "helpful") & (pl.col("benchmark") == "two")
+    short = SMALL["benchmark_accuracy"].with_columns(n_unscored=pl.when(is_short).then(1.0).otherwise(0.0))
+    [ax] = panels(redrawn("surface", {"benchmark_accuracy": short}))
+    lines: list[Any] = [line for line in ax.collections if isinstance(line, LineCollection)]
+    styled = [pair for line in lines for pair in zip(line.get_segments(), line.get_linestyle(), strict=False)]
+    dotted = [round(segment[0][1]) for segment, (_, dashes) in styled if dashes]
+    [low] = of("accuracy", model=OVERALL, regime="helpful", orientation="helpful", task="task 2")["accuracy_low"]
+    assert sorted(dotted) == ([7, 8] if low is not None else [8])  # the task of both benchmarks, and the helpful mean
 
 
 def test_rules_are_drawn_where_regimes_share_no_task() -> None:

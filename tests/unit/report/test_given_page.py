@@ -163,9 +163,32 @@ def test_what_is_surely_above_a_rule_or_below_chance(low: float, high: float, ab
     whole = made(ONE)[0]
     other = with_interval(whole["accuracy"], "accuracy", 30, 99)
     accuracy = with_interval(other, "accuracy", low, high, orientation="helpful", task="average")
-    tests = with_interval(whole["benchmark_accuracy"], "accuracy", 20, 99)
+    tests = with_interval(whole["benchmark_accuracy"], "accuracy", 20, 99).with_columns(n_unscored=pl.lit(0.0))
     text = said(accuracy=accuracy, benchmark_accuracy=tests)["What does it get right?"]
     assert text == f"Surely more than the best rule without a model: {above}. Surely less than chance: {below}."
+
+
+def test_a_reward_model_is_not_surely_above_rules_that_were_judged_on_more_comparisons() -> None:
+    accuracy = with_interval(TABLES["accuracy"], "accuracy", 97, 99)
+    tests = with_interval(TABLES["benchmark_accuracy"], "accuracy", 97, 99)
+    names = [name for name in tests["benchmark"].unique() if name != "own-test"]
+    is_short = (pl.col("model") == "ape") & (
+        pl.col("benchmark").is_in(names) | ((pl.col("benchmark") == "own-test") & (pl.col("regime") == "harmless"))
+    )
+    tests = tests.with_columns(n_unscored=pl.when(is_short).then(1.0).otherwise(0.0))
+    tables = TABLES | {"accuracy": accuracy, "benchmark_accuracy": tests}
+    shorter = given_conclusions(GIVEN, tables, CLAIMED)["What does it get right?"]
+    apart = ["ape on helpful tasks", "ape on harmless test pairs", "ape on harmless tasks"]
+    above, _, rest = shorter.removeprefix("Surely more than the best rule without a model: ").partition(". ")
+    assert "ape on helpful test pairs" in above and not [place for place in apart if place in above]
+    assert all(f"zebra on {o} {kind}" in above for o in ("helpful", "harmless") for kind in ("test pairs", "tasks"))
+    assert rest.startswith("Not held against rules, which score all comparisons, as some could not be scored: ape on ")
+    assert all(place in rest.partition(". ")[0] for place in apart) and "zebra" not in rest
+    shown = at_a_glance(tables)[ACCURACY]
+    marked = set(shown.filter(pl.col("ape").str.ends_with(" ‡"))["on"])
+    assert marked == {"helpful tasks", "harmless test pairs", "harmless tasks"} and not any(
+        "‡" in z for z in shown["zebra"]
+    )
 
 
 @pytest.mark.parametrize(
