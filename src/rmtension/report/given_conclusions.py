@@ -5,7 +5,7 @@ Where an interval does not decide, the sentence says so. With several reward mod
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import polars as pl
 
@@ -20,7 +20,7 @@ def given_conclusions(study: Study, tables: Tables, claims: pl.DataFrame) -> dic
     """Subject -> what is said of it; tables: those of the study by name, claims: the ledger."""
     said = {
         "Looked at.": basis(study, tables),
-        "What does it get right?": right(tables),
+        "What does it get right?": right(study, tables),
         "Side by side.": side_by_side(tables),
         **each(study, tables, "Is it length?", length),
         **each(study, tables, "Where do helpful and harmless pull?", tension),
@@ -43,9 +43,11 @@ def each(
     study: Study, tables: Tables, question: str, say: Callable[[Study, Tables], Iterator[str]]
 ) -> dict[str, Iterator[str]]:
     """What is said of each reward model by itself, from tables that have its rows alone; with several, under its
-    name."""
-    said = {}
+    name; nothing of those to which all is a tie."""
+    said, same = {}, flat(tables)
     for model in study.models:
+        if model in same:
+            continue
         alone = {name: of.filter(model=model) if "model" in of.columns else of for name, of in tables.items()}
         said[f"{question} {model}:" if len(study.models) > 1 else question] = say(study, alone)
     return said
@@ -77,12 +79,31 @@ def main(study: Study) -> str:
 # --- what it does -------------------------------------------------------------------------------------------------
 
 
-def right(tables: Tables) -> Iterator[str]:
-    """Where accuracy is surely above the best rule without a model, and where below chance."""
+def flat(tables: Tables) -> set[str]:
+    """The reward models to which every comparison is a tie: no confidence is less than the half of a tie, so that a
+    mean of one half is of ties alone."""
+    known = tables["reliability"].filter(ablation="none").drop_nulls("confidence_mean")
+    most = known.group_by("model").agg(pl.col("confidence_mean").max()).rows()
+    return {model for model, confidence in most if confidence == 0.5}
+
+
+def on_ties(models: Sequence[str], *, is_one: bool) -> Iterator[str]:
+    """models: those to which all is a tie; is_one: whether the study has no other."""
+    if models:
+        give, them = ("give", "them") if len(models) > 1 else ("gives", "it")
+        yield (f"{'It' if is_one else listed(models)} {give} all texts of a comparison the same reward, whichever it "
+               f"is: all are ties, which count as wrong, and nothing on this page says more of {them}.")  # fmt: skip
+
+
+def right(study: Study, tables: Tables) -> Iterator[str]:
+    """Where accuracy is surely above the best rule without a model, and where below chance; of reward models to which
+    all is a tie, only that."""
+    same = flat(tables)
+    yield from on_ties([model for model in study.models if model in same], is_one=len(study.models) == 1)
     places = list(judged_in(tables))
     is_one = len({model for place in places for model in place.models}) == 1
     of = [(place.where if is_one else f"{model} on {place.where}", row, place)
-          for place in places for model, row in place.models.items()]  # fmt: skip
+          for place in places for model, row in place.models.items() if model not in same]  # fmt: skip
     above = [name for name, row, place in of if row["same"] and side(row, "accuracy", place.best) > 0]
     apart = [name for name, row, _ in of if not row["same"]]
     below = [name for name, row, place in of if side(row, "accuracy", place.chance) < 0]
@@ -134,6 +155,7 @@ def side_by_side(tables: Tables) -> Iterator[str]:
     than two models, what is not sure is counted alone."""
     tests = tables["benchmarks_card"].filter(kind="regime-test")["task"].implode()
     table = tables["model_contrasts"].filter(pl.col("task").is_in(tests) | (pl.col("task") == AVERAGE))
+    table = table.filter(~pl.any_horizontal(pl.col("first", "second").is_in(flat(tables))))
     pairs = table.drop_nulls("difference_mean").partition_by("first", "second", as_dict=True, maintain_order=True)
     alike = 0
     for (first, second), of in pairs.items():
@@ -170,13 +192,23 @@ def tension(study: Study, tables: Tables) -> Iterator[str]:
 
 def overlap(study: Study, tables: Tables, regime: str) -> Iterator[str]:
     """How far the top neurons of a mixture's two parts are the same."""
-    mixes = study.regimes[regime].mixes
+    mixes, tied = study.regimes[regime].mixes, unranked(tables)
+    if where := [one for one in mixes if one in tied]:
+        yield (f"What top neurons have in common says nothing: on {listed(where)} pairs the first by {main(study)} all "
+               "score 0.")  # fmt: skip
+        return
     both = pl.col("first").is_in(mixes) & pl.col("second").is_in(mixes)
     found = tables["neuron_overlap"].filter(both, scoring=main(study), selection=study.analysis.selection)
     for row in found.rows(named=True):
         than = "more" if row["jaccard_mean"] > row["chance"] else "no more"
         yield (f"The top neurons of {listed(mixes)} pairs have {than} in common than random ones: Jaccard "
                f"{interval(row, 'jaccard', 2)}, chance {row['chance']:.2f}.")  # fmt: skip
+
+
+def unranked(tables: Tables) -> set[str]:
+    """The kinds of pairs on which the first neurons all score 0: one comes before another by its place alone."""
+    greatest = tables["top_neurons"].group_by("regime").agg(pl.col("score").abs().max()).rows()
+    return {regime for regime, score in greatest if score == 0}
 
 
 def pulling(whole: pl.DataFrame) -> Iterator[str]:
@@ -212,19 +244,24 @@ def conflict(_study: Study, tables: Tables) -> Iterator[str]:
 
 def neurons(study: Study, tables: Tables) -> Iterator[str]:
     """Whether the main scoring finds neurons that matter, where they lie, and which is the first."""
+    tied = unranked(tables)
+    if where := [regime for regime in study.regimes if regime in tied]:
+        yield f"On {listed(where)} pairs its first neurons by {main(study)} all score 0: which come first says nothing."
     of = {
         control: list(against(study, tables["scoring_contrasts"], control)) for control in ("matched-random", "random")
     }
     names = {"matched-random": "random ones as deep and as loud", "random": "any random ones"}
     found = [f"than {names[control]} in {sides.count(-1)} of {counted(len(sides), 'case')} (surely less in "
              f"{sides.count(1)})" for control, sides in of.items() if sides]  # fmt: skip
-    if found:
+    if found and not tied:
         yield f"Size for size, its top neurons by {main(study)} surely cost more {listed(found)}."
     late = tables["depth"].filter(scoring=main(study), third="late", selection=study.analysis.selection)
+    late = late.filter(~pl.col("regime").is_in(tied))
     shares = [f"{row['share_mean']:.0f} % ({row['regime']})" for row in late.rows(named=True)]
     if shares:
         yield f"Of its top neurons, {listed(shares)} lie in the last third of the layers."
-    first = tables["top_neurons"].filter(pl.col("regime").is_in(study.single_regimes()), rank=1).rows(named=True)
+    ranked = pl.col("regime").is_in([regime for regime in study.single_regimes() if regime not in tied])
+    first = tables["top_neurons"].filter(ranked, rank=1).rows(named=True)
     places = [f"neuron {row['neuron']} of layer {row['layer']} on {row['regime']} pairs" for row in first]
     if places:
         yield f"The first is {listed(places)}."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from example_results import SETTINGS, example
 from rmtension.analysis.claims import CLAIMS, OF_TRAINING
 from rmtension.analysis.holes import holes_table
 from rmtension.analysis.ledger import ledger
+from rmtension.analysis.tables import TABLES as ANALYSED
 from rmtension.analysis.tables import make_tables
 from rmtension.report.figures import lay_out, make_figures, svg
 from rmtension.report.given_conclusions import given_conclusions, pulling
@@ -189,6 +191,48 @@ def test_a_reward_model_is_not_surely_above_rules_that_were_judged_on_more_compa
     assert marked == {"helpful tasks", "harmless test pairs", "harmless tasks"} and not any(
         "‡" in z for z in shown["zebra"]
     )
+
+
+@pytest.mark.parametrize(("chosen", "rejected"), [(3.3, 3.3), (0.0, 0.0), (-0.25, 0.25)])
+def test_of_a_reward_model_to_which_all_is_a_tie_only_that_is_said(chosen: float, rejected: float) -> None:
+    """One that is wrong on every comparison has the same accuracy of 0, which then says something."""
+    given = example(GIVEN)
+    is_ape = pl.col("model") == "ape"
+
+    def of_ape(frame: pl.DataFrame, suffix: str, **values: pl.Expr) -> pl.DataFrame:
+        return frame.with_columns(
+            pl.when(is_ape).then(value).otherwise(f"{side}{suffix}").alias(f"{side}{suffix}")
+            for side, value in values.items()
+        )
+
+    sides = {"chosen": chosen, "rejected": rejected}
+    one = {side: 0 * pl.col(side) + value for side, value in sides.items()}
+    lists = {side: pl.col(f"{side}_scores").list.eval(0 * pl.element() + value) for side, value in sides.items()}
+    scores = [of_ape(frame, "", **one) for frame in given.scores]
+    flat = replace(given, scores=scores, lists=of_ape(given.lists, "_scores", **lists))
+    names = ["accuracy", "benchmark_accuracy", "reliability", "model_contrasts"]
+    head = given_conclusions(GIVEN, TABLES | {name: ANALYSED[name](flat) for name in names}, CLAIMED)
+    said, is_tie = head["What does it get right?"], chosen == rejected
+    assert said.startswith("ape gives all texts of a comparison the same reward") == is_tie
+    assert ("ape on helpful tasks" in said.partition("Surely less than chance")[2]) != is_tie
+    assert any(subject.endswith(" ape:") for subject in head) != is_tie and ("Side by side." in head) != is_tie
+    assert any(subject.endswith(" zebra:") for subject in head) and ("zebra on" in said or "nowhere" in said)
+
+
+def test_neurons_that_all_score_zero_have_no_first_and_nothing_in_common() -> None:
+    table = made(ONE)[0]["top_neurons"]
+    before = said()
+    assert "in common than" in before["Where do helpful and harmless pull?"]
+    none = table.with_columns(score=pl.when(regime="helpful").then(0.0).otherwise("score"))
+    head = said(top_neurons=none)
+    assert "in common than" not in head["Where do helpful and harmless pull?"]
+    assert "on helpful pairs the first by attribution all score 0." in head["Where do helpful and harmless pull?"]
+    first = head["Which neurons?"]
+    assert first.startswith("On helpful pairs its first neurons by attribution all score 0")
+    assert "% (helpful)" not in first and "% (harmless)" in first and "Size for size" not in first
+    assert re.search(r"The first is neuron \d+ of layer \d+ on harmless pairs\.$", first)
+    some = table.with_columns(score=pl.when(pl.col("rank") > 1).then(0.0).otherwise("score"))
+    assert said(top_neurons=some) == before
 
 
 @pytest.mark.parametrize(
