@@ -102,7 +102,12 @@ def on_others(places: Sequence[str]) -> Iterator[str]:
 
 
 def rule(name: str) -> str:
-    return RULES[name] if name in RULES else f"the words that {name.removeprefix(WORDS)} pairs prefer"
+    return RULES[name] if name in RULES else f"the words that {pairs_of(name.removeprefix(WORDS))} prefer"
+
+
+def pairs_of(regime: str) -> str:
+    """The pairs of a place of the study; `both` is what an x-ray calls the one of both kinds."""
+    return "pairs of both kinds" if regime == "both" else f"{regime} pairs"
 
 
 def verdicts(claims: pl.DataFrame) -> Iterator[str]:

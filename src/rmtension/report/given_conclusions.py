@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import polars as pl
 
-from rmtension.report.conclusions import Tables, counted, listed, on_others, unmeasured, verdicts
+from rmtension.report.conclusions import Tables, counted, listed, on_others, pairs_of, unmeasured, verdicts
 from rmtension.report.glance import PAIR, interval, judged_in, on_one_kind, side
 from rmtension.study.measured import own_tests
 from rmtension.study.naming import AVERAGE, OWN_TASKS, OWN_TEST
@@ -133,16 +133,19 @@ def length(study: Study, tables: Tables) -> Iterator[str]:
         yield f"Where length decides nothing (balanced accuracy), it is right on {listed(of)}."
 
 
+UNSURE = "neither surely too sure nor surely not sure enough"
+
+
 def calibration(_study: Study, tables: Tables) -> Iterator[str]:
     """Whether it is too sure, by the temperature that fits each regime's held-out pairs, one for all benchmarks."""
     said: dict[str, list[str]] = {}
     rows = tables["calibration"].filter(ablation="none").unique("regime", maintain_order=True)
     for row in rows.rows(named=True):
-        where = f"{row['regime']} ones"
+        where = pairs_of(row["regime"])
         if row["temperature_mean"] is None:
             words = "without a temperature, as none fits its scores,"
         else:
-            words = {1: "too sure", -1: "not sure enough", 0: "neither surely"}[side(row, "temperature", 1)]
+            words = {1: "too sure", -1: "not sure enough", 0: UNSURE}[side(row, "temperature", 1)]
             where += f" ({interval(row, 'temperature')})"
         said.setdefault(words, []).append(where)
     if said:
@@ -245,8 +248,8 @@ def conflict(_study: Study, tables: Tables) -> Iterator[str]:
 def neurons(study: Study, tables: Tables) -> Iterator[str]:
     """Whether the main scoring finds neurons that matter, where they lie, and which is the first."""
     tied = unranked(tables)
-    if where := [regime for regime in study.regimes if regime in tied]:
-        yield f"On {listed(where)} pairs its first neurons by {main(study)} all score 0: which come first says nothing."
+    if where := [pairs_of(regime) for regime in study.regimes if regime in tied]:
+        yield f"On {listed(where)} its first neurons by {main(study)} all score 0: which come first says nothing."
     of = {
         control: list(against(study, tables["scoring_contrasts"], control)) for control in ("matched-random", "random")
     }

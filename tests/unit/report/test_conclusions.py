@@ -88,6 +88,9 @@ def test_rules_are_held_against_the_reward_models_of_the_same_comparisons() -> N
     text = conclusions(STUDY, worse, ledger())["Rules without a model."]
     assert "the best of 1 rule, the words that mixed pairs prefer, reaches 55.0 %" in text
     assert text.endswith("interval: helpful on the helpful tasks and mixed on the helpful tasks.")
+    both = TABLES | {"surface": worse["surface"].with_columns(rule=pl.lit("words:both"))}
+    text = conclusions(STUDY, both, ledger())["Rules without a model."]
+    assert "the words that pairs of both kinds prefer, reaches 55.0 %" in text
 
 
 @pytest.mark.parametrize(

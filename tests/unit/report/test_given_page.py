@@ -250,13 +250,20 @@ def test_a_taste_for_length_is_said_as_sure_as_it_is(low: float, high: float, wo
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "words"), [(1.2, 3, "too sure on"), (0.1, 0.8, "not sure enough on"), (0.5, 2, "neither surely on")]
+    ("low", "high", "words"),
+    [
+        (1.2, 3, "too sure on"),
+        (0.1, 0.8, "not sure enough on"),
+        (0.5, 2, "neither surely too sure nor surely not sure enough on"),
+    ],
 )
 def test_temperatures_are_read_the_right_way(low: float, high: float, words: str) -> None:
     table = with_interval(made(ONE)[0]["calibration"], "temperature", low, high)
     text = said(calibration=table)["Can its probabilities be believed?"]
-    assert text.startswith(f"By its temperature on held-out pairs (above 1: too sure) it is {words} helpful ones (")
-    assert text.count("helpful ones") == 1 and "harmless ones (" in text
+    assert text.startswith(f"By its temperature on held-out pairs (above 1: too sure) it is {words} helpful pairs (")
+    assert text.count("helpful pairs") == 1 and "harmless pairs (" in text
+    both = table.with_columns(pl.col("regime").replace("mixed", "both"))
+    assert "and pairs of both kinds (" in said(calibration=both)["Can its probabilities be believed?"]
     none = table.with_columns(temperature_mean=pl.lit(None, pl.Float64))
     assert "as none fits its scores" in said(calibration=none)["Can its probabilities be believed?"]
 
