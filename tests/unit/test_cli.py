@@ -285,7 +285,7 @@ def test_mistakes_of_score(folder: Path, tmp_path: Path) -> None:
     text = ["--prompt", "a", "--response", "b"]
     turns = json.dumps({"prompt": TURNS, "responses": ["a"]})
     for arguments, message in {
-        (tmp_path / "none", *text): "none: no such folder",
+        (tmp_path / "none", *text): "none: no such folder here; a model of the hub has one in hub/ once",
         (folder, "--prompt", "a"): "--prompt and --response go together, without a file",
         (folder, "texts.jsonl", *text): "--prompt and --response go together, without a file",
         (folder, "--template", "hhh", *text): "--template: no template 'hhh'; did you mean 'hh'?",

@@ -400,7 +400,7 @@ def test_an_xray_of_a_name_on_the_hub(hub: Hub, environment: None, tmp_path: Pat
     assert hub.requests == before and (tmp_path / "x.yaml").read_text() == written
     for model, expected in {
         "tiny/pickles": f"error: tiny/pickles at {commit_of('tiny/pickles')}: neither model.safetensors nor ",
-        "tiny/none": "error: tiny/none: the hub has no such repository, or not for you",
+        "tiny/none": "error: tiny/none: no such folder here, and the hub has no such repository, or not for you",
     }.items():
         refused = xray(model)
         assert refused.returncode == 1 and expected in refused.stderr.splitlines()[-1]

@@ -21,24 +21,26 @@ from rmtension.study.study import Study
 
 FETCH = "snakemake --cores 1 --until fetch --configfile STUDY"
 LOCK = "rmtension lock STUDY"
+FETCHING, LOCKING = (f"run `{command}` where it can" for command in (FETCH, LOCK))
 HEADER = f"# Commits of what studies in this folder read from the hub by name or branch; `{LOCK}` adds missing ones.\n"
 
 
 # --- fetching -------------------------------------------------------------------------------------------------
 
 
-def fetch(piece: str, folder: Path) -> None:
+def fetch(piece: str, folder: Path, advice: str = FETCHING) -> None:
     """Bring kind/owner/name/commit into `folder`: files/, those that the kind reads, as upstream, and checksums.json.
 
-    checksums.json: file -> sha256 and size in bytes. Raises UserError where the hub cannot be asked, lacks something,
-    or sends something else than it lists; what had come whole until then waits in a hidden folder for the next try.
+    checksums.json: file -> sha256 and size in bytes. advice: as asking_the_hub has it. Raises UserError where the hub
+    cannot be asked, lacks something, or sends something else than it lists; what had come whole until then waits in a
+    hidden folder for the next try.
     """
     kind, owner, name, commit = piece.split("/")
     repository = f"{owner}/{name}"
     if not COMMIT.fullmatch(commit):
         raise UserError(f"{repository}: neither the study nor the lock file beside it has its commit; run `{LOCK}`")
     about, arriving = f"{repository} at {commit}", folder.with_name(f".{folder.name}.arriving")
-    with asking_the_hub(about), sole_writer(folder):
+    with asking_the_hub(f"{about}:", advice), sole_writer(folder):
         if (folder / CHECKSUMS).exists():
             return  # another process has brought it meanwhile
         checksums = bring(kind, repository, commit, arriving / "files", about)
@@ -105,21 +107,29 @@ def checked(path: Path, listed: Any, about: str) -> str:
 
 
 @contextmanager
-def asking_the_hub(about: str) -> Iterator[None]:
-    """Turn what can go wrong between here and the hub into one line."""
+def asking_the_hub(about: str, advice: str) -> Iterator[None]:
+    """Turn what can go wrong between here and the hub into one line.
+
+    about: how it begins. advice: what to do where the hub has what it is asked for, for all one knows.
+    """
     import httpx2
-    from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError, XetDownloadError
+    from huggingface_hub.errors import (
+        HFValidationError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+        XetDownloadError,
+    )
 
     try:
         yield
     except RevisionNotFoundError:
-        raise UserError(f"{about}: the hub has no such revision") from None
-    except RepositoryNotFoundError:
-        raise UserError(f"{about}: the hub has no such repository, or not for you (HF_TOKEN names you)") from None
+        raise UserError(f"{about} the hub has no such revision") from None
+    except (RepositoryNotFoundError, HFValidationError):
+        raise UserError(f"{about} the hub has no such repository, or not for you (HF_TOKEN names you)") from None
+    except (httpx2.TransportError, ConnectionError) as error:
+        raise UserError(f"{about} the hub cannot be reached ({cause_of(error)}); {advice}") from None
     except (httpx2.HTTPError, OSError, XetDownloadError) as error:
-        raise UserError(
-            f"{about}: cannot be had from the hub ({cause_of(error)}); run `{FETCH}` where it can"
-        ) from None
+        raise UserError(f"{about} cannot be had from the hub ({cause_of(error)}); {advice}") from None
 
 
 # --- locking --------------------------------------------------------------------------------------------------
@@ -158,12 +168,10 @@ def read_finished(file: Path) -> Study:
 
 
 def commit_of(repository: str, kind: str, revision: str | None) -> str:
-    """The commit that a branch of a repository is at, by default the main one."""
+    """The commit that a branch of a repository is at, by default the main one; to be called in asking_the_hub."""
     from huggingface_hub import HfApi
 
-    with asking_the_hub(repository):
-        found = HfApi().repo_info(repository, repo_type=repository_type(kind), revision=revision)
-    return str(found.sha)
+    return str(HfApi().repo_info(repository, repo_type=repository_type(kind), revision=revision).sha)
 
 
 def lock(study_file: Path) -> dict[str, str]:
@@ -176,7 +184,8 @@ def lock(study_file: Path) -> dict[str, str]:
         if isinstance(part, Located) and part.hub is not None and not COMMIT.fullmatch(part.revision or ""):
             key = lock_key(part.hub, part.revision)
             if key not in added:
-                added[key] = commit_of(part.hub, part.kind, part.revision)
+                with asking_the_hub(f"{part.hub}:", LOCKING):
+                    added[key] = commit_of(part.hub, part.kind, part.revision)
                 add_line(lock_file(study_file), {key: added[key]})
     return added
 

@@ -29,7 +29,8 @@ def has(folder: Path, *patterns: str) -> bool:
 
 
 def no_folder(folder: Path) -> str | None:
-    return None if folder.is_dir() else "no such folder"
+    elsewhere = "no such folder here; a model of the hub has one in hub/ once a study has fetched it"
+    return None if folder.is_dir() else elsewhere
 
 
 def adapter(folder: Path) -> str | None:

@@ -34,7 +34,7 @@ from rmtension.study.inputs import data_files
 from rmtension.study.loading import load_study
 from rmtension.study.models import GivenModel
 from rmtension.study.naming import AVERAGE, UNORIENTED
-from rmtension.study.section import COMMIT, Name
+from rmtension.study.section import COMMIT, HUB_ID, Name
 from rmtension.study.study import VALIDATION, Study
 
 TEMPLATE = RESOURCES / "xray.yaml"
@@ -47,6 +47,7 @@ REWARD_BENCH = {
     "kind": "reward-bench", "hub": "allenai/reward-bench", "revision": "168d848cdbbea9764fae4a544dc9ca1e6cca4931",
 }  # fmt: skip
 SMALL = 20e6  # parameters up to which a second core gains nothing, and a GPU neither
+ELSEWHERE = "name a folder that is here, or run this where the hub can be reached"
 LARGE = 1e9  # above which a batch for a backward pass holds no more than one long pair
 
 
@@ -118,7 +119,8 @@ def given_model(place: str, *heads: Choice) -> Given:
     root, cache = (Study.model_fields[name].default for name in ("data_root", "hub_cache"))
     if source.hub is not None and not source.checksums(root, cache).exists():
         print(f"fetching {place}", file=sys.stderr)
-        hub.fetch(f"{source.kind}/{source.hub}/{source.revision}", source.checksums(root, cache).parent)
+        piece = f"{source.kind}/{source.hub}/{source.revision}"
+        hub.fetch(piece, source.checksums(root, cache).parent, ELSEWHERE)
     folder = source.cached(cache).local(root)
     head, parameters = fitting(folder, *heads)
     return Given(source.model_copy(update={"template": own_form(folder), "label": head.label}), parameters)
@@ -136,15 +138,17 @@ def fitting(folder: Path, head: Choice, *others: Choice) -> tuple[Choice, int]:
 
 
 def on_hub(place: str) -> dict[str, str]:
-    """hub and revision, a commit, of what is named as ORG/NAME, with @ and a commit or branch or without."""
+    """hub and revision, a commit, of what is named as ORG/NAME, with @ and a commit or branch or without.
+
+    UserError where it is no such name, or the hub does not have it; it may be meant for a folder.
+    """
     repository, _, revision = place.partition("@")
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", repository):
-        raise UserError(f"{place}: no such folder; a reward model of the hub is named as ORG/NAME@COMMIT")
-    pinned = COMMIT.fullmatch(revision)
-    return {
-        "hub": repository,
-        "revision": revision if pinned else hub.commit_of(repository, "given", revision or None),
-    }
+    if not re.fullmatch(HUB_ID, repository):
+        raise UserError(f"{place}: no such folder here; a reward model of the hub is named as ORG/NAME@COMMIT")
+    if not COMMIT.fullmatch(revision):
+        with hub.asking_the_hub(f"{place}: no such folder here, and", ELSEWHERE):
+            revision = hub.commit_of(repository, "given", revision or None)
+    return {"hub": repository, "revision": revision}
 
 
 def name_of(place: str) -> str:

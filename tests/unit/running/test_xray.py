@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -10,9 +11,12 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import httpx2
 import pytest
 import torch
 import yaml
+from huggingface_hub import HfApi, constants
+from huggingface_hub.errors import RepositoryNotFoundError
 from tiny_models import save_backbone
 from typer.testing import CliRunner
 
@@ -190,7 +194,8 @@ def nothing(_: Path) -> None: ...
 UNNAMED = {name: value for name, value in PROMPTED[0].items() if name != "task"}
 UNASKED = {name: value for name, value in PROMPTED[0].items() if name != "prompt"}
 REFUSED: dict[str, tuple[str | None, Callable[[Path], None], str]] = {  # model, what is done, expected
-    "no folder": ("nowhere", nothing, "nowhere: no such folder; a reward model of the hub is named as ORG/NAME@COMMIT"),
+    "no folder": ("nowhere", nothing, "nowhere: no such folder here; a reward model of the hub is named as ORG/NAME"),
+    "no folder above": ("../rm", nothing, "../rm: no such folder here; a reward model of the hub is named"),
     "a file": ("whole.json", nothing, "whole.json: a file; name the folder"),
     "no model": (".", nothing, ".: no *.safetensors"),
     "a backbone": ("backbone", nothing, "backbone: "),
@@ -228,6 +233,36 @@ def test_a_name_that_no_study_can_have_is_told_as_it_was_given(here: Path, name:
         f"--name '{said}': a name is letters, digits, '.', '_' and '-', of which the first"
     )
     assert "\n" not in str(caught.value) and not Path("studies").exists()
+
+
+@pytest.mark.parametrize("place", ["mine/rm-lama", "mine/rm-lama@main"])
+def test_a_folder_that_is_not_here_may_be_meant_where_the_hub_does_not_have_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:1")
+    with pytest.raises(UserError) as caught:
+        run(place)
+    advice = "name a folder that is here, or run this where the hub can be reached"
+    expected = rf"{place}: no such folder here, and the hub cannot be reached \(.+\); {advice}"
+    assert re.fullmatch(expected, str(caught.value))
+
+    def unknown(*_: object, **__: object) -> None:
+        raise RepositoryNotFoundError("404", response=httpx2.Response(404, request=httpx2.Request("GET", "http://hub")))
+
+    monkeypatch.setattr(HfApi, "repo_info", unknown)
+    with pytest.raises(UserError, match=f"^{place}: no such folder here, and the hub has no such repository"):
+        run(place)
+
+
+def test_a_commit_of_the_hub_that_cannot_be_fetched_is_of_no_study_yet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:1")
+    place = f"mine/rm at {'0' * 40}"
+    with pytest.raises(UserError, match=rf"^{place}: the hub cannot be reached \(.+\); name a folder that is here"):
+        run(place.replace(" at ", "@"))
 
 
 @pytest.mark.parametrize("mistake", REFUSED)
