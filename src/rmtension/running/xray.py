@@ -8,7 +8,7 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count
@@ -25,11 +25,16 @@ from rmtension.base.device import visible_gpus
 from rmtension.base.errors import UserError
 from rmtension.base.files import RESOURCES, reading, write_text
 from rmtension.data import hub
+from rmtension.data.benchmarks import layout_of
 from rmtension.data.dialogues import CHAT
 from rmtension.data.rows import load_rows
+from rmtension.data.tasks import known_tasks
 from rmtension.engine.given_models import look_at, own_form
 from rmtension.engine.heads import Choice
+from rmtension.running.amounts import UnknownError
 from rmtension.running.plan import ON_CPU, Plan, Planner, make_plan
+from rmtension.running.prices import Price
+from rmtension.study.benchmarks import PUBLISHED, OwnBenchmark, PublishedBenchmark
 from rmtension.study.inputs import data_files
 from rmtension.study.loading import load_study
 from rmtension.study.models import GivenModel
@@ -47,6 +52,7 @@ REWARD_BENCH = {
     "kind": "reward-bench", "hub": "allenai/reward-bench", "revision": "168d848cdbbea9764fae4a544dc9ca1e6cca4931",
 }  # fmt: skip
 SMALL = 20e6  # parameters up to which a second core gains nothing, and a GPU neither
+TASKS_THERE = "where it has tasks, name their column under columns in the study file, and them under tasks"
 ELSEWHERE = "name a folder that is here, or run this where the hub can be reached"
 LARGE = 1e9  # above which a batch for a backward pass holds no more than one long pair
 
@@ -75,6 +81,16 @@ class Xray:
             place = source.path or f"{source.hub}@{source.revision}"
             form = "its own chat template" if source.template == CHAT else "the form of HH-RLHF"
             yield f"{name}: {place}, read in {form}"
+
+    def benchmarks(self) -> Iterator[str]:
+        """A line for each file of comparisons that has no field 'task': what is made of it."""
+        for benchmark in self.study.benchmarks.values():
+            if isinstance(benchmark, PublishedBenchmark) and benchmark.path is not None:
+                yield f"{benchmark.path}: read as {benchmark.kind}, by its columns and its tasks"
+            elif isinstance(benchmark, OwnBenchmark) and benchmark.columns.task is None:
+                [task], most = benchmark.tasks, benchmark.max_per_task
+                made = f"one unoriented task, '{task}', of {most} rows at most"
+                yield f"{benchmark.path}: neither a field 'task' nor a published benchmark: {made}; {TASKS_THERE}"
 
     def write(self) -> None:
         """UserError where the file is there and says something else: it may have been changed by hand."""
@@ -195,14 +211,33 @@ def pairs(file: Path | None, objective: str) -> dict[str, Any]:
 
 
 def benchmark(file: Path) -> dict[str, Any]:
-    """A benchmark of one's own file: its tasks by name, or all of it as one; nobody says of what orientation."""
+    """A benchmark of a file: a published one, or one's own, whose tasks nobody says the orientation of.
+
+    Those of one's own are the tasks by name, or all of it as one.
+    """
     fields = fields_of(file)
+    if file.is_file() and (kind := published_kind(fields)):
+        return {"kind": kind, "path": str(file), **PER_TASK}
     columns = {ours: None for ours in ("prompt", "task") if ours not in fields}
     tasks = fields.get("task", unique([cleaned(file.stem, "task")], [AVERAGE]))
     if not all(isinstance(task, str) for task in tasks):
         raise UserError(f"{file}: field 'task': not in every row the name of a task")
     about: dict[str, Any] = {"columns": columns} if columns else {}
     return {"kind": "own", "path": str(file), **about, "tasks": dict.fromkeys(tasks, UNORIENTED), **PER_TASK}
+
+
+def published_kind(fields: Mapping[str, Sequence[Any]]) -> str | None:
+    """The published benchmark that has these columns, and all of these tasks; none where rows have a field 'task'.
+
+    Columns alone do not tell it: several have the same, and a user's own file may, too.
+    """
+    for kind in PUBLISHED if "task" not in fields else ():
+        layout = layout_of(PublishedBenchmark.model_validate({"kind": kind, "path": "."}))
+        if fields.keys() >= set(layout.columns.values()):
+            subsets = (re.search(layout.subset, str(name)) for name in fields[layout.columns["subset"]])
+            if {subset and subset[1] for subset in subsets} <= {*known_tasks(kind)["subset"]}:
+                return kind
+    return None
 
 
 def fields_of(place: Path) -> dict[str, list[Any]]:
@@ -240,8 +275,10 @@ def make_xray(
     models = dict(zip(unique([name_of(place) for place in places]), given_models(places, head), strict=True))
     named = name or f"xray-{next(iter(models))}" + (f"-and-{len(models) - 1}-more" if len(models) > 1 else "")
     file = file or Path("studies", f"{named}.yaml")
-    names = unique([cleaned(one.stem, "benchmark") for one in benchmarks], [OWN_TEST, VALIDATION])
-    own = dict(zip(names, map(benchmark, benchmarks), strict=True))
+    sections = [(one, benchmark(one)) for one in benchmarks]
+    called = [about["kind"] if about["kind"] in PUBLISHED else one.stem for one, about in sections]
+    names = unique([cleaned(name, "benchmark") for name in called], [OWN_TEST, VALIDATION])
+    own = dict(zip(names, (about for _, about in sections), strict=True))
     parts = {
         "name": flow(named),
         "results": f"results/{named}",
@@ -291,12 +328,22 @@ def machine(parameters: int) -> dict[str, Any]:
 
 
 def asked_for(model: str, study: Study) -> dict[str, Any]:
-    """`compute` of a model: what this machine has, and what its largest job takes of memory and its longest of time."""
+    """`compute` of a model: what this machine has, and what its largest job takes of memory and its longest of time.
+
+    Jobs that cannot be priced, as on a benchmark of unknown lengths, are left out of it; the plan says which.
+    """
     asked = study.models[model].compute.model_dump(exclude_defaults=True)
     jobs = Planner(study, None, None).jobs()
-    prices = [price() for rule, _, of, price in jobs if of == model and rule not in ON_CPU]
+    prices = [found for rule, _, of, price in jobs if of == model and rule not in ON_CPU for found in known(price)]
     memory, seconds = max(price[1] for price in prices), max(price[0] for price in prices)
     return asked | {"mem_mb": 500 * math.ceil(1.1 * memory / 500e6), "runtime": max(30, math.ceil(2 * seconds / 60))}
+
+
+def known(price: Callable[[], Price]) -> list[Price]:
+    """What a job takes; nothing where that is not known."""
+    with suppress(UnknownError):
+        return [price()]
+    return []
 
 
 def cores() -> int:

@@ -22,6 +22,7 @@ from typer.testing import CliRunner
 
 from rmtension.base.errors import UserError
 from rmtension.cli import app
+from rmtension.data.benchmarks import read_benchmark
 from rmtension.data.hub import read_lock, read_study
 from rmtension.data.pairs import regime_pairs
 from rmtension.engine.reward_model import load_tokenizer, new_reward_model, save_reward_model
@@ -97,6 +98,39 @@ def test_files_may_have_names_that_a_study_has_another_use_for(here: Path) -> No
     study: Any = read_study(Path("x.yaml"))
     assert {"validation-2", "own-test-2", "average", "helpful"} < set(study.benchmarks)
     assert list(study.benchmarks["average"].tasks) == ["average-2"]
+
+
+PAIR = {"prompt": "q?", "chosen": "a", "rejected": "b", "id": 3}
+THREE = {"prompt": "q?", "chosen": ["a"] * 3, "rejected": ["b"] * 3}
+RMB = {"conversation_input": [{"role": "user", "content": "q?"}], "chosen": {"answer": "a"}}
+LAYOUTS: dict[str, list[dict[str, Any]]] = {  # by hand, as their makers have them
+    "reward-bench": [PAIR | {"subset": "xstest-should-refuse"}, PAIR | {"subset": "hep-cpp"}],
+    "reward-bench-2": [PAIR | {"id": "ref:1", "subset": "Ties"}, PAIR | {"id": "2", "subset": "Focus"}],
+    "rm-bench": [THREE | {"domain": "chat"}, THREE | {"domain": "safety-refuse"}],
+    "rmb-pairwise": [RMB | {"category_path": "Pairwise_set/Helpfulness/Chat/Casual", "reject": {"answer": "b"}}],
+}
+
+
+def test_a_file_of_a_published_benchmark_is_read_as_that_and_any_other_is_said_to_be_one_task(here: Path) -> None:
+    files = [f"{kind}-of-mine.json" for kind in LAYOUTS]
+    for file, rows in zip(files, LAYOUTS.values(), strict=True):
+        Path(file).write_text(json.dumps(rows))
+    Path("own.json").write_text(json.dumps([PAIR | {"subset": "hep-cpp"}, PAIR | {"subset": "crafts"}]))
+    Path("named.json").write_text(json.dumps([PAIR | {"subset": "hep-cpp", "task": "code"}]))
+    words = [word for file in (*files, "own.json", "named.json") for word in ("--benchmark", file)]
+    said = run(here, *OWN[:4], *words, "--study", "x.yaml").splitlines()
+    benchmarks: dict[str, Any] = dict(read_study(Path("x.yaml")).benchmarks)
+    assert {name: (one.kind, one.path) for name, one in [*benchmarks.items()][1:5]} == {
+        kind: (kind, file) for kind, file in zip(LAYOUTS, files, strict=True)
+    }
+    assert list(benchmarks)[5:] == ["own", "named"] and benchmarks["named"].tasks == {"code": "unoriented"}
+    for kind, file in zip(LAYOUTS, files, strict=True):
+        assert f"{file}: read as {kind}, by its columns and its tasks" in said
+        read = read_benchmark(kind, benchmarks[kind].model_copy(update={"tasks": ["all"]}), ".")
+        assert len(read) == len(LAYOUTS[kind])
+    [line] = [line for line in said if line.startswith("own.json: ")]
+    assert "one unoriented task, 'own', of 100 rows at most; where it has tasks, name their column" in line
+    assert not any(line.startswith("named.json") for line in said)
 
 
 def with_labels(folder: Path, *labels: str) -> str:
