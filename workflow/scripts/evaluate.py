@@ -33,6 +33,7 @@ scores = evaluate(
     precision=settings["precision"],
     is_judged=snakemake.wildcards.benchmark != VALIDATION,
     halfway=halfway,
+    place=str(comparisons),
 )
 write_parquet(scores, output)
 remove_leftovers(halfway.file)

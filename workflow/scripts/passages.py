@@ -24,6 +24,7 @@ with arithmetic(settings["precision"], device):
         settings["passages"],
         budget=settings["budget"],
         device=device,
+        place=inputs.pairs,
     )
 write_parquet(found.passages, Path(snakemake.output.passages))
 write_parquet(found.scores, Path(snakemake.output.scores))

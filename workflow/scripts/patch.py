@@ -24,6 +24,7 @@ scores = patch(
     budget=settings["budget"],
     precision=settings["precision"],
     device=device,
+    place=snakemake.input.comparisons,
 )
 write_parquet(scores, Path(snakemake.output[0]))
 job.finish(device)

@@ -241,7 +241,8 @@ def packed_pairs(
     logger.info("%d pairs, %d left out", len(kept), len(frame) - len(kept))
     if not packed:
         most = f"training.max_tokens = {max_tokens} and what {folder} reads"
-        raise UserError(f"{pairs}: none of {len(frame)} pairs is within {most}: raise it, or max_pairs")
+        advice = "raise it, or max_pairs, or take the model out of the study"
+        raise UserError(f"{pairs}: none of {len(frame)} pairs is within {most}: {advice}")
     return packed
 
 

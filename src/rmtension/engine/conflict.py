@@ -150,7 +150,7 @@ def conflict(
         if (n := len(objectives[name])) < 2:
             raise UserError(
                 f"{file}: {n} pairs within training.max_tokens = {max_tokens} and what {folder} reads; "
-                "conflict takes two or more of each objective"
+                "conflict takes two or more of each objective: raise it, or conflict.max_pairs, or leave conflict out"
             )
     found = neuron_conflicts(model, objectives, two, settings.seed, budget, device)
     if not all(found.select(pl.col(*PRODUCTS).is_finite().all()).row(0)):

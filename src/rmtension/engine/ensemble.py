@@ -58,7 +58,8 @@ def score_ensemble(
         for file in files:
             inputs = scoring_fingerprint(folder, file, code, budget, threads, precision, device)
             found.append(evaluate(folder, read_comparisons(file), NO_SETS, ["none"], None, inputs, budget, device,
-                                  is_judged=file != validation, precision=precision, loaded=loaded))  # fmt: skip
+                                  is_judged=file != validation, precision=precision, loaded=loaded,
+                                  place=str(file)))  # fmt: skip
         return found
 
     scores = [unablated(folder) for folder in parts.values()]

@@ -21,7 +21,7 @@ from rmtension.engine.architectures import longest_text
 from rmtension.engine.decisions import precise_rewards
 from rmtension.engine.packing import Batch, Packed
 from rmtension.engine.passes import Find, Halfway, candidate_values
-from rmtension.engine.reading import Reader, load_reader, pack_table
+from rmtension.engine.reading import Reader, load_reader, pack_table, unread
 from rmtension.engine.reward_model import load_config, load_reward_model, not_finite, score
 from rmtension.study.naming import MEAN
 
@@ -189,6 +189,7 @@ def evaluate(
     precision: str = "float32",
     loaded: Loaded | None = None,
     halfway: Halfway | None = None,
+    place: str = "comparisons",
 ) -> pl.DataFrame:
     """The scores file of one reward model on one benchmark; see SCHEMA.
 
@@ -197,7 +198,7 @@ def evaluate(
     once, and not at all where `previous` holds it: fingerprints tell, of what is ablated and of `inputs`, which stands
     for all else that scores depend on. precision: of matrix products; what bfloat16 might decide otherwise than float32
     is scored in that. loaded: the reward model, where it is in memory. halfway: where to write what is found meanwhile.
-    UserError where comparisons that it is judged on are all too long.
+    place: the comparisons' file, for messages. UserError where comparisons that it is judged on are all too long.
     """
     config = load_config(folder)
     masks = {
@@ -214,7 +215,7 @@ def evaluate(
         halfway = halfway and halfway._replace(key=fingerprint(inputs, *missing))
         computed = compute(folder, comparisons, missing, budget, precision, device, loaded, halfway)
         if is_judged and computed["chosen_scores"].null_count() == len(computed):
-            raise UserError(f"{folder}: no comparison is within the {longest_text(config)} tokens that it reads")
+            raise unread(place, len(comparisons), folder, longest_text(config))
         scores = pl.concat([scores, computed])
     named = pl.DataFrame({"ablation": fingerprints.keys(), "fingerprint": fingerprints.values()})
     return named.join(scores, on="fingerprint", maintain_order="left_right").select(*SCHEMA)

@@ -131,18 +131,25 @@ class Explored(NamedTuple):
 
 
 def explore_neurons(
-    folder: Path, pairs: pl.DataFrame, neurons: pl.DataFrame, most: int, budget: int, device: torch.device
+    folder: Path,
+    pairs: pl.DataFrame,
+    neurons: pl.DataFrame,
+    most: int,
+    budget: int,
+    device: torch.device,
+    place: str = "pairs",
 ) -> Explored:
     """Of each of `neurons` (layer, neuron) the `most` passages of either side in which it is most active, and the
     scores of all pairs with it alone at zero.
 
-    pairs: comparison_id, task, orientation, chosen and rejected (lists of one text). UserError where a reward is no
-    number, or all pairs are too long for the reward model in `folder`.
+    pairs: comparison_id, task, orientation, chosen and rejected (lists of one text). place: their file, for messages.
+    UserError where a reward is no number, or all pairs are too long for the reward model in `folder`.
     """
     reader, model = load_reader(folder), load_reward_model(folder, device)
     kept, packed = pack_table(reader, pairs, longest_text(model.config))
     if not packed:
-        raise UserError(f"{folder}: no pair within the {longest_text(model.config)} tokens that it reads")
+        fault = f"{folder}, which reads {longest_text(model.config)} tokens, can read none of these {len(pairs)} pairs"
+        raise UserError(f"{place}: {fault}: take the model out of the study")
     units = neurons.select(pl.lit("neuron").alias("unit"), *NEURON).unique().sort(NEURON)
     masks = [Mask.of(units[i], model.config) for i in range(len(units))]
     strongest = Strongest(len(units), most)

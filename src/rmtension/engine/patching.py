@@ -12,7 +12,6 @@ import polars as pl
 import torch
 from torch import Tensor, nn
 
-from rmtension.base.errors import UserError
 from rmtension.engine.ablation import Mask, by_layer
 from rmtension.engine.activations import observed_neurons
 from rmtension.engine.architectures import activation_modules, longest_text
@@ -21,7 +20,7 @@ from rmtension.engine.evaluation import SCHEMA as SCORES
 from rmtension.engine.evaluation import refuse_what_is_no_number, score_lists, with_comparisons
 from rmtension.engine.packing import Batch
 from rmtension.engine.passes import Find
-from rmtension.engine.reading import load_reader, pack_table
+from rmtension.engine.reading import load_reader, pack_table, unread
 from rmtension.engine.reward_model import hidden_states, load_reward_model, score
 
 SCHEMA = {"donor": pl.String(), **{name: kind for name, kind in SCORES.items() if name != "fingerprint"}}
@@ -72,18 +71,20 @@ def patch(
     budget: int,
     precision: str,
     device: torch.device,
+    place: str = "comparisons",
 ) -> pl.DataFrame:
     """SCHEMA: every comparison as the reward model in `folder` scores it with every set patched from every donor.
 
     donors: regime -> folder of a reward model of the same backbone. comparisons: comparison_id, task, orientation,
     chosen and rejected (lists of texts). selected: ablation, unit, layer, neuron. Scores are null where a comparison is
-    too long. Sets of the same neurons are computed once. UserError where a reward is no number.
+    too long. Sets of the same neurons are computed once. place: the comparisons' file, for messages. UserError where
+    all are too long, or a reward is no number.
     """
     model = load_reward_model(folder, device)
     longest = longest_text(model.config)
     kept, packed = pack_table(load_reader(folder), comparisons, longest)
     if not packed:
-        raise UserError(f"{folder}: no comparison is within the {longest} tokens that it reads")
+        raise unread(place, len(comparisons), folder, longest)
     masks = {name: Mask.of(selected.filter(ablation=name), model.config) for name in sets}
     distinct = {mask.content(): by_layer(mask.neurons, device) for mask in masks.values()}
     models, members = [load_reward_model(donor, device) for donor in donors.values()], [*distinct.values()]

@@ -170,3 +170,9 @@ def pack_table(reader: Reader, comparisons: pl.DataFrame, max_tokens: int) -> tu
         what = f"have a text that is empty or longer than {max_tokens} tokens"
         logger.warning("%d of %d comparisons %s", n, len(comparisons), what)
     return kept, packed
+
+
+def unread(place: str, n: int, folder: Path, longest: int) -> UserError:
+    """What is said where pack_table keeps none of the `n` comparisons of a file, `place`, for the model in `folder`."""
+    fault = f"{folder}, which reads {longest} tokens, can read none of these {n} comparisons"
+    return UserError(f"{place}: {fault}: take their benchmark or the model out of the study")

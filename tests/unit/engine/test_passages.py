@@ -107,8 +107,8 @@ def test_scores_without_a_neuron_are_those_of_the_plain_model(folder: Path) -> N
 
 @two_families
 def test_no_pair_that_can_be_read_is_one_line(folder: Path) -> None:
-    with pytest.raises(UserError, match="no pair within the 64 tokens that it reads"):
-        explore_neurons(folder, pairs(TEXTS[-1:]), NEURONS, most=1, budget=99, device=CPU)
+    with pytest.raises(UserError, match=r"^mine: .*, which reads 64 tokens, can read none of these 1 pairs: take the"):
+        explore_neurons(folder, pairs(TEXTS[-1:]), NEURONS, most=1, budget=99, device=CPU, place="mine")
 
 
 def test_the_largest_absolute_value_counts_on_tokens_of_its_own() -> None:

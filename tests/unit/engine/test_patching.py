@@ -116,5 +116,5 @@ def test_what_cannot_be_read_is_null(folder: Path, family: str, caplog: pytest.L
     found = patch(folder, {"itself": folder}, comparisons(rows), SELECTED, ["some"], 99, "float32", CPU)
     assert found["correct"].is_null().to_list() == found["chosen_scores"].is_null().to_list() == [True, False]
     assert "1 of 2 comparisons have a text that is empty or longer than" in caplog.text
-    with pytest.raises(UserError, match="no comparison is within"):
-        patch(folder, {"itself": folder}, comparisons(rows[:1]), SELECTED, ["some"], 99, "float32", CPU)
+    with pytest.raises(UserError, match=r"^mine\.parquet: .* none of these 1 comparisons: take their benchmark or"):
+        patch(folder, {"itself": folder}, comparisons(rows[:1]), SELECTED, ["some"], 99, "float32", CPU, "mine.parquet")
