@@ -220,8 +220,8 @@ def benchmark(file: Path) -> dict[str, Any]:
         return {"kind": kind, "path": str(file), **PER_TASK}
     columns = {ours: None for ours in ("prompt", "task") if ours not in fields}
     tasks = fields.get("task", unique([cleaned(file.stem, "task")], [AVERAGE]))
-    if not all(isinstance(task, str) for task in tasks):
-        raise UserError(f"{file}: field 'task': not in every row the name of a task")
+    if bad := [number for number, task in enumerate(tasks) if not isinstance(task, str)]:
+        raise UserError(f"{file}: row {bad[0]}: field 'task': not the name of a task; give each row one, as a text")
     about: dict[str, Any] = {"columns": columns} if columns else {}
     return {"kind": "own", "path": str(file), **about, "tasks": dict.fromkeys(tasks, UNORIENTED), **PER_TASK}
 
@@ -247,14 +247,19 @@ def fields_of(place: Path) -> dict[str, list[Any]]:
     """
     if not place.exists():
         raise UserError(f"{place}: no such file")
-    rows = [row for file in data_files(place) for row in load_rows(file)]
-    if not rows or not all(isinstance(row, dict) for row in rows):
-        raise UserError(f"{place}: {'a row is no mapping of fields to values' if rows else 'no rows'}")
+    rows = {f"{file}: row {n}": row for file in data_files(place) for n, row in enumerate(load_rows(file))}
+    if not rows:
+        raise UserError(f"{place}: no rows")
+    for where, row in rows.items():
+        if not isinstance(row, dict):
+            raise UserError(f"{where}: no mapping of fields to values")
     for name in ("prompt", "task"):
-        without = [number for number, row in enumerate(rows, start=1) if name not in row]
+        without = [where for where, row in rows.items() if name not in row]
         if without and len(without) < len(rows):
-            raise UserError(f"{place}, row {without[0]}: no field '{name}', which other rows have")
-    return {name: [row[name] for row in rows] for name in rows[0] if all(name in row for row in rows)}
+            fault = f"field '{name}' is missing, which other rows have"
+            raise UserError(f"{without[0]}: {fault}: give it to all or to none")
+    shared = set.intersection(*map(set, rows.values()))
+    return {name: [row[name] for row in rows.values()] for name in next(iter(rows.values())) if name in shared}
 
 
 # --- the study ------------------------------------------------------------------------------------------------
