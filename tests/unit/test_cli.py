@@ -258,7 +258,8 @@ MISTAKES = {
     '{"responses": ["b"]}': "line 2: field 'prompt' is missing; found responses",
     '{"chosen": "b"}': "line 2: field 'rejected' is missing",
     '{"prompt": [{"role": "system", "content": "a"}], "responses": ["b"]}':
-        "line 2: field 'prompt': turn 0: key 'role': 'system' is neither 'user' nor 'assistant'",
+        "line 2: field 'prompt': turn 0: key 'role': 'system' is neither 'user' nor 'assistant': leave it out, or put"
+        " it into the first user turn",
     '{"prompt": [{"role": "assistant", "content": "a"}], "responses": ["b"]}':
         "line 2: field 'prompt': the last turn is not the user's",
     '{"prompt": "Human: a\\n\\nAssistant:", "responses": ["b"]}': "line 2: field 'prompt': it has the marks",

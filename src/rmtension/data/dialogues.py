@@ -15,6 +15,7 @@ TEMPLATES = {
     "hh": ("\n\n", " "),  # the form of the training texts
     "paper": ("", ""),  # the authors' evaluation (docs/methods.md, section 6)
 }
+OTHER_ROLE = "leave it out, or put it into the first user turn"
 AS_IT_IS = "none"  # no template: one text behind the other
 CHAT = "chat"  # the reward model's own chat template, in place of the form hh
 FORMS = (*TEMPLATES, AS_IT_IS, CHAT)
@@ -38,7 +39,7 @@ class Turn(NamedTuple):
             if key not in turn:
                 raise ValueError(f"key '{key}' is missing; found {', '.join(turn)}")
         if turn["role"] not in list(NAMES):  # it may be anything
-            raise ValueError(f"key 'role': {turn['role']!r} is neither 'user' nor 'assistant'")
+            raise ValueError(f"key 'role': {turn['role']!r} is neither 'user' nor 'assistant': {OTHER_ROLE}")
         try:
             return cls(turn["role"], words(turn["content"]))
         except ValueError as error:
