@@ -246,7 +246,7 @@ def fields_of(place: Path) -> dict[str, list[Any]]:
     UserError where some rows alone say what all must, or none may: how they are read goes by it.
     """
     if not place.exists():
-        raise UserError(f"{place}: no such file")
+        raise UserError(f"{place}: no such file here; data of the hub are named in the study file that this writes")
     rows = {f"{file}: row {n}": row for file in data_files(place) for n, row in enumerate(load_rows(file))}
     if not rows:
         raise UserError(f"{place}: no rows")

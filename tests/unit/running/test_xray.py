@@ -292,6 +292,13 @@ def test_a_folder_that_is_not_here_may_be_meant_where_the_hub_does_not_have_it(
         run(place)
 
 
+@pytest.mark.parametrize("option", ["--helpful", "--harmless", "--benchmark"])
+def test_data_of_the_hub_are_named_in_the_study_file(here: Path, option: str) -> None:
+    advice = "no such file here; data of the hub are named in the study file"
+    with pytest.raises(UserError, match=f"^Anthropic/hh-rlhf: {advice}"):
+        run(here, option, "Anthropic/hh-rlhf")
+
+
 def test_a_commit_of_the_hub_that_cannot_be_fetched_is_of_no_study_yet(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
