@@ -424,8 +424,8 @@ def test_the_examples_of_the_command_line_work(
     program = tmp_path / "rmtension"
     program.write_text(NOTES.format(python=sys.executable))
     program.chmod(0o755)
-    for part in ("results", "resources", "config.yaml"):
-        (tmp_path / part).symlink_to(finished.folder / part)
+    for here, there in {"results": "results", "resources": "resources", "config.yaml": "small.yaml"}.items():
+        (tmp_path / here).symlink_to(finished.folder / there)
     page = (ROOT / "docs" / "command-line.md").read_text(encoding="utf-8")
     blocks = "\n".join(re.findall(r"^```sh\n(.*?)^```", page, flags=re.MULTILINE | re.DOTALL))
     script = blocks.replace("results/default", "results/small").replace("tiny-gpt2", "tiny")

@@ -107,7 +107,10 @@ def empty_metrics(study: Study, tables: Tables) -> Iterator[Hole]:
         benchmark = study.benchmarks[str(name[0])]
         assert isinstance(benchmark, PublishedBenchmark)
         explained = metrics_without(benchmark.kind, subsets_left_out(str(name[0]), benchmark))
-        empty = [m for m in metrics["metric"] if m.partition(":")[0] not in explained]
+        of = dict.fromkeys(
+            metric.partition(":")[0] for metric in metrics["metric"]
+        )  # one has all of its metrics, or none
+        empty = [part for part in of if part not in explained]
         if empty:
             why = "a subset is not in its file, or none of that subset could be scored"
             yield Hole(f"official metrics of {name[0]}: {abridged(empty)} (official)", why, {})

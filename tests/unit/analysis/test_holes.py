@@ -12,7 +12,7 @@ import pytest
 import yaml
 from example_results import OF_REPAIRS, SETTINGS, TASKS, example
 
-from rmtension.analysis.holes import SEARCHES, holes_table, orientations
+from rmtension.analysis.holes import SEARCHES, empty_metrics, holes_table, orientations
 from rmtension.analysis.ledger import ledger
 from rmtension.analysis.study_holes import DRAWN, drawn
 from rmtension.analysis.tables import make_tables
@@ -147,6 +147,15 @@ def test_official_metrics_without_a_value_are_named_with_what_they_lack(monkeypa
         what = f"subsets of {name}: {left_out}; so its official metrics {metric}, overall are empty (official)"
         assert holes[what] == (why, f"benchmarks: {{{name}: {{tasks: all}}}}")
     assert holes["official metrics of reward-bench: Safety (official)"][1] == ""
+
+
+def test_metrics_of_one_subset_are_named_together() -> None:
+    made = study({"benchmarks": {"rm-bench": {"kind": "rm-bench", "path": "x"}}, "ablation": {"percent": 20}})
+    values = {"math: hard": None, "math: easy": None, "chat: hard": 50.0, "chat: easy": 50.0}
+    official = pl.DataFrame({"benchmark": "rm-bench", "metric": [*values], "value_mean": [*values.values()]})
+    assert [hole.what for hole in empty_metrics(made, {"official": official})] == [
+        "official metrics of rm-bench: math (official)"
+    ]
 
 
 def test_published_figures_without_a_match_are_counted_by_what_is_missing() -> None:
